@@ -1,0 +1,135 @@
+"""Language models: tiny Llamas built from a width, any causal model loaded from a folder, and what their size is.
+
+The tiny models are `LlamaForCausalLM` of the transformers library (two layers, tied embeddings, SwiGLU, rotary
+positions), so that they save and load with `from_pretrained` and a real model takes their place by its path.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from limbeck.errors import ConfigError
+
+
+def tiny_llama(
+    width: int,
+    *,
+    layers: int = 2,
+    heads: int | None = None,
+    vocabulary: int = 256,
+    context: int = 128,
+    end: int | None = 0,
+    seed: int = 0,
+) -> LlamaForCausalLM:
+    """A small Llama with initial weights scaled so that one learning-rate rule, 0.256 / width, serves all widths.
+
+    Every matrix is N(0, 1 / width), the embedding included; the attention output is divided by sqrt(2 layers); the MLP
+    output is N(0, 1 / mlp_width) / sqrt(2 layers), with mlp_width = 8 width / 3 rounded up to a multiple of 8.
+
+    Args:
+        width: hidden size; even multiples of `heads`.
+        layers: blocks.
+        heads: attention heads; by default one per 32 of width, at least two (sizes of one ladder share the count).
+        vocabulary: tokens.
+        context: largest number of positions.
+        end: id of the token between documents, where generation stops.
+        seed: of the initial weights.
+
+    Raises:
+        ConfigError: the width cannot be divided into heads of even size.
+
+    Example:
+        >>> non_embedding_params(tiny_llama(24))
+        13944
+    """
+    heads = heads or max(2, width // 32)
+    if width <= 0 or width % (2 * heads):
+        raise ConfigError(f"width {width} cannot be divided into {heads} heads of even size: take a multiple of {2 * heads}")
+    config = LlamaConfig(
+        hidden_size=width,
+        intermediate_size=8 * math.ceil(width / 3),
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        vocab_size=vocabulary,
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        use_cache=False,
+        attn_implementation="sdpa",
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=None,
+    )
+    model = LlamaForCausalLM(config)
+    _initialise(model, torch.Generator().manual_seed(seed))
+    return model
+
+
+@torch.no_grad()
+def _initialise(model: LlamaForCausalLM, generator: torch.Generator) -> None:
+    config = model.config
+    residual = 1 / math.sqrt(2 * config.num_hidden_layers)
+    for name, weight in model.named_parameters():
+        if weight.ndim < 2:
+            continue
+        spread = config.hidden_size**-0.5
+        if name.endswith("o_proj.weight"):
+            spread *= residual
+        elif name.endswith("down_proj.weight"):
+            spread = config.intermediate_size**-0.5 * residual
+        weight.normal_(0, spread, generator=generator)
+
+
+def load_model(folder: Path | str) -> Any:
+    """A causal language model from a local folder, in float32.
+
+    Raises:
+        ConfigError: the folder is missing, has no `config.json`, or is not a causal language model.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"model folder {folder} does not exist")
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder} is not a model folder: config.json is missing (save a model there with save_pretrained)")
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{folder} cannot be loaded as a causal language model: {first}") from error
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path | str) -> Path:
+    """Write a complete model folder (weights as safetensors, configuration, tokenizer); it appears whole or not at all."""
+    folder = Path(folder)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return folder
+
+
+def context_length(model: Any) -> int:
+    """Largest number of positions of a model, or a very large number where it has no limit."""
+    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+
+
+def vocabulary_size(folder: Path | str) -> int:
+    """Number of tokens of the model in a folder, from its configuration alone."""
+    return int(AutoConfig.from_pretrained(str(folder), local_files_only=True).vocab_size)
+
+
+def non_embedding_params(model: nn.Module) -> int:
+    """Number of parameters without embeddings (tokens, learned positions) and without the output matrix, tied or not."""
+    outside = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    outside |= {id(weight) for weight in head.parameters()} if head is not None else set()
+    return sum(weight.numel() for weight in model.parameters() if id(weight) not in outside)
