@@ -71,6 +71,13 @@ class Model:
         """Return the prediction from parameters `p.name` and columns `x.name` (arrays that broadcast, or traced symbols)."""
         raise NotImplementedError
 
+    def size(self, x: Any) -> Any:
+        """Return what orders data from small to large (compute, say): extrapolation is measured along it.
+
+        The product of the columns unless a model says otherwise; only ratios matter.
+        """
+        return math.prod(getattr(x, name) for name in self.columns)
+
     @property
     def parameter_names(self) -> tuple[str, ...]:
         """Names of the parameters, in the order of every parameter vector."""
@@ -97,6 +104,4 @@ class Model:
                 )
         missing = [name for name in expected if name not in given]
         if missing:
-            raise FittingError(
-                f"{self.name} needs the {kind}s {', '.join(expected)}; missing: {', '.join(missing)}."
-            )
+            raise FittingError(f"{self.name} needs the {kind}s {', '.join(expected)}; missing: {', '.join(missing)}.")

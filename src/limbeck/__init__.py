@@ -1,0 +1,48 @@
+"""limbeck tells what a distillation will give before you pay for it, does it, and checks the prediction.
+
+With a table of runs, start at `read_runs` and `fit`; with two models, at `limbeck.lm.distill`. Sub-packages are imported when they
+are first used, so that someone with a table of runs never waits for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from limbeck.errors import LimbeckError
+
+if TYPE_CHECKING:
+    from limbeck import distill, fitting, laws, lm, papers, planning, report, runs, study
+    from limbeck.laws import fit
+    from limbeck.runs import RunRecorder, RunTable, read_runs
+
+__version__ = "0.1.0"
+
+_ROOMS = ("distill", "fitting", "laws", "lm", "papers", "planning", "report", "runs", "study")
+_NAMES = {"fit": "laws", "read_runs": "runs", "RunTable": "runs", "RunRecorder": "runs"}
+
+__all__ = [
+    "LimbeckError",
+    "RunRecorder",
+    "RunTable",
+    "distill",
+    "fit",
+    "fitting",
+    "laws",
+    "lm",
+    "papers",
+    "planning",
+    "read_runs",
+    "report",
+    "runs",
+    "study",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a room, or a name from its room, on first use."""
+    if name in _ROOMS:
+        return importlib.import_module(f"limbeck.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"limbeck.{_NAMES[name]}"), name)
+    raise AttributeError(f"module 'limbeck' has no attribute {name!r}")

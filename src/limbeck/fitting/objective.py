@@ -1,0 +1,259 @@
+"""What is minimised: residuals of a model on data, a robust loss, priors, and coordinates in which all this is well conditioned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from limbeck.errors import FittingError
+from limbeck.fitting.model import Array, Model
+from limbeck.fitting.tape import Program, trace
+
+Space = Literal["log", "linear", "relative"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Sum over points of w·h(r), h(r) = r²/2 where |r| ≤ delta, else delta·(|r| − delta/2).
+
+    Args:
+        delta: where the loss turns from squared to absolute, in units of the residual. `math.inf` is least squares; 1e-3 in log
+            space (Hoffmann et al. 2022, arXiv 2203.15556) is nearly an L1 fit.
+        space: residual r = ln f − ln y ("log"), f − y ("linear") or f/y − 1 ("relative").
+        overestimate: factor on the weight of points whose prediction lies above the observation. Large values make a one-sided
+            fit that stays below the data.
+    """
+
+    delta: float = 1e-3
+    space: Space = "log"
+    overestimate: float = 1.0
+
+    def describe(self) -> str:
+        """Return the loss in words."""
+        where = {"log": "log {}", "linear": "{}", "relative": "relative {}"}[self.space].format("residuals")
+        form = "least squares" if math.isinf(self.delta) else f"Huber δ = {self.delta:g}"
+        side = "" if self.overestimate == 1.0 else f", overestimates × {self.overestimate:g}"
+        return f"{form} on {where}{side}"
+
+
+SQUARED = Loss(delta=math.inf)
+"""Least squares on log residuals."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A normal belief about a parameter: N(mean, sd) of the parameter, or of its logarithm when the parameter is fitted as such."""
+
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model bound to data, ready for the solver. Build it with `Problem.build`.
+
+    The solver moves in centred coordinates z; the tape reads raw coordinates θ = T z + offset, which are the free parameters
+    or their logarithms. T subtracts the column means from the logarithms that a parameter's dimension names.
+
+    Args:
+        model: the model.
+        program: the traced formula on this data.
+        target: observations in residual space, [n] or one row per resample [B, n].
+        weights: [n] or [B, n], non-negative.
+        loss: see `Loss`.
+        transform, offset: T [p, p] and offset [p].
+        lower, upper: bounds on z, [p].
+        prior_mean: [p] or [B, p]; prior_precision: [p], 0 where there is no prior.
+        fixed: parameters held at a number.
+    """
+
+    model: Model
+    program: Program
+    target: Array
+    weights: Array
+    loss: Loss
+    transform: Array
+    offset: Array
+    lower: Array
+    upper: Array
+    prior_mean: Array
+    prior_precision: Array
+    fixed: Mapping[str, float]
+
+    @staticmethod
+    def build(
+        model: Model,
+        columns: Mapping[str, Array],
+        target: Array,
+        *,
+        loss: Loss,
+        weights: Array | None = None,
+        fixed: Mapping[str, float] | None = None,
+        priors: Mapping[str, Prior] | None = None,
+        prior_noise: float = 0.01,
+    ) -> Problem:
+        """Trace the model, choose coordinates and bind the data.
+
+        Args:
+            model: the model.
+            columns: float64 arrays [n], one per column of the model.
+            target: observations [n], positive in log and relative space.
+            loss: what is minimised.
+            weights: [n]; 1 by default.
+            fixed: parameters held at a number, natural units.
+            priors: beliefs about free parameters.
+            prior_noise: standard deviation of one residual, which sets how much the data weigh against the priors.
+
+        Raises:
+            FittingError: unknown parameter names, or a target that the loss cannot use.
+        """
+        fixed, priors = dict(fixed or {}), dict(priors or {})
+        for kind, names in (("fixed parameter", fixed), ("prior on", priors)):
+            for name in names:
+                model.check_names(
+                    "parameter", {**dict.fromkeys(model.parameter_names), name: None}, model.parameter_names
+                )
+                if kind == "prior on" and name in fixed:
+                    raise FittingError(f"{name} is fixed at {fixed[name]:g} and has a prior too: choose one.")
+        if loss.space != "linear" and not (target > 0).all():
+            raise FittingError(
+                f"{model.target} must be positive for a loss on {loss.space} residuals; the smallest value is {target.min():g}. "
+                'Use space="linear".'
+            )
+        tape = trace(model, fixed=fixed, log=loss.space == "log")
+        weights = np.ones(len(target)) if weights is None else np.asarray(weights, float)
+        if loss.space == "relative":
+            weights, observed = weights / target**2, target
+        else:
+            observed = np.log(target) if loss.space == "log" else target
+        free = [p for p in model.parameters if p.name in tape.free]
+        transform, offset = np.eye(len(free)), np.zeros(len(free))
+        for row, parameter in enumerate(free):
+            for column, power in parameter.dimension.items():
+                centre = float(np.log(columns[column]).mean())
+                if isinstance(power, str) and power in tape.free:
+                    transform[row, tape.free.index(power)] += centre
+                else:
+                    offset[row] += centre * (fixed[power] if isinstance(power, str) else power)
+        with np.errstate(divide="ignore"):
+            lower = np.array([np.log(max(p.lower, 0.0)) if p.log else p.lower for p in free])
+            upper = np.array([np.log(p.upper) if p.log else p.upper for p in free])
+        mean, precision = np.zeros(len(free)), np.zeros(len(free))
+        for row, parameter in enumerate(free):
+            if parameter.name in priors:
+                prior = priors[parameter.name]
+                mean[row] = math.log(prior.mean) if parameter.log else prior.mean
+                precision[row] = (prior_noise / prior.sd) ** 2
+        return Problem(
+            model,
+            Program(tape, columns),
+            observed,
+            weights,
+            loss,
+            transform,
+            offset,
+            lower,
+            upper,
+            mean,
+            precision,
+            fixed,
+        )
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the free parameters, in the order of every coordinate row."""
+        return self.program.tape.free
+
+    def with_rows(
+        self, *, weights: Array | None = None, target: Array | None = None, prior_mean: Array | None = None
+    ) -> Problem:
+        """Return the same problem with one row of weights, targets or prior means per resample."""
+        return replace(
+            self,
+            weights=self.weights if weights is None else self.weights * weights,
+            target=self.target if target is None else target,
+            prior_mean=self.prior_mean if prior_mean is None else prior_mean,
+        )
+
+    def theta(self, z: Array) -> Array:
+        """Raw coordinates [B, p] of centred coordinates [B, p]."""
+        return z @ self.transform.T + self.offset
+
+    def centred(self, theta: Array) -> Array:
+        """Centred coordinates of raw coordinates, the inverse of `theta`."""
+        return np.linalg.solve(self.transform, (theta - self.offset).T).T
+
+    def natural(self, z: Array) -> dict[str, Array]:
+        """All parameters in natural units, [B] each; fixed ones repeated."""
+        theta = self.theta(z)
+        values: dict[str, Array] = {}
+        for parameter in self.model.parameters:
+            if parameter.name in self.fixed:
+                values[parameter.name] = np.full(len(z), float(self.fixed[parameter.name]))
+            else:
+                column = theta[:, self.free.index(parameter.name)]
+                values[parameter.name] = np.exp(column) if parameter.log else column
+        return values
+
+    def coordinates(self, parameters: Mapping[str, float]) -> Array:
+        """Centred coordinates [p] of parameters in natural units."""
+        by_name = {p.name: p for p in self.model.parameters}
+        raw = [math.log(parameters[n]) if by_name[n].log else float(parameters[n]) for n in self.free]
+        return self.centred(np.array([raw]))[0]
+
+    def rows(self, array: Array, index: Array) -> Array:
+        """Rows of an array that may be shared by all resamples."""
+        return array[index] if array.ndim == 2 else array
+
+    def residuals(self, z: Array, index: Array | None = None) -> Array:
+        """Residuals r [B, n] at centred coordinates [B, p] (linear space for "relative")."""
+        value, _ = self.program.evaluate(self.theta(z))
+        return value - self.rows(self.target, np.arange(len(z)) if index is None else index)
+
+    def objective(self, z: Array, index: Array | None = None) -> Array:
+        """Sum of losses plus prior terms, [B]."""
+        return self.quadratic(z, np.arange(len(z)) if index is None else index)[0]
+
+    def quadratic(self, z: Array, index: Array) -> tuple[Array, Array, Array, Array]:
+        """Objective [B], gradient [B, p], majoriser H_I and Newton part H_N of the Hessian [B, p, p], all in z.
+
+        With c = clip(r, ±delta): gradient J(w c); H_I = J diag(w min(1, delta/|r|)) Jᵀ bounds the loss from above to second
+        order; H_N = J diag(w 1[|r| ≤ delta]) Jᵀ is the curvature where the loss is quadratic.
+        """
+        theta = self.theta(z)
+        value, jacobian = self.program.evaluate(theta)
+        r = np.subtract(value, self.rows(self.target, index), out=value)
+        weights = self.rows(self.weights, index)
+        if self.loss.overestimate != 1.0:
+            weights = np.where(r > 0, self.loss.overestimate, 1.0) * weights
+        delta = self.loss.delta
+        if self.loss.space == "relative" and math.isfinite(delta):
+            raise FittingError("the relative space takes least squares only; a Huber loss belongs to log residuals.")
+        with np.errstate(all="ignore"):
+            if math.isinf(delta):
+                weighted = weights * r
+                objective = 0.5 * np.einsum("bn,bn->b", weighted, r)
+                majoriser = (jacobian * np.broadcast_to(weights, r.shape)[:, None]) @ jacobian.swapaxes(1, 2)
+                newton = majoriser
+            else:
+                clipped = np.clip(r, -delta, delta)
+                weighted = weights * clipped
+                objective = np.einsum("bn,bn->b", weighted, r - 0.5 * clipped)
+                size = np.abs(r)
+                irls = weights * (delta / np.maximum(size, delta))
+                inside = weights * (size <= delta)
+                majoriser = (jacobian * irls[:, None]) @ jacobian.swapaxes(1, 2)
+                newton = (jacobian * inside[:, None]) @ jacobian.swapaxes(1, 2)
+            gradient = (jacobian @ weighted[:, :, None])[:, :, 0]
+            if self.prior_precision.any():
+                pull = theta - self.rows(self.prior_mean, index)
+                objective = objective + 0.5 * (self.prior_precision * pull**2).sum(1)
+                gradient = gradient + self.prior_precision * pull
+                majoriser = majoriser + np.diag(self.prior_precision)
+                newton = newton + np.diag(self.prior_precision)
+            t = self.transform
+            return objective, gradient @ t, t.T @ majoriser @ t, t.T @ newton @ t

@@ -1,0 +1,129 @@
+"""Resamples of a data set as rows of weights or of targets, so that one batch of the solver fits them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import FittingError
+from limbeck.fitting.model import Array
+from limbeck.fitting.objective import Problem
+
+Method = Literal["pairs", "residual", "wild"]
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Rows for `Problem.with_rows`.
+
+    Args:
+        weights: how often each point was drawn, [B, n], or None where the design is kept.
+        target: new observations in residual space, [B, n], or None where they are kept.
+        degenerate: resamples that were drawn again because they held too few distinct designs to identify the model.
+    """
+
+    weights: Array | None
+    target: Array | None
+    degenerate: int = 0
+
+
+def cluster_index(clusters: NDArray[np.int_] | None, n: int) -> NDArray[np.int_]:
+    """Return consecutive cluster numbers, each point its own where none are given."""
+    if clusters is None:
+        return np.arange(n)
+    return np.unique(clusters, return_inverse=True)[1].reshape(-1)
+
+
+def pairs(design: Array, clusters: NDArray[np.int_], count: int, distinct: int, rng: np.random.Generator) -> Resamples:
+    """Draw whole clusters with replacement (points of one training run are not independent).
+
+    Args:
+        design: the columns, [n, columns]; a resample with fewer than `distinct` distinct rows is drawn again.
+        clusters: cluster of each point, [n], from `cluster_index`.
+        count: number of resamples.
+        distinct: designs that the model needs (its free parameters plus one).
+        rng: source of randomness.
+
+    Raises:
+        FittingError: the data themselves hold fewer distinct designs or clusters.
+    """
+    groups = int(clusters.max()) + 1
+    _, kind = np.unique(design, axis=0, return_inverse=True)
+    kind = kind.reshape(-1)
+    kinds = int(kind.max()) + 1
+    if kinds < distinct or groups < 2:
+        raise FittingError(
+            f"a bootstrap needs at least {distinct} distinct configurations from 2 independent runs; "
+            f"there are {kinds} from {groups}. Add runs, fix parameters, or use bootstrap=0."
+        )
+    member = np.zeros((groups, kinds))
+    np.add.at(member, (clusters, kind), 1.0)
+    drawn = np.empty((0, groups))
+    degenerate = 0
+    while len(drawn) < count:
+        fresh = rng.multinomial(groups, np.full(groups, 1 / groups), size=count - len(drawn)).astype(float)
+        enough = ((fresh @ member) > 0).sum(1) >= distinct
+        degenerate += int((~enough).sum())
+        if degenerate > 50 * count:
+            raise FittingError(
+                f"nearly every resample of the {groups} runs holds fewer than {distinct} distinct configurations. "
+                "Add runs, fix parameters, or use bootstrap=0."
+            )
+        drawn = np.concatenate([drawn, fresh[enough]])
+    return Resamples(drawn[:, clusters], None, degenerate)
+
+
+def residual(fitted: Array, noise: Array, count: int, rng: np.random.Generator) -> Resamples:
+    """Keep the design and add residuals drawn with replacement: y* = ŷ + e*. Needs equal noise everywhere."""
+    return Resamples(None, fitted + rng.choice(noise, (count, len(fitted))))
+
+
+def wild(
+    fitted: Array,
+    noise: Array,
+    clusters: NDArray[np.int_],
+    count: int,
+    rng: np.random.Generator,
+    *,
+    mammen: bool = False,
+) -> Resamples:
+    """Keep the design and turn the signs of each cluster's residuals: y* = ŷ + v e (Wu 1986; Mammen 1993).
+
+    v is ±1 (Rademacher), or −(√5−1)/2 with probability (√5+1)/(2√5) and (√5+1)/2 otherwise (Mammen).
+    """
+    groups = int(clusters.max()) + 1
+    if mammen:
+        root = np.sqrt(5.0)
+        low = rng.random((count, groups)) < (root + 1) / (2 * root)
+        v = np.where(low, -(root - 1) / 2, (root + 1) / 2)
+    else:
+        v = rng.choice([-1.0, 1.0], (count, groups))
+    return Resamples(None, fitted + v[:, clusters] * noise)
+
+
+def leverage(problem: Problem, z: Array) -> Array:
+    """Leverage h_i of each point at the optimum z [p]: diag of √w J (Jᵀ W J)⁻¹ Jᵀ √w, [n].
+
+    Points of weight 0 and points where the model is not finite have none.
+    """
+    _, jacobian = problem.program.evaluate(problem.theta(z[None]))
+    weights = np.atleast_2d(problem.weights)[0]
+    j = np.sqrt(weights) * np.nan_to_num(problem.transform.T @ jacobian[0])
+    precision = problem.transform.T @ (problem.prior_precision[:, None] * problem.transform)
+    inverse = np.linalg.pinv(j @ j.T + precision, hermitian=True)
+    return np.clip(np.einsum("pn,pq,qn->n", j, inverse, j), 0.0, 1 - 1e-6)
+
+
+def run_noise(problem: Problem, z: Array) -> Array:
+    """Residuals in residual space, corrected for leverage (e / √(1 − h)) and centred, [n]: what a new run adds to the law.
+
+    In the relative space they are fractions of the prediction.
+    """
+    residuals = problem.residuals(z[None])[0].copy()
+    if problem.loss.space == "relative":
+        residuals = residuals / np.atleast_2d(problem.target)[0]
+    noise = -residuals / np.sqrt(1 - leverage(problem, z))
+    return np.asarray(noise - noise.mean(), float)
