@@ -1,0 +1,31 @@
+"""Distilling: divergences between teacher and student, and the trainer that minimises them.
+
+A divergence is a function of logits (`forward_kl`, `reverse_kl`, `generalized_jsd`); a method says what is compared
+and when, and hands a `loss` and a `batch` function to the `Trainer`. Trainings write run records, resume bit for bit
+after a kill and can branch.
+"""
+
+from __future__ import annotations
+
+from limbeck.distill.checkpoints import Checkpoint, Checkpoints, read_checkpoint
+from limbeck.distill.freezing import freeze
+from limbeck.distill.players import Player, always, every
+from limbeck.distill.result import TrainingResult
+from limbeck.distill.schedules import constant, cosine, decay_start, warmup_stable_decay
+from limbeck.distill.trainer import Trainer
+
+__all__ = [
+    "Checkpoint",
+    "Checkpoints",
+    "Player",
+    "Trainer",
+    "TrainingResult",
+    "always",
+    "constant",
+    "cosine",
+    "decay_start",
+    "every",
+    "freeze",
+    "read_checkpoint",
+    "warmup_stable_decay",
+]

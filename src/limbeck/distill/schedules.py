@@ -1,0 +1,89 @@
+"""Learning-rate schedules: plain functions of a player's update, with values between 0 and 1.
+
+A schedule multiplies the learning rate that the optimiser was built with. Fix its arguments with `functools.partial`,
+so that a checkpoint can tell two schedules apart: `Player(..., schedule=partial(warmup_stable_decay, steps=1000))`.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def constant(update: int, *, warmup: int = 0) -> float:
+    """Linear warm-up, then 1 for ever: the trunk that decay branches leave from.
+
+    `factor(u) = min(1, (u + 1) / warmup)`
+
+    Args:
+        update: number of updates the player has made before this one (0 for the first).
+        warmup: length of the warm-up in updates.
+
+    Example:
+        >>> [constant(update, warmup=4) for update in (0, 1, 3, 100)]
+        [0.25, 0.5, 1.0, 1.0]
+    """
+    return min(1.0, (update + 1) / warmup) if warmup else 1.0
+
+
+def decay_start(steps: int, *, decay: float = 0.2) -> int:
+    """First update of the final decay of `warmup_stable_decay`: where a trunk must leave a checkpoint for a branch.
+
+    Args:
+        steps: length of the branch in updates, counted from the start of the trunk.
+        decay: share of `steps` that decays.
+
+    Example:
+        >>> decay_start(244)
+        195
+    """
+    return steps - round(decay * steps)
+
+
+def warmup_stable_decay(update: int, *, steps: int, warmup: int = 50, decay: float = 0.2) -> float:
+    """Linear warm-up, constant, linear decay to 0 over the last part of the run.
+
+    `factor(u) = min((u + 1) / warmup, 1, (steps - u) / (steps - decay_start))`
+
+    Until `decay_start(steps, decay=decay)` it equals `constant(warmup=warmup)` bit for bit, so that runs of several
+    lengths can share one trunk and pay only for their decays.
+
+    Args:
+        update: number of updates the player has made before this one.
+        steps: length of the run in updates.
+        warmup: length of the warm-up in updates.
+        decay: share of `steps` that decays.
+
+    Example:
+        >>> [round(warmup_stable_decay(update, steps=100, warmup=10), 2) for update in (0, 9, 80, 90, 99)]
+        [0.1, 1.0, 1.0, 0.5, 0.05]
+
+    Source: Shengding Hu et al., MiniCPM: Unveiling the Potential of Small Language Models with Scalable Training
+        Strategies (2024), arXiv 2404.06395.
+    """
+    start = decay_start(steps, decay=decay)
+    tail = (steps - update) / (steps - start) if update >= start else 1.0
+    return min(constant(update, warmup=warmup), max(0.0, tail))
+
+
+def cosine(update: int, *, steps: int, warmup: int = 0, floor: float = 0.0) -> float:
+    """Linear warm-up, then half a cosine from 1 to `floor` at `steps`.
+
+    `factor(u) = floor + (1 - floor) (1 + cos(pi (u - warmup) / (steps - warmup))) / 2`
+
+    Args:
+        update: number of updates the player has made before this one.
+        steps: length of the run in updates.
+        warmup: length of the warm-up in updates.
+        floor: value at `steps` (and after).
+
+    Example:
+        >>> [round(cosine(update, steps=100, floor=0.1), 3) for update in (0, 50, 100)]
+        [1.0, 0.55, 0.1]
+
+    Source: Ilya Loshchilov, Frank Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts (2017), arXiv
+        1608.03983.
+    """
+    if update < warmup:
+        return constant(update, warmup=warmup)
+    progress = min(1.0, (update - warmup) / max(1, steps - warmup))
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
