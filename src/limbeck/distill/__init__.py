@@ -8,7 +8,9 @@ after a kill and can branch.
 from __future__ import annotations
 
 from limbeck.distill.checkpoints import Checkpoint, Checkpoints, read_checkpoint
+from limbeck.distill.divergences import forward_kl, generalized_jsd, reverse_kl
 from limbeck.distill.freezing import freeze
+from limbeck.distill.losses import Paper, get_loss, loss_names, register
 from limbeck.distill.players import Player, always, every
 from limbeck.distill.result import TrainingResult
 from limbeck.distill.schedules import constant, cosine, decay_start, warmup_stable_decay
@@ -17,6 +19,7 @@ from limbeck.distill.trainer import Trainer
 __all__ = [
     "Checkpoint",
     "Checkpoints",
+    "Paper",
     "Player",
     "Trainer",
     "TrainingResult",
@@ -25,7 +28,13 @@ __all__ = [
     "cosine",
     "decay_start",
     "every",
+    "forward_kl",
     "freeze",
+    "generalized_jsd",
+    "get_loss",
+    "loss_names",
     "read_checkpoint",
+    "register",
+    "reverse_kl",
     "warmup_stable_decay",
 ]

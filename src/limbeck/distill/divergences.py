@@ -1,0 +1,201 @@
+"""Divergences between a teacher's and a student's distribution, as functions of logits.
+
+With p the teacher's and q the student's softmax and u = p / q, each is an f-divergence `D(p, q) = sum_v q f(u)`. Its
+gradient in the student's logits is `q (h(u) - sum_w q_w h(u_w)) / temperature` with `h(u) = f(u) - u f'(u)`: the registry
+holds `h` beside each function.
+(Mingyang Song, Mao Zheng, A Survey of On-Policy Distillation for Large Language Models, 2026, arXiv 2604.00626.)
+
+No probability is ever clamped before a logarithm: logits of ±60, −1e9 or −inf give the right limits, with 0·log 0 = 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from limbeck.distill._logits import Reduction, compare
+from limbeck.distill.losses import Paper, register
+from limbeck.errors import ConfigError
+
+_HINTON = Paper(
+    "Distilling the Knowledge in a Neural Network", "Geoffrey Hinton, Oriol Vinyals, Jeff Dean", 2015, "1503.02531"
+)
+_MINILLM = Paper(
+    "MiniLLM: Knowledge Distillation of Large Language Models",
+    "Yuxian Gu, Li Dong, Furu Wei, Minlie Huang",
+    2023,
+    "2306.08543",
+)
+_GKD = Paper(
+    "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes",
+    "Rishabh Agarwal et al.",
+    2023,
+    "2306.13649",
+)
+
+
+def _weighted(probability: Tensor, log_ratio: Tensor) -> Tensor:
+    """`sum_v probability · log_ratio` with 0 where the probability is 0, whatever the ratio is there."""
+    return (probability * torch.where(probability > 0, log_ratio, 0.0)).sum(-1)
+
+
+def _forward_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return _weighted(log_p.exp(), log_p - log_q)
+
+
+def _reverse_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return _weighted(log_q.exp(), log_q - log_p)
+
+
+def _jsd(log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:
+    p, q = log_p.exp(), log_q.exp()
+    mixture = beta * p + (1 - beta) * q
+    log_m = torch.where(mixture > 0, mixture, 1.0).log()
+    return beta * _weighted(p, log_p - log_m) + (1 - beta) * _weighted(q, log_q - log_m)
+
+
+def _jsd_h(u: Tensor, *, beta: float = 0.5, normalised: bool = False) -> Tensor:
+    if beta == 0:
+        return -u
+    if beta == 1:
+        return -u.log()
+    h = -(1 - beta) * torch.log(beta * u + 1 - beta)
+    return h / (beta * (1 - beta)) if normalised else h
+
+
+@register(_HINTON, h=lambda u: -u)
+def forward_kl(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    tau_squared: bool = False,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Forward Kullback-Leibler divergence KL(p‖q): covers every mode of the teacher.
+
+    `D = sum_v p log(p / q)`, with gradient `(q - p) / temperature` in the student's logits.
+
+    Args:
+        student: logits [..., V].
+        teacher: logits [..., V]; detached.
+        target: not used.
+        temperature: divides both logits.
+        tau_squared: multiply by temperature², as in the paper; language-model distillation usually does not.
+        mask: positions [...] that count.
+        reduction: "mean" over the positions that count, "sum", or "none" for values [...].
+
+    Returns:
+        Nats, in float32 (float64 for float64 logits).
+
+    Raises:
+        TrainingError: shapes that do not fit.
+        ConfigError: a temperature or reduction that does not exist.
+
+    Example:
+        >>> forward_kl(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
+        tensor(0.1308)
+
+    Source: Geoffrey Hinton, Oriol Vinyals, Jeff Dean, Distilling the Knowledge in a Neural Network (2015), arXiv
+        1503.02531.
+    """
+    return compare(
+        _forward_kl, student, teacher, temperature=temperature, tau_squared=tau_squared, mask=mask, reduction=reduction
+    )
+
+
+@register(_MINILLM, h=lambda u: -u.log())
+def reverse_kl(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor | None = None,
+    *,
+    temperature: float = 1.0,
+    tau_squared: bool = False,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Reverse Kullback-Leibler divergence KL(q‖p): seeks the teacher's modes.
+
+    `D = sum_v q log(q / p)`, with gradient `q (log(q / p) - D) / temperature` in the student's logits.
+
+    Args and errors as for `forward_kl`.
+
+    Example:
+        >>> reverse_kl(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
+        tensor(0.1438)
+
+    Source: Yuxian Gu, Li Dong, Furu Wei, Minlie Huang, MiniLLM: Knowledge Distillation of Large Language Models
+        (2023), arXiv 2306.08543; here per position with the prefix held fixed.
+    """
+    return compare(
+        _reverse_kl, student, teacher, temperature=temperature, tau_squared=tau_squared, mask=mask, reduction=reduction
+    )
+
+
+@register(_GKD, h=_jsd_h)
+def generalized_jsd(
+    student: Tensor,
+    teacher: Tensor,
+    target: Tensor | None = None,
+    *,
+    beta: float = 0.5,
+    normalised: bool = False,
+    temperature: float = 1.0,
+    tau_squared: bool = False,
+    mask: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Generalised Jensen-Shannon divergence, between forward KL (beta = 0) and reverse KL (beta = 1).
+
+    `JSD_beta = beta KL(p‖m) + (1 - beta) KL(q‖m)`, `m = beta p + (1 - beta) q`
+
+    JSD_beta itself goes to 0 at both ends. As in common trainers, `beta=0` and `beta=1` *are* forward and reverse KL,
+    so the loss jumps there: beta = 0.001 gives about a thousandth of forward KL. `normalised=True` divides by beta (1
+    - beta), which is continuous up to the ends, so that a sweep over beta does not silently rescale the learning
+    rate. In float32 keep beta at least 1e-4 away from an end, or on it.
+
+    Args:
+        student: logits [..., V].
+        teacher: logits [..., V]; detached.
+        target: not used.
+        beta: weight of the teacher in the mixture, 0 to 1.
+        normalised: divide by beta (1 - beta).
+        temperature: divides both logits.
+        tau_squared: multiply by temperature².
+        mask: positions [...] that count.
+        reduction: "mean" over the positions that count, "sum", or "none" for values [...].
+
+    Returns:
+        Nats, in float32 (float64 for float64 logits).
+
+    Raises:
+        TrainingError: shapes that do not fit.
+        ConfigError: beta, temperature or reduction out of range.
+
+    Example:
+        >>> p, q = torch.tensor([3.0, 1.0]).log(), torch.zeros(2)
+        >>> [round(generalized_jsd(q, p, beta=beta).item(), 4) for beta in (0, 0.001, 0.5, 1)]
+        [0.1308, 0.0001, 0.0338, 0.1438]
+        >>> [round(generalized_jsd(q, p, beta=beta, normalised=True).item(), 4) for beta in (0, 0.001, 0.5, 1)]
+        [0.1308, 0.1308, 0.1353, 0.1438]
+
+    Source: Rishabh Agarwal et al., On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes
+        (2023), arXiv 2306.13649.
+    """
+    if not 0 <= beta <= 1:
+        raise ConfigError(f"beta must lie between 0 (forward KL) and 1 (reverse KL), got {beta}.")
+
+    def formula(log_p: Tensor, log_q: Tensor) -> Tensor:
+        if beta == 0:
+            return _forward_kl(log_p, log_q)
+        if beta == 1:
+            return _reverse_kl(log_p, log_q)
+        divergence = _jsd(log_p, log_q, beta)
+        return divergence / (beta * (1 - beta)) if normalised else divergence
+
+    return compare(
+        formula, student, teacher, temperature=temperature, tau_squared=tau_squared, mask=mask, reduction=reduction
+    )
