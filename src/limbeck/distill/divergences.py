@@ -1,8 +1,8 @@
 """Divergences between a teacher's and a student's distribution, as functions of logits.
 
 With p the teacher's and q the student's softmax and u = p / q, each is an f-divergence `D(p, q) = sum_v q f(u)`. Its
-gradient in the student's logits is `q (h(u) - sum_w q_w h(u_w)) / temperature` with `h(u) = f(u) - u f'(u)`: the registry
-holds `h` beside each function.
+gradient in the student's logits is `q (h(u) - sum_w q_w h(u_w)) / temperature` with `h(u) = f(u) - u f'(u)`, and the
+registry holds `h` beside each function.
 (Mingyang Song, Mao Zheng, A Survey of On-Policy Distillation for Large Language Models, 2026, arXiv 2604.00626.)
 
 No probability is ever clamped before a logarithm: logits of ±60, −1e9 or −inf give the right limits, with 0·log 0 = 0.

@@ -45,7 +45,7 @@ class Player:
     """One participant.
 
     Args:
-        name: prefix of everything recorded about it (`student/loss`).
+        name: part of the name of everything recorded about it (`train/student/loss`).
         module: what it trains. The trainer replaces it by the prepared module (moved, wrapped for several processes),
             so a loss calls `player.module`.
         optimizer: a torch optimiser over (some of) the module's parameters, built with the peak learning rate.

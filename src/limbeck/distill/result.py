@@ -12,7 +12,7 @@ class TrainingResult:
 
     Args:
         steps: steps done, from the very start.
-        values: last recorded values (`student/loss`, `student/lr`, ...).
+        values: last recorded values (`train/student/loss`, `train/student/lr`, ...).
         evaluations: what `evaluate` returned, by step.
         seconds: wall time of this call.
         resumed_from: step at which this call took over, 0 for a fresh start.

@@ -49,8 +49,8 @@ class Trainer:
 
     Args:
         players: who learns, in the order in which they move within a step.
-        loss: `loss(player_name, batch, step) -> {"loss": scalar, ...}`; every scalar is recorded as `player/key`,
-            except `"weight"`.
+        loss: `loss(player_name, batch, step) -> {"loss": scalar, ...}`; every scalar is recorded, as
+            `train/PLAYER/KEY`, except `"weight"`.
         batch: `batch(step) -> batch`, a pure function: a resumed training asks it for the same step again. With
             `accumulate` or several processes every tensor in it is split along its first dimension.
         steps: length of the training.
@@ -247,7 +247,9 @@ class Trainer:
         if evaluated or self.step % self.record_every == 0 or self.step == self.steps:
             self._stop_if_not_finite()
             self.values = {
-                f"{name}/{key}": float(part) for name, parts in self._latest.items() for key, part in parts.items()
+                f"train/{name}/{key}": float(part)
+                for name, parts in self._latest.items()
+                for key, part in parts.items()
             }
             columns = self.columns(self.step) if self.columns else {}
             if record is not None:
