@@ -1,0 +1,146 @@
+"""Training logs: JSONL files of `RunRecorder`, Hugging Face `trainer_state.json`, and folders of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from limbeck.errors import RunsError
+
+from ._tables import RawTable, labels, of_records, read_jsonl, read_text
+from .vocabulary import recognise
+
+STATE = "trainer_state.json"
+MEASURES = {"loss", "error", "accuracy_percent"}
+Rows = tuple[list[dict[str, Any]], list[str]]
+
+
+def evaluations(records: list[dict[str, Any]], rows: list[str]) -> Rows:
+    """Leave out the rows of a log that hold no evaluation, where others do.
+
+    A row with a step and without a loss, an error or an accuracy reports progress between two evaluations. A row whose
+    loss is null is an evaluation that failed, and stays.
+    """
+    named = [{match[0] for key in record if (match := recognise(key))} for record in records]
+    if not any(names & MEASURES for names in named):
+        return records, rows
+    kept = [i for i, names in enumerate(named) if names & MEASURES or "step" not in names]
+    return [records[i] for i in kept], [rows[i] for i in kept]
+
+
+def jsonl_rows(path: Path, file: str = "") -> Rows:
+    """Read a JSONL file as a table: one row per line, or per evaluation where it is a log."""
+    records, numbers = read_jsonl(path)
+    return evaluations(records, labels(numbers, file))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Parse a JSON file that must be a Hugging Face trainer state."""
+    try:
+        state = json.loads(read_text(path))
+    except ValueError as error:
+        raise RunsError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(state, dict) or not isinstance(state.get("log_history"), list):
+        raise RunsError(
+            f'{path} is not a Hugging Face trainer state: it has no list "log_history". Tables are read as JSONL.'
+        )
+    return state
+
+
+def state_rows(path: Path, run: str, file: str = "") -> Rows:
+    """Read a `trainer_state.json`: one row per evaluation (per logged step where nothing was evaluated).
+
+    The logged `loss` is the training loss, `eval_loss` the held-out loss. Tokens and FLOP that the log gives only at
+    its end are shared out in proportion to the steps.
+    """
+    state = load_state(path)
+    steps: dict[float, dict[str, Any]] = {}
+    order: dict[float, int] = {}
+    for number, entry in enumerate(state["log_history"], 1):
+        step = entry.get("step") if isinstance(entry, dict) else None
+        if step is None or "train_runtime" in entry:  # the last entry sums up the whole training
+            continue
+        steps.setdefault(step, {"run": run}).update(
+            {"train_loss" if key == "loss" else key: value for key, value in entry.items()}
+        )
+        order[step] = number
+    evaluated = [step for step, row in steps.items() if any(key.startswith("eval_") for key in row)]
+    chosen = evaluated or list(steps)
+    if not chosen:
+        raise RunsError(f"{path} has logged no step yet.")
+    last = state.get("global_step") or max(steps)
+    for name in ("num_input_tokens_seen", "total_flos"):
+        if total := state.get(name):
+            for step in chosen:
+                steps[step].setdefault(name, total * step / last)
+    rows = [f"{file} entry {order[step]}".strip() for step in chosen]
+    return [steps[step] for step in chosen], rows
+
+
+def read_state(path: Path) -> RawTable:
+    """Read one `trainer_state.json`; the run is named after its folder."""
+    run = path.resolve().parent
+    name = run.parent.name if run.name.startswith("checkpoint-") else run.name
+    return replace(of_records(*state_rows(path, name), str(path)), counting="entries of log_history, the first is 1")
+
+
+def read_lines(path: Path) -> RawTable:
+    """Read one JSONL file."""
+    return of_records(*jsonl_rows(path), str(path))
+
+
+def read_folder(folder: Path) -> RawTable:
+    """Read a folder of runs: `trainer_state.json` and JSONL files in it and in its direct sub-folders, one run each.
+
+    Raises:
+        RunsError: it holds no run.
+    """
+    records: list[dict[str, Any]] = []
+    rows: list[str] = []
+    for path, run in _logs(folder):
+        file = str(path.relative_to(folder))
+        if path.name == STATE:
+            found, where = state_rows(path, run, file)
+        else:
+            found, where = jsonl_rows(path, file)
+            if not any(recognise(key) for record in found for key in record):
+                continue  # a text data set beside the logs
+            has_run = any(match and match[0] == "run" for key in found[0] if (match := recognise(key)))
+            found = found if has_run else [{"run": run, **record} for record in found]
+        records += found
+        rows += where
+    if not records:
+        raise RunsError(
+            f"{folder} holds no runs. Expected {STATE} (also in checkpoint-*) or .jsonl record files, in it or in its "
+            "direct sub-folders. Tables (CSV, Parquet) are read by their own path."
+        )
+    return of_records(records, rows, str(folder))
+
+
+def _logs(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the log files of a folder of runs with the name of their run."""
+    children = sorted(
+        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "checkpoint-"))
+    )
+    for place in [folder, *children]:
+        if state := _state_of(place):
+            yield state, place.resolve().name
+        files = sorted(place.glob("*.jsonl"))
+        for path in files:
+            own = path.stem if place == folder else place.name if len(files) == 1 else f"{place.name}/{path.stem}"
+            yield path, own
+
+
+def _state_of(folder: Path) -> Path | None:
+    """Return the trainer state of a run folder, or of its last checkpoint."""
+    if (folder / STATE).is_file():
+        return folder / STATE
+    states = {
+        int(p.parent.name.split("-")[1]): p
+        for p in folder.glob(f"checkpoint-*/{STATE}")
+        if p.parent.name[11:].isdigit()
+    }
+    return states[max(states)] if states else None

@@ -1,0 +1,202 @@
+"""Raw tables: what a file or a data frame holds, cell by cell, before any name or number is interpreted."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from limbeck.errors import RunsError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A row that cannot be used.
+
+    Args:
+        row: the row as a person finds it: "row 17" counts as an editor or a spreadsheet does (in a CSV file the header
+            is row 1).
+        column: the column at fault.
+        reason: what is wrong and what would be right.
+    """
+
+    row: str
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """Cells with the column names of their source.
+
+    Args:
+        frame: the cells (all text where the format knows no types).
+        rows: the label of every row, for messages.
+        source: name of the table, for messages.
+        counting: how rows are counted, for messages ("" when it is plain).
+        problems: rows whose cells could not be told apart.
+    """
+
+    frame: pl.DataFrame
+    rows: pl.Series
+    source: str
+    counting: str = ""
+    problems: tuple[Problem, ...] = ()
+
+
+def labels(numbers: Iterable[int], file: str = "") -> list[str]:
+    """Return row labels: "row 3", or "small.jsonl row 3" where a table comes from several files."""
+    prefix = f"{file} row" if file else "row"
+    return [f"{prefix} {number}" for number in numbers]
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file (also gzipped).
+
+    Raises:
+        RunsError: the file is empty, binary or in another encoding.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        raise RunsError(f"{path} cannot be read: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise RunsError(
+            f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8 CSV or as Parquet."
+        ) from error
+    if "\0" in text:
+        raise RunsError(f"{path} is a binary file. Expected text: CSV or JSONL (or Parquet, with the ending .parquet).")
+    if not text.strip():
+        raise RunsError(f"{path} is empty.")
+    return text
+
+
+def read_csv(path: Path) -> RawTable:
+    """Read a CSV file; the delimiter (comma, semicolon, tab, bar) is the one that splits its header most."""
+    text = read_text(path)
+    header_line = text.lstrip("\r\n").split("\n", 1)[0]
+    delimiter = max(",;\t|", key=lambda mark: len(next(csv.reader([header_line], delimiter=mark))))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    header: list[str] = []
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    problems: list[Problem] = []
+    start = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                if not header:
+                    header = [cell.strip() for cell in cells]
+                elif len(cells) != len(header):
+                    reason = f"{len(cells)} cells, the header has {len(header)}"
+                    problems.append(Problem(f"row {start}", "", reason))
+                else:
+                    rows.append(cells)
+                    numbers.append(start)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise RunsError(f"{path}, row {start}: not CSV ({error}).") from error
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise RunsError(f'{path}: the header has the column "{twice[0]}" {header.count(twice[0])} times. Rename them.')
+    if not rows and not problems:
+        raise RunsError(f"{path} has a header ({', '.join(header)}) and no rows.")
+    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    frame = pl.DataFrame([pl.Series(name, list(cells), pl.String) for name, cells in zip(header, columns, strict=True)])
+    return RawTable(
+        frame, pl.Series(labels(numbers), dtype=pl.String), str(path), "the header is row 1", tuple(problems)
+    )
+
+
+def read_parquet(path: Path) -> RawTable:
+    """Read a Parquet file."""
+    try:
+        frame = pl.read_parquet(path.read_bytes())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RunsError(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}.") from error
+    return of_frame(frame, str(path))
+
+
+def read_jsonl(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """Read the objects of a JSONL file and their line numbers; a last line cut short by a kill is ignored.
+
+    Raises:
+        RunsError: a line is not a JSON object.
+    """
+    lines = read_text(path).split("\n")
+    records: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise RunsError(f"{path}, row {number}: not JSON ({error}). Every line must be one JSON object.") from error
+        if not isinstance(record, dict):
+            raise RunsError(
+                f'{path}, row {number}: {line[:40]} is not a JSON object like {{"params": 1e7, "loss": 3.1}}.'
+            )
+        records.append(record)
+        numbers.append(number)
+    if not records:
+        raise RunsError(f"{path} holds no complete row.")
+    return records, numbers
+
+
+def of_records(records: Sequence[Mapping[str, Any]], rows: list[str], source: str) -> RawTable:
+    """Make a table of mappings; keys that a row does not have are empty cells."""
+    names = dict.fromkeys(name for record in records for name in record)
+    columns = {str(name): [record.get(name) for record in records] for name in names}
+    return RawTable(of_lists(columns), pl.Series(rows, dtype=pl.String), source)
+
+
+def of_lists(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
+    """Make a frame of plain Python values of any mixture of types; nested values become JSON text."""
+    flat = {
+        name: [json.dumps(v, default=str) if isinstance(v, dict | list) else v for v in values]
+        for name, values in columns.items()
+    }
+    return pl.DataFrame([pl.Series(name, values, strict=False) for name, values in flat.items()])
+
+
+def of_frame(frame: Any, source: str = "the data frame") -> RawTable:
+    """Take over any pandas, polars, pyarrow or duckdb frame, a list of mappings or a mapping of columns.
+
+    Raises:
+        RunsError: it is none of these.
+    """
+    if isinstance(frame, pl.LazyFrame):
+        frame = frame.collect()
+    if not isinstance(frame, pl.DataFrame):
+        frame = _to_polars(frame)
+    numbered = labels(range(1, len(frame) + 1))
+    return RawTable(frame, pl.Series(numbered, dtype=pl.String), source, "the first row is row 1")
+
+
+def _to_polars(frame: Any) -> pl.DataFrame:
+    if isinstance(frame, Mapping):
+        return of_lists({str(name): list(values) for name, values in frame.items()})
+    if isinstance(frame, Sequence) and frame and all(isinstance(row, Mapping) for row in frame):
+        return of_records(frame, [""] * len(frame), "").frame
+    import narwhals as nw  # only frames of other libraries pay for it
+
+    try:
+        foreign = nw.from_native(frame)
+    except TypeError as error:
+        raise RunsError(
+            f"cannot read runs from a {type(frame).__name__}. Give a path, a data frame (pandas, polars, pyarrow, "
+            "duckdb), a list of dictionaries or a dictionary of columns."
+        ) from error
+    eager = foreign.collect() if isinstance(foreign, nw.LazyFrame) else foreign
+    return of_lists({str(name): values for name, values in eager.to_dict(as_series=False).items()})

@@ -1,0 +1,123 @@
+"""The recorder that every training writes through: JSON lines that survive Ctrl-C, SIGKILL and resumption."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from limbeck.errors import RunsError
+
+
+class RunRecorder:
+    """Append the checkpoints of one training to a JSONL file, one object per line.
+
+    Each line is flushed and fsynced before `write` returns: a kill at any moment loses at most the line being written,
+    and `read_runs` can read the file while the training runs. A last line cut short by a kill is removed when the file
+    is opened again. NaN and infinities are written as null. One process writes to a file at a time.
+
+    Args:
+        path: the JSONL file; its folder is made.
+        run: name of the run (default: the file's name without its ending).
+        resume_after_step: the step of the checkpoint that the training goes on from; rows of this run beyond it are
+            removed, because the training will write them again.
+        constants: columns that are the same in every row (params, family, dataset, seed, ...), by their canonical
+            names.
+
+    Raises:
+        RunsError: the file holds something else than run records.
+
+    Example:
+        >>> import tempfile
+        >>> from limbeck.runs import read_runs
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with RunRecorder(f"{folder}/small.jsonl", params=1e6) as recorder:
+        ...         recorder.write(step=100, tokens=1e6, loss=4.0)
+        ...     print(read_runs(folder).summary())
+        1 run · 1 M parameters · 6e12 FLOP · loss 4 nats/token
+    """
+
+    def __init__(
+        self, path: str | Path, *, run: str | None = None, resume_after_step: int | None = None, **constants: Any
+    ) -> None:
+        self.path = Path(path)
+        self.run = run or self.path.stem
+        self._constants = {"run": self.run, **constants}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            self._repair(resume_after_step)
+        self._file = self.path.open("ab")
+        _sync_folder(self.path.parent)
+
+    def write(self, **row: Any) -> None:
+        """Append one row; returns when it is on disk."""
+        line = json.dumps({**self._constants, **row}, default=_plain, allow_nan=True)
+        if "NaN" in line or "Infinity" in line:
+            line = json.dumps(_finite(json.loads(line)))
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file. Nothing is lost without it."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _repair(self, resume_after_step: int | None) -> None:
+        """Remove a last line cut short by a kill and the rows that a resumed training will write again."""
+        lines = self.path.read_bytes().split(b"\n")
+        complete, last = lines[:-1], lines[-1]
+        kept = [line for line in complete if self._stays(line, resume_after_step)]
+        if not last and kept == complete:
+            return
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        with temporary.open("wb") as file:
+            file.writelines(line + b"\n" for line in kept)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+
+    def _stays(self, line: bytes, resume_after_step: int | None) -> bool:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise RunsError(
+                f"{self.path} holds a line that is no run record: {line[:60]!r}. Give the recorder another path."
+            )
+        later = resume_after_step is not None and row.get("step", 0) > resume_after_step
+        return not (later and row.get("run") == self.run)
+
+
+def _plain(value: Any) -> Any:
+    """Return the Python number behind a NumPy or torch scalar."""
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the file's name survive a power failure, too."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,211 @@
+"""The column vocabulary: one name, one meaning, one unit, and the aliases people really use.
+
+A column of a file gets its limbeck name in three steps.
+
+1. Names are compared without regard to case, with every run of blanks and punctuation read as one underscore:
+   `val/loss`, `Val Loss` and `val_loss` are the same. One-letter aliases (`N`, `D`, `C`, `L`) are the exception: their
+   case counts.
+2. A count may carry its scale in the name: `tokens_B`, `Model Size (B)` and `FLOPs (1E21)` are multiplied by 1e9, 1e9
+   and 1e21.
+3. What is not in the vocabulary keeps its own name and is left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One name of the vocabulary.
+
+    Args:
+        name: the canonical name.
+        unit: unit of its values ("" for text and plain numbers).
+        meaning: what it is, in a few words.
+        aliases: other names for it (see the module's rules on case).
+        kind: `count` (may carry its scale in its name), `number`, `flag` (0/1) or `text`.
+        essential: every row of a table that has this column must hold it; other columns may have empty cells until a
+            law asks for them.
+        positive: a law needs values above zero here (in columns that are not essential, 0 is read and means "none").
+        minimum, maximum: smallest and largest value that make sense.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    aliases: tuple[str, ...] = ()
+    kind: Literal["count", "number", "flag", "text"] = "number"
+    essential: bool = False
+    positive: bool = True
+    minimum: float = 0.0
+    maximum: float = float("inf")
+
+    @property
+    def is_text(self) -> bool:
+        """True for names such as `run` and `family`, False for everything that is computed with."""
+        return self.kind == "text"
+
+
+def _count(name: str, unit: str, meaning: str, *aliases: str, essential: bool = False, positive: bool = True) -> Column:
+    return Column(name, unit, meaning, aliases, "count", essential, positive)
+
+
+def _number(
+    name: str, unit: str, meaning: str, *aliases: str, essential: bool = False, positive: bool = True
+) -> Column:
+    return Column(name, unit, meaning, aliases, "number", essential, positive)
+
+
+def _text(name: str, meaning: str, *aliases: str) -> Column:
+    return Column(name, "", meaning, aliases, "text", positive=False)
+
+
+VOCABULARY: tuple[Column, ...] = (
+    _text("run", "which training; its checkpoints share the name", "run_id", "run_name", "name", "experiment"),
+    _count("step", "steps", "optimiser steps of this checkpoint", "_step", "global_step", "iteration", positive=False),
+    _count(
+        "params",
+        "parameters",
+        "model size; non-embedding unless the file says otherwise",
+        *("N", "n_params", "num_params", "param_count", "n_parameters", "num_parameters", "parameters", "model_size"),
+        *("model_params", "student_params"),
+        essential=True,
+    ),
+    _count(
+        "params_non_embedding",
+        "parameters",
+        "model size without embeddings",
+        *(
+            "n_params_no_embed",
+            "n_params_non_embedding",
+            "non_embedding_params",
+            "params_no_embed",
+            "params_no_embedding",
+        ),
+    ),
+    _count(
+        "params_total",
+        "parameters",
+        "model size with embeddings",
+        *("total_params", "n_params_total", "params_with_embeddings", "total_parameters"),
+    ),
+    _count(
+        "tokens",
+        "tokens",
+        "training tokens seen",
+        *("D", "n_tokens", "num_tokens", "train_tokens", "training_tokens", "tokens_seen", "total_tokens"),
+        *("num_input_tokens_seen", "pretraining_data_size", "student_tokens"),
+        essential=True,
+    ),
+    _count(
+        "samples",
+        "samples",
+        "training samples seen, where there are no tokens",
+        *("n_samples", "num_samples", "samples_seen", "examples_seen", "seen_examples"),
+        essential=True,
+    ),
+    _count(
+        "flops",
+        "FLOP",
+        "training compute",
+        *("C", "flop", "train_flop", "train_flops", "training_flop", "training_flops", "total_flops", "total_flos"),
+        *("compute", "n_flops"),
+        essential=True,
+    ),
+    _number(
+        "loss",
+        "nats/token",
+        "loss on held-out data (of the student, in a distillation)",
+        *("L", "eval_loss", "val_loss", "valid_loss", "validation_loss", "test_loss", "dev_loss", "heldout_loss"),
+        *("final_loss", "loss_nats", "cross_entropy", "ce_loss", "nll", "eval_cross_entropy", "student_loss"),
+        essential=True,
+    ),
+    _number("train_loss", "nats/token", "loss on training data", "training_loss", "loss_train"),
+    _number(
+        "teacher_loss",
+        "nats/token",
+        "loss of the teacher on the same held-out data",
+        "teacher_val_loss",
+        "loss_teacher",
+    ),
+    _count("teacher_params", "parameters", "size of the teacher (0: none)", "n_params_teacher", "teacher_n_params"),
+    _count("teacher_tokens", "tokens", "tokens the teacher was trained on", "n_tokens_teacher", "teacher_n_tokens"),
+    _number("bits", "bits", "bits per weight", "n_bits", "weight_bits", "precision_bits", "bits_per_weight"),
+    _count(
+        "batch_tokens",
+        "tokens",
+        "tokens in one optimiser step",
+        "tokens_per_step",
+        "tokens_per_batch",
+        "batch_size_tokens",
+    ),
+    _number("lr", "", "learning rate at this step", "learning_rate", positive=False),
+    _number("seconds", "s", "wall time spent", "wall_seconds", "elapsed_seconds", "train_seconds", "wall_time_s"),
+    Column("error", "", "fraction of wrong answers, 0 to 1", ("error_rate", "top1_error", "err"), maximum=1.0),
+    Column("accuracy_percent", "%", "right answers, 0 to 100", ("accuracy_pct", "acc_percent"), maximum=100.0),
+    Column("seed", "", "random seed of the run", ("random_seed", "rng_seed"), positive=False, minimum=-float("inf")),
+    _text("family", "setup: model family", "model_family"),
+    _text("recipe", "setup: how it was trained", "training_recipe", "setup", "hparams"),
+    _text("tokenizer", "setup: tokenizer", "tokeniser", "vocabulary", "vocab"),
+    _text(
+        "dataset",
+        "setup: training data",
+        "data_set",
+        "train_set",
+        "train_dataset",
+        "training_data",
+        "corpus",
+        "pretrain_dataset",
+    ),
+    Column("outlier", "", "1: left out by its authors", ("is_outlier",), "flag", positive=False),
+)
+COLUMNS: dict[str, Column] = {column.name: column for column in VOCABULARY}
+SETUP: tuple[str, ...] = ("family", "recipe", "tokenizer", "dataset")
+"""The fingerprint of a setup: runs that differ here lie on different curves."""
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\W_]+", "_", name).strip("_").lower()
+
+
+_EXACT = {alias: column for column in VOCABULARY for alias in column.aliases if len(alias) == 1}
+_ALIASES = {_key(a): column for column in VOCABULARY for a in (column.name, *column.aliases) if len(a) > 1}
+
+
+def recognise(name: str) -> tuple[str, float] | None:
+    """Return the canonical name of a column and the factor that brings it to the vocabulary's unit, or None.
+
+    Example:
+        >>> recognise("val/loss"), recognise("D"), recognise("d"), recognise("FLOPs (1E21)")
+        (('loss', 1.0), ('tokens', 1.0), None, ('flops', 1e+21))
+    """
+    name = name.strip()
+    if name in _EXACT:
+        return _EXACT[name].name, 1.0
+    key = _key(name)
+    if key in _ALIASES:
+        return _ALIASES[key].name, 1.0
+    scaled = re.fullmatch(r"(\w+)_(k|m|b|t|1e\d+)", key)
+    column = _ALIASES.get(scaled[1]) if scaled else None
+    if scaled and column and column.kind == "count":
+        return column.name, SCALES.get(scaled[2]) or float(scaled[2])
+    return None
+
+
+def vocabulary_table(width: int = 100) -> str:
+    """Return the vocabulary as a text table for `--help` and the documentation."""
+    import textwrap
+
+    head = max(len(column.name) for column in VOCABULARY) + 2
+    lines = []
+    for column in VOCABULARY:
+        unit = f" [{column.unit}]" if column.unit else ""
+        also = f"; also: {', '.join(column.aliases)}" if column.aliases else ""
+        text = textwrap.wrap(column.meaning + unit + also, width - head, break_long_words=False)
+        lines += [f"{column.name if i == 0 else '':<{head}}{part}" for i, part in enumerate(text)]
+    return "\n".join(lines)
