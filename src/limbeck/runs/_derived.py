@@ -27,12 +27,15 @@ def derive(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
     flops = 6 · params · tokens (Kaplan et al., Scaling Laws for Neural Language Models, 2020, arXiv 2001.08361, table
     1: forward and backward pass), or either factor from the other two.
 
+    A table that counts samples gets no tokens: its compute per sample is not 6 · params.
+
     Returns:
         The frame, and for each column that holds computed cells the formula (and how many cells, if not all).
     """
     derived: dict[str, str] = {}
     for name, words, formula, needs in RULES:
-        if not all(column in frame.columns for column in needs):
+        counted_in_samples = name == "tokens" and "samples" in frame.columns
+        if counted_in_samples or not all(column in frame.columns for column in needs):
             continue
         if name not in frame.columns:
             frame = frame.with_columns(formula.alias(name))

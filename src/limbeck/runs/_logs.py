@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from limbeck.errors import RunsError
 
@@ -14,27 +15,28 @@ from ._tables import RawTable, labels, of_records, read_jsonl, read_text
 from .vocabulary import recognise
 
 STATE = "trainer_state.json"
-MEASURES = {"loss", "error", "accuracy_percent"}
 Rows = tuple[list[dict[str, Any]], list[str]]
 
 
-def evaluations(records: list[dict[str, Any]], rows: list[str]) -> Rows:
-    """Leave out the rows of a log that hold no evaluation, where others do.
+def evaluations(frame: pl.DataFrame) -> pl.Series:
+    """Return which rows of a log (under canonical names) hold an evaluation.
 
-    A row with a step and without a loss, an error or an accuracy reports progress between two evaluations. A row whose
-    loss is null is an evaluation that failed, and stays.
+    A row with a step and without a loss, an error or an accuracy reports progress between two evaluations, and is left out
+    where other rows have one; where none has, rows without a training loss are. A loss that was recorded as null or NaN is an
+    evaluation that failed, and stays.
     """
-    named = [{match[0] for key in record if (match := recognise(key))} for record in records]
-    if not any(names & MEASURES for names in named):
-        return records, rows
-    kept = [i for i, names in enumerate(named) if names & MEASURES or "step" not in names]
-    return [records[i] for i in kept], [rows[i] for i in kept]
+    for measures in (("loss", "error", "accuracy_percent"), ("train_loss",)):
+        present = [name for name in measures if name in frame.columns]
+        if present and "step" in frame.columns:
+            held = pl.any_horizontal(pl.col(name).is_not_null() for name in present)
+            return frame.select(held | pl.col("step").is_null()).to_series()
+    return pl.Series([True] * len(frame), dtype=pl.Boolean)
 
 
 def jsonl_rows(path: Path, file: str = "") -> Rows:
-    """Read a JSONL file as a table: one row per line, or per evaluation where it is a log."""
+    """Read the rows of a JSONL file with their labels."""
     records, numbers = read_jsonl(path)
-    return evaluations(records, labels(numbers, file))
+    return records, labels(numbers, file)
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def state_rows(path: Path, run: str, file: str = "") -> Rows:
-    """Read a `trainer_state.json`: one row per evaluation (per logged step where nothing was evaluated).
+    """Read the logged steps of a `trainer_state.json` with their labels.
 
     The logged `loss` is the training loss, `eval_loss` the held-out loss. Tokens and FLOP that the log gives only at
     its end are shared out in proportion to the steps.
@@ -67,24 +69,21 @@ def state_rows(path: Path, run: str, file: str = "") -> Rows:
             {"train_loss" if key == "loss" else key: value for key, value in entry.items()}
         )
         order[step] = number
-    evaluated = [step for step, row in steps.items() if any(key.startswith("eval_") for key in row)]
-    chosen = evaluated or list(steps)
-    if not chosen:
+    if not steps:
         raise RunsError(f"{path} has logged no step yet.")
     last = state.get("global_step") or max(steps)
     for name in ("num_input_tokens_seen", "total_flos"):
         if total := state.get(name):
-            for step in chosen:
-                steps[step].setdefault(name, total * step / last)
-    rows = [f"{file} entry {order[step]}".strip() for step in chosen]
-    return [steps[step] for step in chosen], rows
+            for step, row in steps.items():
+                row.setdefault(name, total * step / last)
+    return list(steps.values()), [f"{file} entry {order[step]}".strip() for step in steps]
 
 
 def read_state(path: Path) -> RawTable:
     """Read one `trainer_state.json`; the run is named after its folder."""
     run = path.resolve().parent
     name = run.parent.name if run.name.startswith("checkpoint-") else run.name
-    return replace(of_records(*state_rows(path, name), str(path)), counting="entries of log_history, the first is 1")
+    return of_records(*state_rows(path, name), str(path), counting="entries of log_history, the first is 1")
 
 
 def read_lines(path: Path) -> RawTable:

@@ -109,7 +109,7 @@ def _direction(
     reverse = (
         not isinstance(right, str)
         or (left in COLUMNS and right not in COLUMNS)
-        or (left not in columns and (left in COLUMNS or right in columns))
+        or (left not in columns and (left in COLUMNS or (right in columns and right not in COLUMNS)))
     )
     theirs, ours = (right, left) if reverse else (left, str(right))
     if ours not in COLUMNS and (hint := nearest(ours, COLUMNS)):

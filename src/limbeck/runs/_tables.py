@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ class RawTable:
         source: name of the table, for messages.
         counting: how rows are counted, for messages ("" when it is plain).
         problems: rows whose cells could not be told apart.
+        is_log: rows may be progress reports between two evaluations.
     """
 
     frame: pl.DataFrame
@@ -49,6 +51,7 @@ class RawTable:
     source: str
     counting: str = ""
     problems: tuple[Problem, ...] = ()
+    is_log: bool = False
 
 
 def labels(numbers: Iterable[int], file: str = "") -> list[str]:
@@ -154,20 +157,28 @@ def read_jsonl(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
     return records, numbers
 
 
-def of_records(records: Sequence[Mapping[str, Any]], rows: list[str], source: str) -> RawTable:
-    """Make a table of mappings; keys that a row does not have are empty cells."""
+def of_records(
+    records: Sequence[Mapping[str, Any]], rows: list[str], source: str, counting: str = "", is_log: bool = True
+) -> RawTable:
+    """Make a table of mappings; a key that a row does not have is an empty cell, a null that it has is a NaN."""
     names = dict.fromkeys(name for record in records for name in record)
-    columns = {str(name): [record.get(name) for record in records] for name in names}
-    return RawTable(of_lists(columns), pl.Series(rows, dtype=pl.String), source)
+    columns = {
+        str(name): [math.nan if record.get(name, 0) is None else record.get(name) for record in records]
+        for name in names
+    }
+    return RawTable(of_lists(columns), pl.Series(rows, dtype=pl.String), source, counting, is_log=is_log)
 
 
 def of_lists(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
     """Make a frame of plain Python values of any mixture of types; nested values become JSON text."""
-    flat = {
-        name: [json.dumps(v, default=str) if isinstance(v, dict | list) else v for v in values]
-        for name, values in columns.items()
-    }
-    return pl.DataFrame([pl.Series(name, values, strict=False) for name, values in flat.items()])
+    return pl.DataFrame([_series(name, values) for name, values in columns.items()])
+
+
+def _series(name: str, values: Sequence[Any]) -> pl.Series:
+    flat = [json.dumps(v, default=str) if isinstance(v, dict | list) else v for v in values]
+    if any(isinstance(v, str) for v in flat):  # beside text, NaN is how pandas writes an empty cell
+        flat = [None if isinstance(v, float) and math.isnan(v) else v for v in flat]
+    return pl.Series(name, flat, strict=False)
 
 
 def of_frame(frame: Any, source: str = "the data frame") -> RawTable:

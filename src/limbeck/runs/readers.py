@@ -53,9 +53,9 @@ def read_runs(
         source: a CSV, Parquet or JSONL file, a Hugging Face `trainer_state.json`, a folder of runs (sub-folders with a
             `trainer_state.json` or with JSONL records), a data frame (pandas, polars, pyarrow, duckdb), a list of
             dictionaries or a dictionary of columns.
-        mapping: `{"their column": "ours"}` (or the reverse) where the names are not recognised or ambiguous. `{"run":
-            "model+schedule"}` joins columns, `{"flops": "gflops*1e9"}` changes the unit, `{"lr": None}` leaves a column out.
-            Also text: `["val_ce=loss", "lr="]`.
+        mapping: `{"their column": "ours"}` (or the reverse) where the names are not recognised or ambiguous.
+            `{"run": "model+schedule"}` joins columns, `{"flops": "gflops*1e9"}` changes the unit, `{"lr": None}` leaves
+            a column out. Also text: `["val_ce=loss", "lr="]`.
         skip_bad: drop rows that cannot be used (they are listed in `RunTable.dropped`) instead of refusing.
         mix_setups: accept runs that differ in family, recipe, tokenizer or dataset.
         where: choose rows first, as `{"outlier": 0}` or `["outlier=0", "tokens>=1e9"]`.
@@ -72,8 +72,12 @@ def read_runs(
         return source if where is None else source.filter(where)
     raw = _open(source)
     cells, naming = rename(raw, mapping)
+    rows = raw.rows
+    if raw.is_log:
+        reported = _logs.evaluations(cells)
+        cells, rows = cells.filter(reported), rows.filter(reported)
     kept = choose(cells, where, raw.source, naming.names())
-    cells, rows = cells.filter(kept), raw.rows.filter(kept)
+    cells, rows = cells.filter(kept), rows.filter(kept)
     if not mix_setups:
         refuse_mixture(cells, raw.source)
     frame, problems = _checks.interpret(cells, rows, naming.factor)
