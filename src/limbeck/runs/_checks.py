@@ -135,7 +135,8 @@ def identity(frame: pl.DataFrame, rows: pl.Series) -> list[Problem]:
         return missing(frame, rows, ["run"]) + _repeats(frame, rows, [*key, *progress], frame["run"].is_not_null())
     if "step" not in frame.columns:
         return _repeats(frame, rows, frame.columns)
-    same = [name for name in (*key, "params", "teacher_params", "bits", "lr", "batch_tokens") if name in frame.columns]
+    same = [name for name in (*key, "params", "teacher_params", "bits", "batch_tokens") if name in frame.columns]
+    same += [name for name, kind in frame.schema.items() if kind == pl.String and name not in same]
     alone = frame.select((pl.len().over(same) if same else pl.lit(len(frame))) == 1).to_series()
     unnamed = ~alone if same else pl.Series([len(frame) > 1] * len(frame), dtype=pl.Boolean)
     return _cells(

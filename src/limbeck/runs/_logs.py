@@ -21,9 +21,9 @@ Rows = tuple[list[dict[str, Any]], list[str]]
 def evaluations(frame: pl.DataFrame) -> pl.Series:
     """Return which rows of a log (under canonical names) hold an evaluation.
 
-    A row with a step and without a loss, an error or an accuracy reports progress between two evaluations, and is left out
-    where other rows have one; where none has, rows without a training loss are. A loss that was recorded as null or NaN is an
-    evaluation that failed, and stays.
+    A row with a step and without a loss, an error or an accuracy reports progress between two evaluations, and is left
+    out where other rows have one; where none has, rows without a training loss are. A loss that was recorded as null or
+    NaN is an evaluation that failed, and stays.
     """
     for measures in (("loss", "error", "accuracy_percent"), ("train_loss",)):
         present = [name for name in measures if name in frame.columns]

@@ -77,9 +77,10 @@ class RunRecorder:
     def _repair(self, resume_after_step: int | None) -> None:
         """Remove a last line cut short by a kill and the rows that a resumed training will write again."""
         lines = self.path.read_bytes().split(b"\n")
-        complete, last = lines[:-1], lines[-1]
+        # The last item is empty, a row cut short, or a whole row that only lacks its line break.
+        complete = lines[:-1] if _record(lines[-1]) is None else lines
         kept = [line for line in complete if self._stays(line, resume_after_step)]
-        if not last and kept == complete:
+        if kept == lines[:-1] and not lines[-1]:
             return
         temporary = self.path.with_name(self.path.name + ".tmp")
         with temporary.open("wb") as file:
@@ -89,16 +90,21 @@ class RunRecorder:
         temporary.replace(self.path)
 
     def _stays(self, line: bytes, resume_after_step: int | None) -> bool:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
+        row = _record(line)
+        if row is None:
             raise RunsError(
                 f"{self.path} holds a line that is no run record: {line[:60]!r}. Give the recorder another path."
             )
-        later = resume_after_step is not None and row.get("step", 0) > resume_after_step
+        later = resume_after_step is not None and (row.get("step") or 0) > resume_after_step
         return not (later and row.get("run") == self.run)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def _plain(value: Any) -> Any:

@@ -36,7 +36,7 @@ class RunTable:
         >>> from limbeck.runs import read_runs
         >>> runs = read_runs({"N": [1e7, 1e8], "D": [1e9, 2e9], "loss": [4.0, 3.0]})
         >>> print(runs.summary())
-        2 runs · 10 M–100 M parameters · 6e16–1.2e18 FLOP · loss 3–4 nats/token
+        2 runs · 10 M–100 M parameters · 6e16–1e18 FLOP · loss 3–4 nats/token
         >>> runs.column("tokens"), runs.derived
         (array([1.e+09, 2.e+09]), {'flops': '6 · params · tokens'})
     """
@@ -186,22 +186,36 @@ class RunTable:
     def _check_present(self, names: Sequence[str]) -> None:
         absent = [name for name in names if name not in self.frame.columns]
         if absent:
-            hints = "".join(nearest(name, self.frame.columns) for name in absent)
+            hints = "".join(_hint(name, self.frame.columns) for name in absent)
+            shown = ", ".join(self.frame.columns[:15]) + (", ..." if len(self.frame.columns) > 15 else "")
             meaning = "; ".join(f"{name}: {COLUMNS[name].meaning}" for name in absent if name in COLUMNS)
             raise RunsError(
                 f"{self.source} has no column {' and no column '.join(absent)}.{hints}\n"
-                f"It has: {', '.join(self.frame.columns)}.\n"
+                f"It has: {shown}.\n"
                 + (f"Needed: {meaning}.\n" if meaning else "")
                 + f'Name it with mapping={{"their column": "{absent[0]}"}} (--map "their column={absent[0]}").'
             )
 
 
+def _hint(name: str, columns: Sequence[str]) -> str:
+    """Suggest columns that carry the missing name inside their own, or the one spelt most like it."""
+    inside = [f'"{column}"' for column in columns if name in column.lower()]
+    free = [column for column in columns if column not in COLUMNS]
+    return f" Did you mean {', '.join(inside[:3])}?" if inside else nearest(name, free)
+
+
 def _advice(problems: Sequence[Problem], frame: pl.DataFrame) -> str:
+    names = [name for name, kind in frame.schema.items() if kind == pl.String and name not in ("run", *SETUP)]
     if any(problem.column == "run" and problem.reason.startswith("missing: whose") for problem in problems):
-        names = [name for name, kind in frame.schema.items() if kind == pl.String]
         example = "+".join(names[:3]) or "column"
         return (
             f'Say which column names the run: mapping={{"run": "{example}"}} (--map run={example}; + joins several). '
             'If every row is a run of its own, leave the steps out: mapping={"step": None} (--map step=).'
+        )
+    if names and any(problem.column == "run" and problem.reason.startswith("repeats") for problem in problems):
+        return (
+            f"Nothing was used. If another column ({', '.join(names[:5])}) tells these runs apart, join it to the run's name: "
+            f'mapping={{"run": "their column+{names[0]}"}} (--map "run=their column+{names[0]}"). '
+            "Copies are dropped with skip_bad=True (--skip-bad)."
         )
     return "Nothing was used. Correct them, or drop them with skip_bad=True (--skip-bad)."
