@@ -112,7 +112,9 @@ def load_corpus(folder: Path | str) -> Corpus:
     facts = CorpusFacts(**json.loads((folder / "corpus.json").read_text()))
     corpus = Corpus((folder / "train.bin").read_bytes(), (folder / "validation.bin").read_bytes(), facts)
     if hashlib.sha256(corpus.train).hexdigest() != facts.sha256:
-        raise ConfigError(f"{folder}/train.bin does not match the hash in corpus.json: delete the folder, make it again")
+        raise ConfigError(
+            f"{folder}/train.bin does not match the hash in corpus.json: delete the folder, make it again"
+        )
     return corpus
 
 
@@ -139,20 +141,26 @@ def text_corpus(path: Path | str, field: str = "text") -> Corpus:
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"text file {path} does not exist" if not path.exists() else f"{path} is a folder, not a text file")
+        raise ConfigError(
+            f"text file {path} does not exist" if not path.exists() else f"{path} is a folder, not a text file"
+        )
     raw = path.read_bytes()
     if not raw.strip():
         raise ConfigError(f"{path} is empty: give a UTF-8 text file of at least {MINIMUM_BYTES} bytes")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start} is 0x{raw[error.start]:02x}): convert it first") from error
+        raise ConfigError(
+            f"{path} is not UTF-8 text (byte {error.start} is 0x{raw[error.start]:02x}): convert it first"
+        ) from error
     if "\0" in text:
         raise ConfigError(f"{path} is a binary file (byte {text.index(chr(0))} is 0): give UTF-8 text or JSONL")
     texts = list(_rows(path, text, field)) if path.suffix in (".jsonl", ".ndjson") else [text]
     size = sum(len(one) for one in texts)
     if size < MINIMUM_BYTES:
-        raise ConfigError(f"{path} holds {size} characters of text: at least {MINIMUM_BYTES} are needed, 1 MB is comfortable")
+        raise ConfigError(
+            f"{path} holds {size} characters of text: at least {MINIMUM_BYTES} are needed, 1 MB is comfortable"
+        )
     limit = max(200, min(4000, size // 100))
     pieces = [piece for one in texts for piece in _pieces(one, limit)]
     return build_corpus([Document(f"{number}", piece) for number, piece in enumerate(pieces)], path.name)
@@ -191,7 +199,7 @@ def build_corpus(documents: Sequence[Document], source: str) -> Corpus:
         train_bytes=len(streams[0]),
         validation_bytes=len(streams[1]),
         sha256=hashlib.sha256(streams[0]).hexdigest(),
-        leak_share=leak_share(*streams),
+        leak_share=leak_share(streams[0], streams[1]),
         warning=f"only {size} bytes of text: below 1 MB runs repeat it and laws bend" if short else None,
     )
     return Corpus(streams[0], streams[1], facts)
@@ -263,7 +271,7 @@ def _rows(path: Path, text: str, field: str) -> Iterator[str]:
 
 
 def _pieces(text: str, limit: int) -> Iterator[str]:
-    """Cut a text at blank lines (or lines, where there are none) into consecutive pieces of about `limit` characters."""
+    """Cut a text at blank lines (or at lines, where there are none) into pieces of about `limit` characters."""
     blank = "\n\n" if "\n\n" in text.strip() else "\n"
     piece: list[str] = []
     for paragraph in text.split(blank):

@@ -6,14 +6,18 @@ positions), so that they save and load with `from_pretrained` and a real model t
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
 
 from limbeck.errors import ConfigError
 
@@ -51,7 +55,9 @@ def tiny_llama(
     """
     heads = heads or max(2, width // 32)
     if width <= 0 or width % (2 * heads):
-        raise ConfigError(f"width {width} cannot be divided into {heads} heads of even size: take a multiple of {2 * heads}")
+        raise ConfigError(
+            f"width {width} cannot be divided into {heads} heads of even size: take a multiple of {2 * heads}"
+        )
     config = LlamaConfig(
         hidden_size=width,
         intermediate_size=8 * math.ceil(width / 3),
@@ -87,48 +93,87 @@ def _initialise(model: LlamaForCausalLM, generator: torch.Generator) -> None:
         weight.normal_(0, spread, generator=generator)
 
 
-def load_model(folder: Path | str) -> Any:
-    """A causal language model from a local folder, in float32.
+def read_config(folder: Path | str) -> Any:
+    """The configuration of a local model folder.
 
     Raises:
-        ConfigError: the folder is missing, has no `config.json`, or is not a causal language model.
+        ConfigError: the folder is missing, or is not a model folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError(f"model folder {folder} does not exist")
     if not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder} is not a model folder: config.json is missing (save a model there with save_pretrained)")
+        raise ConfigError(
+            f"{folder} is not a model folder: config.json is missing (save a model there with save_pretrained)"
+        )
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ConfigError(f"{folder} cannot be loaded as a causal language model: {first}") from error
+        raise ConfigError(f"{folder}/config.json cannot be read: {_first_line(error)}") from error
+
+
+def load_model(folder: Path | str) -> Any:
+    """A causal language model from a local folder, in float32.
+
+    Raises:
+        ConfigError: the folder is missing, or is not a causal language model.
+    """
+    read_config(folder)
+    try:
+        with _no_bars():
+            return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder} cannot be loaded as a causal language model: {_first_line(error)}") from error
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Keep the library from drawing progress bars inside."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path | str) -> Path:
-    """Write a complete model folder (weights as safetensors, configuration, tokenizer); it appears whole or not at all."""
+    """Write a complete model folder (safetensors, configuration, tokenizer); it appears whole or not at all."""
     folder = Path(folder)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
+    with _no_bars():
+        model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder
 
 
-def context_length(model: Any) -> int:
-    """Largest number of positions of a model, or a very large number where it has no limit."""
-    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+def context_length(config: Any) -> int:
+    """Largest number of positions of a model, or a very large number where its configuration names no limit."""
+    return int(getattr(config, "max_position_embeddings", None) or 2**31)
 
 
-def vocabulary_size(folder: Path | str) -> int:
-    """Number of tokens of the model in a folder, from its configuration alone."""
-    return int(AutoConfig.from_pretrained(str(folder), local_files_only=True).vocab_size)
+def folder_digest(folder: Path | str) -> str:
+    """A short digest of a model folder: names, sizes and ends of its files (the ends of weight files are weights)."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(Path(folder).glob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(max(0, size - 65536))
+                digest.update(f"{path.name} {size} ".encode() + file.read())
+    return digest.hexdigest()
 
 
 def non_embedding_params(model: nn.Module) -> int:
-    """Number of parameters without embeddings (tokens, learned positions) and without the output matrix, tied or not."""
+    """Number of parameters without embeddings (tokens, learned positions) and output matrix, tied or not."""
     outside = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     head = model.get_output_embeddings()  # type: ignore[operator]
     outside |= {id(weight) for weight in head.parameters()} if head is not None else set()

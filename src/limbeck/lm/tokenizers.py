@@ -1,8 +1,8 @@
 """Tokenizers: one token a byte, or a byte-level BPE trained on the corpus.
 
 Both are ordinary fast tokenizers of the transformers library: a model folder that holds one is complete for
-`AutoTokenizer`, and neither ever meets an unknown character. The byte tokenizer's ids are the byte values, so that a loss
-in nats per token is a loss in nats per byte; a BPE pays by the token and is reported per byte as well.
+`AutoTokenizer`, and neither ever meets an unknown character. The byte tokenizer's ids are the byte values, so that a
+loss in nats per token is a loss in nats per byte; a BPE pays by the token and is reported per byte as well.
 """
 
 from __future__ import annotations

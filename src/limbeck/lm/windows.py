@@ -1,8 +1,8 @@
 """Windows of a token stream: training batches as a pure function of the step, and one fixed evaluation set.
 
 Training windows do not overlap within an epoch; every epoch draws a fresh permutation and a fresh offset from
-(seed, epoch). A batch depends on (seed, step) alone, so a resumed training needs no data state and a branch sees exactly
-what an uninterrupted run would have seen.
+(seed, epoch). A batch depends on (seed, step) alone, so a resumed training needs no data state and a branch sees
+exactly what an uninterrupted run would have seen.
 """
 
 from __future__ import annotations

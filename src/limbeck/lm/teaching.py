@@ -1,0 +1,181 @@
+"""What a teacher says about a text, and how much the student's disagreement costs: the off-policy signal.
+
+The teacher reads the same windows of the data set (source: data; signal: logits) and a divergence compares the two
+next-token distributions at every position. Where the vocabularies differ in size, what happens to the extra tokens is
+the user's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from limbeck.distill import get_loss
+from limbeck.errors import ConfigError, TrainingError
+
+Vocabulary = Literal["error", "common", "pad"]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Which divergence, at which temperature.
+
+    Args:
+        name: a registered loss: `forward_kl`, `reverse_kl`, `generalized_jsd`.
+        temperature: divides both logits; the loss is multiplied by its square, which keeps the size of the gradient.
+        beta: weight of the teacher in the mixture of `generalized_jsd` (None: 0.5); other divergences have none.
+
+    Raises:
+        ConfigError: an unknown name, or a value out of range.
+    """
+
+    name: str = "forward_kl"
+    temperature: float = 1.0
+    beta: float | None = None
+
+    def __post_init__(self) -> None:
+        get_loss(self.name)
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature must be positive, got {self.temperature}")
+        if self.beta is not None and self.name != "generalized_jsd":
+            raise ConfigError(f"beta belongs to generalized_jsd, {self.name} has none: remove it")
+        if self.beta is not None and not 0 <= self.beta <= 1:
+            raise ConfigError(f"beta must lie between 0 (forward KL) and 1 (reverse KL), got {self.beta}")
+
+    def __call__(self, student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Mean over the positions that count; logits [..., V], mask [...]."""
+        options = {} if self.beta is None else {"beta": self.beta}
+        function: Callable[..., Tensor] = get_loss(self.name).function
+        return function(student, teacher, temperature=self.temperature, tau_squared=True, mask=mask, **options)
+
+    def describe(self) -> str:
+        """One phrase for a run table."""
+        beta = "" if self.beta is None else f" beta={self.beta:g}"
+        return f"{self.name}{beta} temperature={self.temperature:g}"
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """A teacher and the loss that it gives.
+
+    `loss = (1 - ce_weight) temperature² D(teacher, student) + ce_weight cross-entropy`
+
+    Args:
+        teacher: a causal language model; frozen by the trainer.
+        divergence: D.
+        ce_weight: share of the ordinary next-token loss, 0 to 1.
+        vocabulary: for teachers with more or fewer tokens than the student: `common` compares both, renormalised, on
+            the tokens they share; `pad` gives the smaller one probability 0 on the others.
+
+    Raises:
+        ConfigError: `ce_weight` outside 0 to 1.
+
+    Source: Geoffrey Hinton, Oriol Vinyals, Jeff Dean, Distilling the Knowledge in a Neural Network (2015), arXiv
+        1503.02531.
+    """
+
+    teacher: Any
+    divergence: Divergence = Divergence()
+    ce_weight: float = 0.0
+    vocabulary: Vocabulary = "error"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ce_weight <= 1:
+            raise ConfigError(f"ce_weight must lie between 0 and 1, got {self.ce_weight}")
+
+    def loss(self, student: Tensor, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The loss and its parts.
+
+        Args:
+            student: logits [B, T, V].
+            inputs: tokens that both models read [B, T].
+            labels: next tokens [B, T], negative where a position does not count.
+
+        Returns:
+            `loss` (what is minimised), `divergence` and, with `ce_weight`, `cross_entropy`; nats per counted token.
+        """
+        with torch.no_grad():
+            teacher = self.teacher(input_ids=inputs, use_cache=False).logits
+        counted = labels >= 0
+        parts = {"divergence": self.divergence(*self.align(student, teacher), mask=None if counted.all() else counted)}
+        if not self.ce_weight:
+            return {"loss": parts["divergence"], **parts}
+        summed = F.cross_entropy(student.float().flatten(0, 1), labels.flatten(), reduction="sum")
+        parts["cross_entropy"] = summed / counted.sum().clamp(min=1)
+        loss = (1 - self.ce_weight) * parts["divergence"] + self.ce_weight * parts["cross_entropy"]
+        return {"loss": loss, **parts}
+
+    def align(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Bring logits [..., V_student] and [..., V_teacher] to one vocabulary."""
+        sizes = student.shape[-1], teacher.shape[-1]
+        if sizes[0] == sizes[1]:
+            return student, teacher
+        if self.vocabulary == "pad":
+            padded = [
+                F.pad(logits, (0, max(sizes) - logits.shape[-1]), value=-torch.inf) for logits in (student, teacher)
+            ]
+            return padded[0], padded[1]
+        return student[..., : min(sizes)], teacher[..., : min(sizes)]
+
+    def describe(self) -> str:
+        """One phrase for a run table."""
+        mix = f" ce_weight={self.ce_weight:g}" if self.ce_weight else ""
+        vocabulary = "" if self.vocabulary == "error" else f" vocabulary={self.vocabulary}"
+        return f"distil {self.divergence.describe()}{mix}{vocabulary}"
+
+
+def require_vocabulary(teaching: Teaching, student: Any, windows: Tensor) -> None:
+    """Check that teacher and student can be compared under the choice made for their vocabularies.
+
+    Args:
+        teaching: the teacher and the choice.
+        student: the student model.
+        windows: some text, int64 [n, 2, T], to measure the teacher's mass on the shared tokens.
+
+    Raises:
+        TrainingError: sizes differ and no choice was made; `pad` with a divergence that would be infinite; the text
+            holds a token that one of the two does not have.
+    """
+    theirs, mine = teaching.teacher.config.vocab_size, student.config.vocab_size
+    common = min(theirs, mine)
+    if (largest := int(windows.max())) >= common:
+        raise TrainingError(
+            f"the text holds token {largest}, but only {spaced(common)} tokens are known to both models"
+        )
+    if theirs == mine:
+        return
+    if teaching.vocabulary == "error":
+        with torch.no_grad():
+            logits = teaching.teacher(input_ids=windows[:8, 0], use_cache=False).logits.float()
+        mass = logits.softmax(-1)[..., :common].sum(-1).mean().item()
+        smaller, kept = ("student", f" (the teacher's mass there: {mass:.5f})") if mine < theirs else ("teacher", "")
+        raise TrainingError(
+            f"the teacher has {spaced(theirs)} tokens, the student {spaced(mine)}. "
+            f"Choose what to do with the {spaced(abs(theirs - mine))} extra ones:\n"
+            f"  vocabulary: common   compare on the shared {spaced(common)}{kept}\n"
+            f"  vocabulary: pad      give the {smaller} −∞ on them"
+        )
+    missing = "reverse_kl" if mine > theirs else "forward_kl"
+    name, beta = teaching.divergence.name, teaching.divergence.beta
+    effective = {0: "forward_kl", 1: "reverse_kl"}.get(beta, name) if beta is not None else name  # type: ignore[call-overload]
+    if teaching.vocabulary == "pad" and effective == missing:
+        smaller = "teacher" if mine > theirs else "student"
+        raise TrainingError(
+            f"{missing} is infinite where the {smaller} has −∞ (vocabulary: pad). "
+            "Use vocabulary: common, or the divergence generalized_jsd"
+        )
+
+
+def spaced(count: int) -> str:
+    """A count with its thousands apart.
+
+    Example:
+        >>> spaced(152064)
+        '152 064'
+    """
+    return f"{count:,}".replace(",", " ")

@@ -1,0 +1,220 @@
+"""One training for all: next-token prediction, with or without a teacher, for one or several token budgets.
+
+Pretraining is the case without a teacher. Several budgets share one trunk at a constant learning rate: the longest is
+trained straight through and leaves a milestone where the decay of each shorter one begins, so that 250 k, 500 k and
+1 M tokens cost 1.15 M instead of 1.75 M, and every branch equals bit for bit the run that a budget alone would give.
+Finished budgets are run records; asking again for them costs nothing, asking for a longer one goes on from the trunk.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from limbeck.distill import Player, Trainer, decay_start, warmup_stable_decay
+from limbeck.lm.evaluation import text_loss
+from limbeck.lm.jobs import RECORDS, budget_folder, finished, records
+from limbeck.lm.models import non_embedding_params, save_model
+from limbeck.lm.teaching import Teaching
+from limbeck.lm.tokenizers import TokenStream
+from limbeck.lm.windows import Windows, evaluation_windows
+from limbeck.runs import RunRecorder
+
+RATE_TIMES_WIDTH = 0.256
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How a language model is trained; the defaults are the measured optimum for tiny models.
+
+    Args:
+        batch: windows a step.
+        context: predicted tokens a window.
+        learning_rate: peak; None means 0.256 / hidden size, the optimum over widths 16 to 128.
+        warmup: steps of linear warm-up; long ones move short runs off the law.
+        decay: share of the steps in which the rate falls linearly to 0.
+        weight_decay: on matrices only.
+        clip: largest gradient norm.
+        accumulate: micro-batches a step.
+    """
+
+    batch: int = 8
+    context: int = 128
+    learning_rate: float | None = None
+    warmup: int = 50
+    decay: float = 0.2
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    accumulate: int = 1
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens predicted in one step."""
+        return self.batch * self.context
+
+    def steps(self, tokens: int) -> int:
+        """Steps that a token budget buys, at least one.
+
+        Example:
+            >>> Regime().steps(250_000)
+            244
+        """
+        return max(1, round(tokens / self.step_tokens))
+
+    def describe(self) -> str:
+        """One phrase that tells two recipes apart in a run table."""
+        rate = f"{RATE_TIMES_WIDTH}/width" if self.learning_rate is None else f"{self.learning_rate:g}"
+        return (
+            f"adamw lr={rate} warmup={self.warmup} decay={self.decay:g} batch={self.batch}x{self.context} "
+            f"weight_decay={self.weight_decay:g} clip={self.clip:g}"
+        )
+
+
+def train_text(
+    make_student: Callable[[], Any],
+    text: TokenStream,
+    tokenizer: Any,
+    budgets: Sequence[int],
+    out: Path | str,
+    *,
+    regime: Regime,
+    seed: int,
+    teaching: Teaching | None = None,
+    columns: Mapping[str, Any],
+    checkpoint_every: int = 500,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Train a causal language model on text for each of several token budgets, on one trunk.
+
+    Args:
+        make_student: gives the untrained student, the same at every call.
+        text: token stream to train and validate on.
+        tokenizer: saved beside every model.
+        budgets: tokens; each ends with its own decay, an evaluation, a model folder and a run record.
+        out: folder of this training. Holds `runs.jsonl` (one record per finished budget) and a folder per budget with
+            `log.jsonl`, checkpoints and the `model`. The same call continues after a kill at any moment.
+        regime: batch, schedule, optimiser.
+        seed: of the windows' order and of dropout.
+        teaching: what the teacher says; None predicts the text alone.
+        columns: constants of every run record (`run`, `seed`, `family`, `recipe`, `tokenizer`, `dataset`, ...).
+        checkpoint_every: steps between rolling checkpoints.
+        progress: one line on a terminal.
+
+    Returns:
+        The records of the budgets asked for, shortest first: `step`, `params` (without embeddings), `tokens`, `flops`
+        (6 params tokens), `loss` (validation, nats per byte), `loss_per_token` (nats), `epochs`, `seconds` (of the last
+        call), and `columns`.
+
+    Raises:
+        TrainingError: a loss is not finite; a checkpoint in `out` belongs to another training.
+    """
+    out = Path(out)
+    windows = Windows(text.train, regime.context, regime.batch, seed)
+    held_out = evaluation_windows(text.validation, regime.context)
+    wanted = {regime.steps(budget): budget for budget in budgets}
+    starts = [decay_start(steps, decay=regime.decay) for steps in wanted]
+
+    def train(steps: int) -> None:
+        """Train one budget from the newest usable milestone and record it."""
+        student = make_student()
+        begin, folder = decay_start(steps, decay=regime.decay), budget_folder(out, wanted[steps])
+        player = Player(
+            "student",
+            student,
+            _optimizer(student, regime),
+            schedule=partial(warmup_stable_decay, steps=steps, warmup=regime.warmup, decay=regime.decay),
+            clip=regime.clip,
+        )
+
+        def loss(name: str, batch: Tensor, step: int) -> dict[str, Tensor]:
+            inputs, labels = batch[:, :-1], batch[:, 1:]
+            logits = player.module(input_ids=inputs, use_cache=False).logits
+            if teaching is not None:
+                return teaching.loss(logits, inputs, labels)
+            return {"loss": F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())}
+
+        trainer = Trainer(
+            [player],
+            loss,
+            windows,
+            steps=steps,
+            out=folder,
+            config={"seed": seed, **asdict(regime)},
+            accumulate=regime.accumulate,
+            frozen=[teaching.teacher] if teaching else [],
+            recorder=partial(RunRecorder, folder / LOG, run=columns["run"]),
+            columns=lambda step: {"tokens": step * regime.step_tokens},
+            evaluate=lambda step: {"nats_per_token": text_loss(player.module, held_out)},
+            evaluate_at=[steps],
+            checkpoint_every=checkpoint_every,
+            checkpoint_at=[start for start in starts if 0 < start <= begin],
+            progress=progress,
+            label=str(columns["run"]),
+        )
+        with _own_randomness(seed):
+            result = trainer.run(start_from=_trunk(out, begin))
+        save_model(student, tokenizer, folder / "model")
+        nats = result.evaluations[steps]["nats_per_token"]
+        params, tokens = non_embedding_params(student), steps * regime.step_tokens
+        with RunRecorder(out / RECORDS, **columns) as recorder:
+            recorder.write(
+                step=steps,
+                params=params,
+                tokens=tokens,
+                flops=6 * params * tokens,
+                loss=nats / text.bytes_per_token,
+                loss_per_token=nats,
+                epochs=tokens / len(text.train),
+                seconds=result.seconds,
+            )
+        for checkpoint in folder.glob("step-*"):
+            shutil.rmtree(checkpoint)
+
+    for steps in sorted(set(wanted) - set(finished(out)), reverse=True):
+        train(steps)
+    return records(out, list(wanted))
+
+
+def _trunk(out: Path, step: int) -> Path | None:
+    """The newest milestone of any budget in `out` that is not beyond `step`: until there all learning rates agree."""
+    found = [path for path in out.glob("*-tokens/milestone-*") if int(path.name.rpartition("-")[2]) <= step]
+    return max(found, key=lambda path: path.name, default=None)
+
+
+def _optimizer(model: Any, regime: Regime) -> torch.optim.Optimizer:
+    weights = list(model.parameters())
+    groups = [
+        {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": regime.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
+    ]
+    rate = regime.learning_rate or RATE_TIMES_WIDTH / model.config.hidden_size
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.95), fused=True)
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Dropout draws from torch's global generator: seed it inside, leave it as it was outside."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute with a number of CPU threads inside; tiny models are fastest with one per process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
