@@ -1,0 +1,136 @@
+"""Scaling laws: each one a small class with its formula, its columns and its source.
+
+Fit one on a table of runs with `fit("chinchilla", runs)`, find one by name with `get`, and use published constants
+(`HOFFMANN_2022`, `DISTILLATION_2025`, `MODALITIES`, ...) as they are. A new law is one subclass of `Law`; nothing else
+needs to know about it.
+"""
+
+from limbeck.laws._fit import fit, load_fit
+from limbeck.laws.capacity_gap import (
+    ZHANG_2023,
+    CapacityGap,
+    CapacityGapFit,
+    component_sparsity,
+    fit_capacity_gap,
+    optimal_student,
+    optimal_teacher,
+)
+from limbeck.laws.distillation import (
+    DISTILLATION_2025,
+    SUPERVISED_2025,
+    Distillation,
+    Supervised,
+    SupervisedLoss,
+)
+from limbeck.laws.envelope import Curve, Envelope, envelope, frontier
+from limbeck.laws.flops import forward_flops
+from limbeck.laws.frontier import ComputeFrontier
+from limbeck.laws.irreducible import Irreducible, irreducible
+from limbeck.laws.isoflop import IsoFlop, ParabolaBias, isoflop, parabola_bias
+from limbeck.laws.law import Law, Published, Source, get, names
+from limbeck.laws.learning_curves import (
+    HESTNESS_2017,
+    LearningCurve,
+    LearningCurveFit,
+    Regions,
+    exponent_shift,
+    fit_learning_curve,
+    model_size,
+    range_warning,
+    regions,
+    smallest_good_size,
+)
+from limbeck.laws.loss import (
+    BESIROGLU_2024,
+    HOFFMANN_2022,
+    KAPLAN_2020,
+    KAPLAN_2020_PARAMS,
+    KAPLAN_2020_TOKENS,
+    MUENNIGHOFF_2023,
+    BrokenPower,
+    Chinchilla,
+    Henighan,
+    Kaplan,
+    Power,
+    PowerFloor,
+)
+from limbeck.laws.modalities import (
+    MODALITIES,
+    Modality,
+    PowerPlusConstant,
+    infogain,
+    mutual_information,
+    trend_conflict,
+)
+from limbeck.laws.overtraining import DownstreamError, OvertrainedLoss, Overtraining, chain, informative
+from limbeck.laws.student_curve import StudentCurve
+from limbeck.laws.trend import Trend
+
+__all__ = [
+    "BESIROGLU_2024",
+    "DISTILLATION_2025",
+    "HESTNESS_2017",
+    "HOFFMANN_2022",
+    "KAPLAN_2020",
+    "KAPLAN_2020_PARAMS",
+    "KAPLAN_2020_TOKENS",
+    "MODALITIES",
+    "MUENNIGHOFF_2023",
+    "SUPERVISED_2025",
+    "ZHANG_2023",
+    "BrokenPower",
+    "CapacityGap",
+    "CapacityGapFit",
+    "Chinchilla",
+    "ComputeFrontier",
+    "Curve",
+    "Distillation",
+    "DownstreamError",
+    "Envelope",
+    "Henighan",
+    "Irreducible",
+    "IsoFlop",
+    "Kaplan",
+    "Law",
+    "LearningCurve",
+    "LearningCurveFit",
+    "Modality",
+    "OvertrainedLoss",
+    "Overtraining",
+    "ParabolaBias",
+    "Power",
+    "PowerFloor",
+    "PowerPlusConstant",
+    "Published",
+    "Regions",
+    "Source",
+    "StudentCurve",
+    "Supervised",
+    "SupervisedLoss",
+    "Trend",
+    "chain",
+    "component_sparsity",
+    "envelope",
+    "exponent_shift",
+    "fit",
+    "fit_capacity_gap",
+    "fit_learning_curve",
+    "forward_flops",
+    "frontier",
+    "get",
+    "infogain",
+    "informative",
+    "irreducible",
+    "isoflop",
+    "load_fit",
+    "model_size",
+    "mutual_information",
+    "names",
+    "optimal_student",
+    "optimal_teacher",
+    "parabola_bias",
+    "range_warning",
+    "regions",
+    "smallest_good_size",
+    "trend_conflict",
+]

@@ -1,0 +1,207 @@
+"""Compute-optimal sizes from profiles of equal compute (approach 2), with the bias of the parabola measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.interpolate import Akima1DInterpolator
+
+from limbeck.errors import FittingError
+from limbeck.fitting.model import Array
+from limbeck.laws.frontier import ComputeFrontier
+from limbeck.laws.loss import Chinchilla
+from limbeck.laws.trend import Trend
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The runs of one budget.
+
+    Args:
+        flops: the budget, FLOP.
+        params, loss: its runs, sorted by size.
+        optimum: N* of this budget; None where the profile does not bracket it.
+        log_sd: standard deviation of ln N*, where noise was propagated, else 0.
+        flag: why there is no optimum, or an empty string.
+    """
+
+    flops: float
+    params: Array
+    loss: Array
+    optimum: float | None
+    log_sd: float = 0.0
+    flag: str = ""
+
+
+@dataclass(frozen=True)
+class IsoFlop:
+    """Approach 2: one optimum per budget, and log-log lines through them.
+
+    Args:
+        profiles: one per budget, in order of compute.
+        size, data: trends of N* and D* = C/(6 N*) in compute.
+    """
+
+    profiles: tuple[Profile, ...]
+    size: Trend
+    data: Trend
+
+    def bias(self, parameters: Mapping[str, float]) -> ParabolaBias:
+        """Return what parabolas get wrong on these runs if the Chinchilla law of `parameters` holds exactly."""
+        return parabola_bias(parameters, {p.flops: p.params for p in self.profiles})
+
+
+@dataclass(frozen=True)
+class ParabolaBias:
+    """The error of approach 2 on noise-free losses of a known law at the user's own sizes and budgets.
+
+    Args:
+        flops: budgets with a vertex, [k].
+        ratio: N* of the parabola divided by the true N*, [k].
+        exponent: exponent from the parabolas minus the true one.
+    """
+
+    flops: Array
+    ratio: Array
+    exponent: float
+
+    def summary(self) -> str:
+        """Return the bias in words."""
+        worst = int(np.abs(np.log(self.ratio)).argmax())
+        return (
+            f"parabolas misplace the optimum of these runs by {100 * (self.ratio[worst] - 1):+.1f} % at "
+            f"{self.flops[worst]:.1e} FLOP and its exponent by {self.exponent:+.4f}, without any noise "
+            "(the fitted law, evaluated at your sizes and budgets); prefer the parametric fit"
+        )
+
+
+def budgets(flops: ArrayLike, *, tolerance: float = 0.1) -> list[Array]:
+    """Return groups of rows whose compute agrees within a relative tolerance, in order of compute.
+
+    Example:
+        >>> [g.tolist() for g in budgets([1e18, 1.02e18, 3e18])]
+        [[0, 1], [2]]
+    """
+    log = np.log(np.asarray(flops, float))
+    order = np.argsort(log, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(log[order]) > tolerance) + 1)
+
+
+def vertex(params: ArrayLike, loss: ArrayLike) -> tuple[float | None, str]:
+    """Return the size at the vertex of the parabola loss = c0 + c1 ln N + c2 ln² N, or None and why there is none.
+
+    Example:
+        >>> size, flag = vertex([1e8, 1e9, 1e10], [2.3, 2.2, 2.3])
+        >>> round(size), flag
+        (1000000000, '')
+        >>> vertex([1e8, 1e9, 1e10], [2.3, 2.2, 2.15])[1]
+        'optimum outside the sizes tried (above)'
+    """
+    x, y = np.log(np.asarray(params, float)), np.asarray(loss, float)
+    if len(np.unique(x)) < 3:
+        return None, "fewer than three sizes"
+    centre = x.mean()
+    c2, c1, _ = np.polyfit(x - centre, y, 2)
+    if c2 <= 0:
+        return None, "no minimum: the parabola opens downwards"
+    log_size = centre - c1 / (2 * c2)
+    if not x.min() <= log_size <= x.max():
+        return None, f"optimum outside the sizes tried ({'above' if log_size > x.max() else 'below'})"
+    return float(np.exp(log_size)), ""
+
+
+def _akima(
+    params: Array, loss: Array, noise: float, resamples: int, rng: np.random.Generator
+) -> tuple[float | None, float, str]:
+    """Noise-and-interpolate: ln N* and its spread from minima of Akima curves through noisy losses."""
+    x, index = np.unique(np.log(params), return_index=True)
+    if len(x) < 4:
+        return None, 0.0, "fewer than four sizes"
+    grid = np.linspace(x[0], x[-1], 1000)
+    draws = loss[index] + noise * rng.standard_normal((resamples, len(x)))
+    minima = Akima1DInterpolator(x, draws, axis=1)(grid).argmin(1)
+    inside = (minima > 0) & (minima < len(grid) - 1)
+    if inside.mean() < 0.5:
+        return None, 0.0, "optimum at the edge of the sizes tried"
+    logs = grid[minima[inside]]
+    return float(np.exp(logs.mean())), float(logs.std()), ""
+
+
+def isoflop(
+    params: ArrayLike,
+    flops: ArrayLike,
+    loss: ArrayLike,
+    *,
+    method: str = "parabola",
+    noise: float = 0.002,
+    resamples: int = 400,
+    seed: int = 0,
+    tolerance: float = 0.1,
+) -> IsoFlop:
+    """Return the compute-optimal size of every budget and the trend through them.
+
+    Args:
+        params, flops, loss: one entry per finished run, [n].
+        method: `parabola` (a quadratic in ln N; biased, see `IsoFlop.bias`) or `akima` (noise-and-interpolate: minima
+            of Akima curves through losses with `noise` added; the trend is weighted by their spread).
+        noise: run-to-run standard deviation of the loss, for `akima`.
+        resamples, seed: of the noise, for `akima`.
+        tolerance: runs whose compute agrees within this share belong to one budget.
+
+    Raises:
+        FittingError: fewer than two budgets bracket their optimum.
+
+    Source: Training Compute-Optimal Large Language Models (Hoffmann et al., 2022, arXiv 2203.15556), section 3.2
+    (reconstructed); the robust variant is from Resolving Discrepancies in Compute-Optimal Scaling of Language Models
+    (Porian et al., 2024, arXiv 2406.19146).
+    """
+    n, c, y = (np.asarray(a, float) for a in (params, flops, loss))
+    if method not in ("parabola", "akima"):
+        raise FittingError(f'method must be "parabola" or "akima", not "{method}".')
+    rng = np.random.default_rng(seed)
+    profiles = []
+    for rows in budgets(c, tolerance=tolerance):
+        rows = rows[np.argsort(n[rows], kind="stable")]
+        budget = float(np.exp(np.log(c[rows]).mean()))
+        if method == "parabola":
+            optimum, flag = vertex(n[rows], y[rows])
+            spread = 0.0
+        else:
+            optimum, spread, flag = _akima(n[rows], y[rows], noise, resamples, rng)
+        profiles.append(Profile(budget, n[rows], y[rows], optimum, spread, flag))
+    good = [p for p in profiles if p.optimum is not None]
+    if len(good) < 2:
+        reasons = "; ".join(f"{p.flops:.2g} FLOP: {p.flag}" for p in profiles if p.flag)
+        raise FittingError(f"{len(good)} of {len(profiles)} budgets bracket their optimum, two are needed. {reasons}.")
+    compute = np.array([p.flops for p in good])
+    optima = np.array([p.optimum for p in good])
+    spreads = np.array([p.log_sd for p in good])
+    weights = 1 / np.maximum(spreads, 1e-3) ** 2 if method == "akima" else None
+    return IsoFlop(
+        tuple(profiles),
+        Trend.through(compute, optima, weights),
+        Trend.through(compute, compute / (6 * optima), weights),
+    )
+
+
+def parabola_bias(parameters: Mapping[str, float], grid: Mapping[float, ArrayLike]) -> ParabolaBias:
+    """Return the bias of approach 2 on noise-free losses of a Chinchilla law.
+
+    Args:
+        parameters: E, A, B, alpha, beta.
+        grid: the sizes tried at each budget: {FLOP: params [k]}.
+
+    Source: Problems with Chinchilla Approach 2: Systematic Biases in IsoFLOP Parabola Fits (2026, arXiv 2603.22339).
+    """
+    law, truth = Chinchilla(), ComputeFrontier.of(parameters)
+    sizes = [np.asarray(params, float) for params in grid.values()]
+    budget = np.repeat([float(f) for f in grid], [len(s) for s in sizes])
+    params = np.concatenate(sizes)
+    fit = isoflop(params, budget, law(parameters, params=params, tokens=budget / (6 * params)))
+    good = [p for p in fit.profiles if p.optimum is not None]
+    flops = np.array([p.flops for p in good])
+    ratio = np.array([p.optimum for p in good]) / truth.params(flops)
+    return ParabolaBias(flops, ratio, fit.size.exponent - float(truth.size_exponent))

@@ -1,0 +1,308 @@
+"""Loss as a function of scale: power laws in one column, and the joint laws of model size and data."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from limbeck.fitting.model import Parameter
+from limbeck.laws.law import Law, Published, Source
+
+HESTNESS = Source("Deep Learning Scaling is Predictable, Empirically", "Hestness et al.", 2017, "1712.00409")
+KAPLAN = Source("Scaling Laws for Neural Language Models", "Kaplan et al.", 2020, "2001.08361")
+HENIGHAN = Source("Scaling Laws for Autoregressive Generative Modeling", "Henighan et al.", 2020, "2010.14701")
+HOFFMANN = Source("Training Compute-Optimal Large Language Models", "Hoffmann et al.", 2022, "2203.15556")
+BESIROGLU = Source("Chinchilla Scaling: A replication attempt", "Besiroglu, Erdil, Barnett, You", 2024, "2404.10102")
+MUENNIGHOFF = Source("Scaling Data-Constrained Language Models", "Muennighoff et al.", 2023, "2305.16264")
+CABALLERO = Source("Broken Neural Scaling Laws", "Caballero, Gupta, Rish, Krueger", 2022, "2210.14891")
+
+EXPONENTS = (0.05, 0.1, 0.2, 0.35, 0.6, 1.0)
+
+
+def exponent(name: str, meaning: str, start: tuple[float, ...] = EXPONENTS) -> Parameter:
+    """Return the declaration of a scaling exponent."""
+    return Parameter(name, meaning, start=start, lower=0.0, upper=5.0)
+
+
+@dataclass(frozen=True)
+class OneColumn(Law):
+    """A law of one column that the user names.
+
+    Args:
+        column: the column it reads, for example `params`, `tokens`, `samples` or `flops`.
+        quantity: the column it predicts.
+    """
+
+    column: str = "tokens"
+    quantity: str = "loss"
+
+    shape: ClassVar[str]
+
+    @property
+    def equation(self) -> str:  # type: ignore[override]
+        """The right-hand side, with the column's name in it."""
+        return re.sub(r"\bx\b", self.column, self.shape)
+
+    @property
+    def columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The column it reads."""
+        return (self.column,)
+
+    @property
+    def target(self) -> str:  # type: ignore[override]
+        """The column it predicts."""
+        return self.quantity
+
+
+@dataclass(frozen=True)
+class Power(OneColumn):
+    """Power law without a floor: y = A x^-alpha.
+
+    Source: Deep Learning Scaling is Predictable, Empirically (Hestness et al., 2017, arXiv 1712.00409).
+
+    Example:
+        >>> float(Power("tokens")({"A": 8.0, "alpha": 0.5}, tokens=16.0))
+        2.0
+    """
+
+    name = "power"
+    source = HESTNESS
+    shape = "A / x^alpha"
+    linear = ("A",)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        """A and alpha."""
+        return (
+            Parameter("A", "level at x = 1", log=True, dimension={self.column: "alpha"}),
+            exponent("alpha", "exponent"),
+        )
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """A x^-alpha."""
+        return p.A * getattr(x, self.column) ** -p.alpha
+
+
+@dataclass(frozen=True)
+class PowerFloor(OneColumn):
+    """Power law that levels off: y = E + A x^-alpha.
+
+    Hestness et al. write it alpha m^beta_g + gamma, so beta_g = -alpha here; `Henighan` is the same curve with a scale
+    x0.
+
+    Source: Deep Learning Scaling is Predictable, Empirically (Hestness et al., 2017, arXiv 1712.00409).
+
+    Example:
+        >>> float(PowerFloor("samples", "error")({"E": 0.1, "A": 4.0, "alpha": 0.5}, samples=400.0))
+        0.3
+    """
+
+    name = "power-floor"
+    source = HESTNESS
+    shape = "E + A / x^alpha"
+    linear = ("E", "A")
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        """E, A and alpha."""
+        return (
+            Parameter("E", "irreducible part", log=True),
+            Parameter("A", "reducible part at x = 1", log=True, dimension={self.column: "alpha"}),
+            exponent("alpha", "exponent"),
+        )
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """E + A x^-alpha."""
+        return p.E + p.A * getattr(x, self.column) ** -p.alpha
+
+
+@dataclass(frozen=True)
+class Henighan(OneColumn):
+    """Power law plus constant with a scale: L = L_inf + (x0/x)^alpha (eq. 1.1). L_inf reads as the entropy of the data.
+
+    Source: Scaling Laws for Autoregressive Generative Modeling (Henighan et al., 2020, arXiv 2010.14701).
+
+    Example:
+        >>> float(Henighan("params")({"L_inf": 3.0, "x0": 100.0, "alpha": 0.5}, params=1e4))
+        3.1
+    """
+
+    name = "henighan"
+    source = HENIGHAN
+    shape = "L_inf + (x0 / x)^alpha"
+    linear = ("L_inf",)
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        """L_inf, x0 and alpha."""
+        return (
+            Parameter("L_inf", "irreducible loss", log=True),
+            Parameter(
+                "x0",
+                "where the reducible loss is 1",
+                start=(1e-6, 1e-3, 0.1, 1.0, 10.0, 1e3),
+                log=True,
+                dimension={self.column: 1.0},
+            ),
+            exponent("alpha", "exponent"),
+        )
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """L_inf + (x0/x)^alpha."""
+        return p.L_inf + (p.x0 / getattr(x, self.column)) ** p.alpha
+
+
+@dataclass(frozen=True)
+class BrokenPower(OneColumn):
+    """Power law whose exponent changes once, smoothly: y = a + b x^-c0 (1 + (x/d1)^(1/f1))^(-c1 f1).
+
+    Source: Broken Neural Scaling Laws (Caballero, Gupta, Rish, Krueger, 2022, arXiv 2210.14891), one break.
+
+    Example:
+        >>> law = BrokenPower("tokens")
+        >>> float(law({"a": 1.0, "b": 2.0, "c0": 0.5, "c1": 1.0, "d1": 1e9, "f1": 0.1}, tokens=1e4))
+        1.02
+    """
+
+    name = "broken-power"
+    source = CABALLERO
+    shape = "a + b x^-c0 (1 + (x/d1)^(1/f1))^(-c1 f1)"
+    linear = ("a", "b")
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        """The floor a, the level b, the exponents c0 and c1, the break d1 and its width f1."""
+        return (
+            Parameter("a", "irreducible part", log=True),
+            Parameter("b", "level", log=True, dimension={self.column: "c0"}),
+            exponent("c0", "exponent before the break", (0.05, 0.2, 0.5)),
+            Parameter("c1", "change of the exponent at the break", start=(0.0, 0.2, 0.5), lower=-5.0, upper=5.0),
+            Parameter("d1", "place of the break", start=(0.1, 1.0, 10.0), log=True, dimension={self.column: 1.0}),
+            Parameter("f1", "width of the break in ln x", start=(0.1, 0.5), lower=0.02, upper=5.0, log=True),
+        )
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """A + b x^-c0 (1 + (x/d1)^(1/f1))^(-c1 f1), by softplus."""
+        size = getattr(x, self.column)
+        softplus = np.logaddexp(0.0, np.log(size / p.d1) / p.f1)
+        return p.a + p.b * size**-p.c0 * np.exp(-p.c1 * p.f1 * softplus)
+
+
+class Kaplan(Law):
+    """Joint law of size and data: L = ((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D (eq. 1.5). It has no floor.
+
+    N counts non-embedding parameters.
+
+    Source: Scaling Laws for Neural Language Models (Kaplan et al., 2020, arXiv 2001.08361).
+
+    Example:
+        >>> float(KAPLAN_2020.value(params=1.5e9, tokens=22e9).round(2))
+        2.31
+    """
+
+    name = "kaplan"
+    source = KAPLAN
+    columns = ("params", "tokens")
+    target = "loss"
+    equation = "((N_c / params)^(alpha_N / alpha_D) + D_c / tokens)^alpha_D"
+    parameters = (
+        Parameter("N_c", "size scale", start=(1e2, 1e4, 1e6), log=True, dimension={"params": 1.0}),
+        Parameter("D_c", "data scale", start=(1.0, 1e2, 1e4), log=True, dimension={"tokens": 1.0}),
+        Parameter("alpha_N", "exponent of size", start=(0.05, 0.1, 0.25), log=True),
+        Parameter("alpha_D", "exponent of data", start=(0.05, 0.1, 0.25), log=True),
+    )
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """((N_c/N)^(alpha_N/alpha_D) + D_c/D)^alpha_D, in logarithms."""
+        size = p.alpha_N / p.alpha_D * np.log(p.N_c / x.params)
+        data = np.log(p.D_c / x.tokens)
+        return np.exp(p.alpha_D * np.logaddexp(size, data))
+
+
+class Chinchilla(Law):
+    """Parametric law of size and data: L = E + A/N^alpha + B/D^beta (approach 3, eq. 10).
+
+    N counts all parameters, embeddings included, in the source. The optimum for a compute budget is in closed form: see
+    `laws.ComputeFrontier`.
+
+    Source: Training Compute-Optimal Large Language Models (Hoffmann et al., 2022, arXiv 2203.15556).
+
+    Example:
+        >>> float(HOFFMANN_2022.value(params=70e9, tokens=1.4e12).round(3))
+        1.921
+    """
+
+    name = "chinchilla"
+    source = HOFFMANN
+    columns = ("params", "tokens")
+    target = "loss"
+    equation = "E + A / params^alpha + B / tokens^beta"
+    linear = ("E", "A", "B")
+    parameters = (
+        Parameter("E", "irreducible loss", log=True),
+        Parameter("A", "size term at params = 1", log=True, dimension={"params": "alpha"}),
+        Parameter("B", "data term at tokens = 1", log=True, dimension={"tokens": "beta"}),
+        exponent("alpha", "exponent of size"),
+        exponent("beta", "exponent of data"),
+    )
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """E + A/N^alpha + B/D^beta."""
+        return p.E + p.A * x.params**-p.alpha + p.B * x.tokens**-p.beta
+
+
+def _chinchilla(constants: dict[str, float], source: Source, where: str, note: str) -> Published:
+    return Published(Chinchilla(), constants, source, where, note)
+
+
+HOFFMANN_2022 = _chinchilla(
+    {
+        "E": math.exp(0.5267228),
+        "A": math.exp(6.0073404),
+        "B": math.exp(6.0179186),
+        "alpha": 0.33917084,
+        "beta": 0.2849083,
+    },
+    HOFFMANN,
+    "eq. 10, unrounded from its TeX source (arXiv 2404.10102)",
+    "known to fit its own runs badly; MassiveText, parameters with embeddings",
+)
+BESIROGLU_2024 = _chinchilla(
+    {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
+    BESIROGLU,
+    "table 1",
+    "240 of the runs of Hoffmann et al., parameters with embeddings",
+)
+MUENNIGHOFF_2023 = _chinchilla(
+    {
+        "E": math.exp(0.6254804),
+        "A": math.exp(6.255414),
+        "B": math.exp(7.3049974),
+        "alpha": 0.3526596,
+        "beta": 0.3526596,
+    },
+    MUENNIGHOFF,
+    "constants of the plain part",
+    "C4, data seen once",
+)
+KAPLAN_2020 = Published(
+    Kaplan(),
+    {"N_c": 6.4e13, "D_c": 1.8e13, "alpha_N": 0.076, "alpha_D": 0.103},
+    KAPLAN,
+    "table 2",
+    "WebText2, non-embedding parameters; recalled, not checked against the table",
+)
+KAPLAN_2020_PARAMS = Published(
+    Henighan("params"),
+    {"L_inf": 0.0, "x0": 8.8e13, "alpha": 0.076},
+    KAPLAN,
+    "eq. 1.1",
+    "WebText2, non-embedding parameters",
+)
+KAPLAN_2020_TOKENS = Published(
+    Henighan("tokens"), {"L_inf": 0.0, "x0": 5.4e13, "alpha": 0.095}, KAPLAN, "eq. 1.2", "WebText2"
+)

@@ -1,0 +1,169 @@
+"""Published laws of autoregressive models in every modality, and what they say about entropy and information."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+
+from limbeck.errors import FittingError
+from limbeck.fitting.model import Array
+from limbeck.laws.loss import HENIGHAN
+from limbeck.laws.trend import Trend
+
+PETAFLOP_DAY = 8.64e19
+"""FLOP in a petaflop/s-day, the unit of compute in the source."""
+
+
+@dataclass(frozen=True)
+class PowerPlusConstant:
+    """L(x) = L_inf + (x0/x)^alpha (eq. 1.1): L_inf reads as the entropy of the data, the rest as KL(data || model).
+
+    Args:
+        L_inf: irreducible loss, nats/token.
+        x0: scale, in the unit of x. It means nothing across domains: x0 and alpha are almost collinear.
+        alpha: exponent.
+
+    Source: Scaling Laws for Autoregressive Generative Modeling (Henighan et al., 2020, arXiv 2010.14701).
+
+    Example:
+        >>> law = PowerPlusConstant(3.12, 80.0, 0.24)
+        >>> float(law.value(1e6).round(3)), float(law.x_for(law.reducible(1e6)).round())
+        (3.224, 1000000.0)
+    """
+
+    L_inf: float
+    x0: float
+    alpha: float
+
+    def reducible(self, x: ArrayLike) -> Array:
+        """Return L - L_inf, nats/token left to learn."""
+        return np.asarray((self.x0 / np.asarray(x, float)) ** self.alpha)
+
+    def value(self, x: ArrayLike) -> Array:
+        """Return L."""
+        return self.L_inf + self.reducible(x)
+
+    def x_for(self, reducible: ArrayLike) -> Array:
+        """Return the scale that leaves a given reducible loss, x0 r^(-1/alpha). In parameters: the size for a KL."""
+        return np.asarray(self.x0 * np.asarray(reducible, float) ** (-1.0 / self.alpha))
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What table 1 gives for one domain.
+
+    Args:
+        params: L against non-embedding parameters.
+        compute: L against compute in petaflop/s-days, None for text parts of multimodal models.
+        optimal: N_opt against compute in petaflop/s-days. Its exponent near 0.7 shares the bias of fixed schedules and
+            non-embedding counts; later work finds about 0.5.
+        tokens_per_item: tokens of one image or video, where the domain fixes it.
+    """
+
+    params: PowerPlusConstant
+    compute: PowerPlusConstant | None = None
+    optimal: Trend | None = None
+    tokens_per_item: int | None = None
+
+    def optimal_tokens(self, compute: ArrayLike) -> Array:
+        """Return the tokens processed at the optimum, E = C/(6 N_opt), for compute in petaflop/s-days."""
+        if self.optimal is None:
+            raise FittingError("this domain has no published N_opt(C).")
+        return np.asarray(np.asarray(compute, float) * PETAFLOP_DAY / (6.0 * self.optimal.value(compute)))
+
+    def nats_per_item(self, params: ArrayLike) -> Array:
+        """Return nats per image or video left to learn: reducible loss times tokens."""
+        if self.tokens_per_item is None:
+            raise FittingError("this domain fixes no number of tokens per item.")
+        return self.params.reducible(params) * self.tokens_per_item
+
+
+def _row(
+    params: tuple[float, float, float],
+    compute: tuple[float, float, float] | None = None,
+    optimal: tuple[float, float] | None = None,
+    tokens: int | None = None,
+) -> Modality:
+    """A row of table 1, which writes N_opt = (C/C0)^beta."""
+    trend = None if optimal is None else Trend(math.exp(-optimal[1] * math.log(optimal[0])), optimal[1])
+    return Modality(PowerPlusConstant(*params), compute and PowerPlusConstant(*compute), trend, tokens)
+
+
+MODALITIES: dict[str, Modality] = {
+    "language": _row((0.0, 1.47e14, 0.070), (0.0, 3.47e8, 0.048), (3.3e-13, 0.73)),
+    "image_8x8": _row((3.12, 8.0e1, 0.24), (3.13, 1.8e-8, 0.19), (5.3e-14, 0.64), 192),
+    "image_16x16": _row((2.64, 2.8e2, 0.22), (2.64, 1.6e-8, 0.16), (4.8e-12, 0.75), 768),
+    "image_32x32": _row((2.20, 6.3e1, 0.13), (2.21, 3.6e-9, 0.10), (1.6e-13, 0.65), 3072),
+    "image_vq_16x16": _row((3.99, 2.7e4, 0.13), (4.09, 6.1e-7, 0.11), (6.2e-14, 0.64), 256),
+    "image_vq_32x32": _row((3.07, 1.9e4, 0.14), (3.17, 2.6e-6, 0.12), (9.4e-13, 0.70), 1024),
+    "text_to_image_text": _row((0.0, 5.6e8, 0.037)),
+    "text_to_image_image": _row((2.0, 5.1e3, 0.16), (1.93, 1.5e-6, 0.15), (9.4e-13, 0.70), 3072),
+    "image_to_text_text": _row((0.0, 7.0e8, 0.039)),
+    "image_to_text_image": _row((2.0, 5.5e3, 0.15), (1.97, 1.5e-6, 0.16), (3.3e-12, 0.72), 3072),
+    "video_vq_16x16x16": _row((1.01, 3.7e4, 0.24), (0.95, 2.2e-5, 0.14), (1.13e-12, 0.71), 4096),
+    "math_extrapolate": _row((0.28, 1.1e4, 0.16), (0.14, 1.4e-5, 0.17), (2.3e-12, 0.69)),
+}
+"""Table 1 of the source, by domain. Loss in nats/token, N in non-embedding parameters, C in petaflop/s-days."""
+
+MODALITIES_SOURCE = HENIGHAN
+
+
+def mutual_information(loss_blank: ArrayLike, loss_conditioned: ArrayLike) -> Array:
+    """Return what the condition tells the model, in the unit of the losses: I = L(blank) - L(conditioned) (section 4).
+
+    The model must have been trained with blanked conditions too, else I comes out about twice too large.
+
+    Source: Scaling Laws for Autoregressive Generative Modeling (Henighan et al., 2020, arXiv 2010.14701).
+    """
+    return np.asarray(np.asarray(loss_blank, float) - np.asarray(loss_conditioned, float))
+
+
+def infogain(information: ArrayLike, condition_loss: ArrayLike) -> Array:
+    """Return the share of the condition's information that the model uses: I / L(condition) (eq. 1.3).
+
+    Outside [0, 1] it is a fault of the measurement, not information.
+
+    Source: Scaling Laws for Autoregressive Generative Modeling (Henighan et al., 2020, arXiv 2010.14701).
+
+    Example:
+        >>> float(infogain(mutual_information(21.29, 20.38), np.log(10)).round(2))
+        0.4
+    """
+    return np.asarray(np.asarray(information, float) / np.asarray(condition_loss, float))
+
+
+def trend_conflict(
+    compute: PowerPlusConstant, data: PowerPlusConstant, optimal: Trend, *, unit: float = PETAFLOP_DAY
+) -> float:
+    """Return the compute beyond which L(C) would fall below L(D(C)), D(C) = C/(6 N_opt(C)).
+
+    One of the trends must break there (section 6).
+
+    Args:
+        compute: L against compute.
+        data: L against tokens.
+        optimal: N_opt against compute.
+        unit: FLOP in one unit of compute.
+
+    Raises:
+        FittingError: the trends do not cross within 60 decades.
+
+    Source: Scaling Laws for Autoregressive Generative Modeling (Henighan et al., 2020, arXiv 2010.14701).
+    """
+
+    def excess(log_compute: float) -> float:
+        c = math.exp(log_compute)
+        tokens = c * unit / (6.0 * float(optimal.value(c)))
+        return math.log(float(compute.value(c))) - math.log(float(data.value(tokens)))
+
+    grid = np.linspace(-30, 30, 241) * math.log(10)
+    values = np.array([excess(g) for g in grid])
+    crossing = np.flatnonzero((values[:-1] > 0) & (values[1:] <= 0))
+    if not len(crossing):
+        raise FittingError("the trends of loss with compute and with data do not cross.")
+    k = int(crossing[0])
+    return math.exp(float(brentq(excess, grid[k], grid[k + 1], xtol=1e-12)))

@@ -1,0 +1,34 @@
+"""Decisions from fitted laws: how large, on how much data, from which teacher.
+
+Every plan takes a `Fit` of one's own runs or published constants, answers with an interval and the distance to the data
+it was made from, and raises a `PlanningError` where the answer is "that cannot be done". Start with `compute_optimal`
+and `choose_teacher`.
+"""
+
+from limbeck.planning.allocation import ComputePlan, InferencePlan, compute_optimal, inference_aware
+from limbeck.planning.costs import SCENARIOS, distillation_flops
+from limbeck.planning.estimate import Estimate, Source
+from limbeck.planning.recipe import Recipe, best_teacher_loss, recipe
+from limbeck.planning.shortlist import Candidate, Shortlist, choose_by_short_runs
+from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teacher
+
+__all__ = [
+    "SCENARIOS",
+    "Candidate",
+    "ComputePlan",
+    "Estimate",
+    "InferencePlan",
+    "Option",
+    "Recipe",
+    "Shortlist",
+    "Source",
+    "Teacher",
+    "TeacherPlan",
+    "best_teacher_loss",
+    "choose_by_short_runs",
+    "choose_teacher",
+    "compute_optimal",
+    "distillation_flops",
+    "inference_aware",
+    "recipe",
+]
