@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,25 @@ def read_folder(folder: Path) -> RawTable:
             f"{folder} holds no runs. Expected {STATE} (also in checkpoint-*) or .jsonl record files, in it or in its "
             "direct sub-folders. Tables (CSV, Parquet) are read by their own path."
         )
-    return of_records(records, rows, str(folder))
+    return of_records(_one_spelling(records), rows, str(folder))
+
+
+def _one_spelling(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give columns that the files of a folder spell differently their canonical name.
+
+    Two spellings within one row are left: they are ambiguous.
+    """
+    spellings: dict[str, set[str]] = {}
+    ambiguous: set[str] = set()
+    for record in records:
+        names = [(match[0], key) for key in record if (match := recognise(key)) and match[1] == 1.0]
+        for name, key in names:
+            spellings.setdefault(name, set()).add(key)
+        ambiguous.update(name for name, count in Counter(name for name, _ in names).items() if count > 1)
+    renamed = {key: name for name, keys in spellings.items() if len(keys) > 1 and name not in ambiguous for key in keys}
+    return (
+        [{renamed.get(key, key): value for key, value in record.items()} for record in records] if renamed else records
+    )
 
 
 def _logs(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -82,7 +82,8 @@ def read_runs(
         refuse_mixture(cells, raw.source)
     frame, problems = _checks.interpret(cells, rows, naming.factor)
     frame, derived = derive(frame)
-    essential = [name for name in frame.columns if name in COLUMNS and COLUMNS[name].essential]
+    # A computed cell is empty only where a given one is, which is the fault to name.
+    essential = [name for name in cells.columns if name in COLUMNS and COLUMNS[name].essential]
     table = RunTable(frame, raw.source, rows, {**naming.scaled(), **derived})
     table, problems = _without_untrained(table, problems)
     known = {(problem.row, problem.column) for problem in problems}

@@ -214,8 +214,7 @@ def _advice(problems: Sequence[Problem], frame: pl.DataFrame) -> str:
         )
     if names and any(problem.column == "run" and problem.reason.startswith("repeats") for problem in problems):
         return (
-            f"Nothing was used. If another column ({', '.join(names[:5])}) tells these runs apart, join it to the run's name: "
-            f'mapping={{"run": "their column+{names[0]}"}} (--map "run=their column+{names[0]}"). '
-            "Copies are dropped with skip_bad=True (--skip-bad)."
+            f"Nothing was used. If {' or '.join(names[:3])} tells these runs apart, join it to the name of the run: "
+            f'--map "run=their column+{names[0]}". Copies are dropped with skip_bad=True (--skip-bad).'
         )
     return "Nothing was used. Correct them, or drop them with skip_bad=True (--skip-bad)."

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
@@ -177,6 +178,7 @@ _EXACT = {alias: column for column in VOCABULARY for alias in column.aliases if 
 _ALIASES = {_key(a): column for column in VOCABULARY for a in (column.name, *column.aliases) if len(a) > 1}
 
 
+@cache
 def recognise(name: str) -> tuple[str, float] | None:
     """Return the canonical name of a column and the factor that brings it to the vocabulary's unit, or None.
 
