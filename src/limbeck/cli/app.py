@@ -1,0 +1,65 @@
+"""The application: commands in the order in which a newcomer meets them, and what happens to errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from limbeck.cli import decide, laws, machine, train
+from limbeck.errors import LimbeckError
+
+app = typer.Typer(
+    name="limbeck",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="limbeck tells what a distillation will give before you pay for it, does it, and checks the prediction.\n\n"
+    "Start with `limbeck demo` (the whole circle, minutes on two cores), or with a table of your own runs: "
+    "`limbeck fit runs.csv`.",
+)
+compare = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare laws on the same runs.")
+plan = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Decide from a fitted law: how large, how long, which teacher."
+)
+
+app.command("demo")(train.demo)
+app.command("fit")(laws.fit)
+app.command("predict")(laws.predict)
+compare.command("laws")(laws.compare_laws)
+app.add_typer(compare, name="compare")
+plan.command("compute")(decide.plan_compute)
+plan.command("teacher")(decide.plan_teacher)
+app.add_typer(plan, name="plan")
+app.command("distill")(train.distill)
+app.command("report")(decide.report)
+app.command("reproduce")(train.reproduce)
+app.command("doctor")(machine.doctor)
+
+
+@app.callback()
+def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+    """Options of every command."""
+
+
+def main() -> None:
+    """Run the command line: the entry point `limbeck`."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    if debug:  # accepted anywhere on the line
+        arguments = ["--debug", *[a for a in arguments if a != "--debug"]]
+    try:
+        app(arguments, prog_name="limbeck")
+    except LimbeckError as error:
+        if debug:
+            raise
+        print(str(error), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `limbeck ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,92 @@
+"""`limbeck plan` and `limbeck report`: decisions from a fitted law, and a page to show them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from limbeck.cli.arguments import JsonOption, LevelOption, emit
+from limbeck.errors import LimbeckError
+from limbeck.runs.quantities import parse_quantity
+
+
+def plan_compute(
+    fitted: Annotated[Path, typer.Argument(help="A fit saved by limbeck fit.")],
+    flops: Annotated[str | None, typer.Option("--flops", help="Training budget: 1e22.")] = None,
+    target_loss: Annotated[float | None, typer.Option("--target-loss", help="With --inference-tokens.")] = None,
+    inference_tokens: Annotated[
+        str | None, typer.Option("--inference-tokens", help="Tokens served over the model's life: 1e13, 10T.")
+    ] = None,
+    level: LevelOption = 0.8,
+    as_json: JsonOption = False,
+) -> None:
+    """How large a model, on how many tokens: for a budget, or for a target loss and a life of inference.
+
+    Example: limbeck plan compute fit.json --flops 1e22
+    Example: limbeck plan compute fit.json --target-loss 2.1 --inference-tokens 10T
+    """
+    from limbeck import laws, planning
+
+    fit = laws.load_fit(fitted)
+    if flops is not None and target_loss is None and inference_tokens is None:
+        plan: Any = planning.compute_optimal(fit, parse_quantity(flops), level=level)
+    elif flops is None and target_loss is not None and inference_tokens is not None:
+        plan = planning.inference_aware(fit, target_loss, parse_quantity(inference_tokens), level=level)
+    else:
+        raise LimbeckError("give either --flops, or --target-loss with --inference-tokens.")
+    emit(as_json, plan.to_dict(), plan.summary())
+
+
+def plan_teacher(
+    fitted: Annotated[
+        Path | None, typer.Argument(help="A fit of the distillation law; published constants without one.")
+    ] = None,
+    student_params: Annotated[str, typer.Option("--student-params", help="Non-embedding parameters: 1e9, 1B.")] = "",
+    tokens: Annotated[str | None, typer.Option("--tokens", help="The student's tokens: 2e11, 200B.")] = None,
+    flops: Annotated[str | None, typer.Option("--flops", help="Or one budget that every option spends.")] = None,
+    teachers: Annotated[
+        str | None, typer.Option("--teachers", help="Table of the teachers you have: name, params, loss (and tokens).")
+    ] = None,
+    scenario: Annotated[
+        str, typer.Option("--scenario", help="Who pays for the teacher: best-case, inference, pretraining, both.")
+    ] = "inference",
+    level: LevelOption = 0.8,
+    as_json: JsonOption = False,
+) -> None:
+    """Distil or train alone, and from which of the teachers you have.
+
+    Example: limbeck plan teacher fit.json --student-params 1e9 --tokens 2e11 --teachers teachers.csv
+    """
+    from limbeck import laws, planning
+
+    if not student_params or teachers is None:
+        raise LimbeckError(
+            "--student-params and --teachers are needed: the student's size, and a table with name, params, loss."
+        )
+    law = laws.DISTILLATION_2025 if fitted is None else laws.load_fit(fitted)
+    plan = planning.choose_teacher(
+        parse_quantity(student_params),
+        planning.read_teachers(teachers),
+        tokens=None if tokens is None else parse_quantity(tokens),
+        flops=None if flops is None else parse_quantity(flops),
+        scenario=scenario,
+        law=law,
+        level=level,
+    )
+    emit(as_json, plan.to_dict(), plan.summary())
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a demo, or with a fit.json.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write report.html into a folder: one file, no network, with plots and an interactive planner.
+
+    Example: limbeck report demo/
+    """
+    from limbeck.report import report_of
+
+    page = report_of(folder)
+    emit(as_json, {"report": str(page)}, f"report: {page}")

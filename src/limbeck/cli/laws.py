@@ -1,0 +1,188 @@
+"""`limbeck fit`, `limbeck predict` and `limbeck compare laws`: from a table of runs to a law, a number and a choice."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from limbeck.cli.arguments import JsonOption, LevelOption, SeedOption, emit, numbers, pairs
+from limbeck.errors import LimbeckError
+
+RunsArgument = Annotated[
+    str, typer.Argument(help="Table of runs: CSV, Parquet, JSONL, trainer_state.json, or a folder of runs.")
+]
+MapOption = Annotated[
+    list[str] | None, typer.Option("--map", help="Name a column: --map loss=eval/c4_loss. Repeatable.")
+]
+WhereOption = Annotated[
+    list[str] | None, typer.Option("--where", help="Keep rows: --where outlier=0, --where 'tokens>=1e9'. Repeatable.")
+]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Drop rows that cannot be used, and say which.")]
+MixOption = Annotated[bool, typer.Option("--mix-setups", help="Allow runs of different set-ups in one fit.")]
+
+
+def fit(
+    runs: Annotated[str | None, typer.Argument(help="Table of runs (a file or a folder).")] = None,
+    law: Annotated[str, typer.Option("--law", help="Law to fit; --laws lists them.")] = "chinchilla",
+    laws: Annotated[bool, typer.Option("--laws", help="List all laws with their formulas.")] = False,
+    columns: Annotated[bool, typer.Option("--columns", help="List the column names that limbeck knows.")] = False,
+    bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples; 0 for none.", min=0)] = 1000,
+    method: Annotated[str, typer.Option("--method", help="Resampling: pairs, residual or wild.")] = "pairs",
+    fix: Annotated[list[str] | None, typer.Option("--fix", help="Hold a parameter: --fix E=1.7. Repeatable.")] = None,
+    prior: Annotated[
+        list[str] | None, typer.Option("--prior", help="Believe a parameter: --prior alpha=0.4,0.1 (mean, s.d.).")
+    ] = None,
+    delta: Annotated[
+        str | None, typer.Option("--delta", help="Huber threshold on residuals: a number, auto, or inf (squares).")
+    ] = None,
+    space: Annotated[str | None, typer.Option("--space", help="Residuals: log, linear or relative.")] = None,
+    holdout: Annotated[
+        float, typer.Option("--holdout", help="Share of the largest runs held out to check the law; 0 for none.")
+    ] = 0.3,
+    level: LevelOption = 0.8,
+    seed: SeedOption = 0,
+    mapping: MapOption = None,
+    where: WhereOption = None,
+    skip_bad: SkipBadOption = False,
+    mix_setups: MixOption = False,
+    out: Annotated[Path, typer.Option("--out", help="Where the fit is saved.")] = Path("fit.json"),
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write a page with plots and a planner.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a scaling law to a table of runs.
+
+    Example: limbeck fit runs.csv --law chinchilla --plot fit.html
+
+    Columns may have the names people use (N, D, n_params, train_tokens, eval_loss, val/loss ...); --map names the
+    others. The interval of a forecast always contains the run-to-run noise.
+    """
+    from limbeck import laws as room
+    from limbeck.report import tables
+    from limbeck.runs import read_runs, vocabulary_table
+
+    if laws:
+        emit(as_json, room.catalogue(), tables.catalogue(room.catalogue()))
+        return
+    if columns:
+        print(vocabulary_table())
+        return
+    if runs is None:
+        raise LimbeckError("which runs? Write: limbeck fit runs.csv --law chinchilla (limbeck fit --help explains).")
+    chosen = room.get(law)
+    table = read_runs(runs, _mapping(mapping), skip_bad=skip_bad, mix_setups=mix_setups, where=where)
+    result = room.fit(
+        chosen,
+        table,
+        bootstrap=bootstrap,
+        method=method,
+        seed=seed,
+        fixed=numbers(fix or [], "parameter"),
+        priors=_priors(prior),
+        loss=_loss(chosen, delta, space),
+        holdout=holdout or None,
+    )
+    result.save(out)
+    if plot is not None:
+        from limbeck.report import ReportContent, write_report
+
+        write_report(ReportContent.of_fit(result, table), plot)
+    saved = f"saved {out}" + (f" · page: {plot}" if plot else " · plot: --plot fit.html")
+    text = tables.fit_summary(result, table, level=level)
+    emit(as_json, {**result.to_dict(level, full=False), "saved": str(out)}, f"{text}\n\n{saved}")
+
+
+def predict(
+    fitted: Annotated[Path, typer.Argument(help="A fit saved by limbeck fit.")],
+    settings: Annotated[list[str], typer.Argument(help="One value per column of the law: params=7e9 tokens=2T.")],
+    level: LevelOption = 0.8,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict one new run from a saved fit, with the run-to-run noise in the interval.
+
+    Example: limbeck predict fit.json params=7e9 tokens=2e12
+    """
+    from limbeck import laws as room
+    from limbeck.report import tables
+
+    fit = room.load_fit(fitted)
+    columns = numbers(settings, "setting")
+    prediction = fit.predict(level=level, **columns)
+    record: dict[str, Any] = {"law": fit.model.name, "columns": columns, "target": fit.model.target}
+    for key, value in prediction.to_dict().items():
+        record[key] = value[0] if key in ("mean", "lower", "upper", "extrapolation") else value
+    emit(as_json, record, tables.prediction(fit, prediction, columns))
+
+
+def compare_laws(
+    runs: RunsArgument,
+    laws: Annotated[str, typer.Option("--laws", help="Laws, separated by commas.")] = "chinchilla,kaplan,power",
+    holdout: Annotated[str, typer.Option("--holdout", help="What is held out: largest.")] = "largest",
+    bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples for the bands.", min=0)] = 200,
+    level: LevelOption = 0.8,
+    seed: SeedOption = 0,
+    mapping: MapOption = None,
+    where: WhereOption = None,
+    skip_bad: SkipBadOption = False,
+    mix_setups: MixOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare laws by how well they predict the largest runs from the smaller ones, beside three simple baselines.
+
+    Example: limbeck compare laws runs.csv --laws chinchilla,kaplan,power
+    """
+    from limbeck import laws as room
+    from limbeck.report import tables
+    from limbeck.runs import read_runs
+
+    if holdout != "largest":
+        raise LimbeckError(f'--holdout {holdout} is not known: "largest" is (rolling origin over growing compute).')
+    table = read_runs(runs, _mapping(mapping), skip_bad=skip_bad, mix_setups=mix_setups, where=where)
+    names = [name.strip() for name in laws.split(",") if name.strip()]
+    comparison = room.compare([room.get(name) for name in names], table, bootstrap=bootstrap, seed=seed)
+    emit(as_json, comparison.to_dict(), tables.comparison(comparison))
+
+
+def _mapping(items: list[str] | None) -> dict[str, str] | None:
+    return pairs(items, "column name") if items else None
+
+
+def _priors(items: list[str] | None) -> dict[str, Any]:
+    from limbeck.fitting import Prior
+
+    priors = {}
+    for name, value in pairs(items or [], "prior").items():
+        mean, comma, sd = value.partition(",")
+        try:
+            priors[name] = Prior(float(mean), float(sd))
+        except ValueError:
+            raise LimbeckError(f"--prior {name}={value}: write mean and s.d., as in --prior {name}=0.4,0.1.") from None
+        if not comma or priors[name].sd <= 0:
+            raise LimbeckError(f"--prior {name}={value}: the s.d. must be positive.")
+    return priors
+
+
+def _loss(law: Any, delta: str | None, space: str | None) -> Any:
+    """The loss that the options change, starting from the law's own; None where they say nothing."""
+    from dataclasses import replace
+
+    from limbeck.fitting import Loss
+
+    if delta is None and space is None:
+        return None
+    loss = law.preferred_loss or Loss()
+    if space is not None:
+        if space not in ("log", "linear", "relative"):
+            raise LimbeckError(f"--space {space} is not known: choose log, linear or relative.")
+        loss = replace(loss, space=space)
+    if delta is not None:
+        try:
+            threshold = "auto" if delta == "auto" else math.inf if delta == "inf" else float(delta)
+        except ValueError:
+            raise LimbeckError(f"--delta {delta}: write a positive number, auto or inf.") from None
+        if threshold != "auto" and not threshold > 0:
+            raise LimbeckError(f"--delta {delta}: write a positive number, auto or inf.")
+        loss = replace(loss, delta=threshold)
+    return loss

@@ -1,0 +1,105 @@
+"""`limbeck demo`, `limbeck distill` and `limbeck reproduce`: the commands that train."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from limbeck.cli.arguments import JsonOption, SeedOption, emit
+from limbeck.errors import LimbeckError
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of everything; the same command continues in it.")] = Path(
+        "demo"
+    ),
+    text: Annotated[Path | None, typer.Option("--text", help="Your own text or JSONL file.")] = None,
+    tokenizer: Annotated[str, typer.Option("--tokenizer", help="byte, or bpe:1024.")] = "byte",
+    quick: Annotated[bool, typer.Option("--quick", help="A minute and a half, less sure.")] = False,
+    workers: Annotated[int, typer.Option("--workers", help="Processes of one thread each.", min=1)] = 2,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Go round the whole circle on real text: ladder, law, prediction, larger run, distillation, report.
+
+    Example: limbeck demo --out demo
+
+    Each prediction is written to OUT/prediction.json before the run that checks it. Stop it at any time: the same
+    command goes on.
+    """
+    from limbeck.report import report_of, tables
+    from limbeck.study import Stages
+    from limbeck.study import demo as run
+
+    result = run(
+        out,
+        text=text,
+        tokenizer=tokenizer,
+        seed=seed,
+        quick=quick,
+        workers=workers,
+        stages=Stages(6, quiet=as_json),
+    )
+    page = report_of(out)
+    emit(as_json, result.summary, f"\n{tables.outcomes(result.summary)}\n\nreport: {page}")
+
+
+def distill(
+    recipe: Annotated[Path, typer.Argument(help="A recipe: a YAML file of about ten lines.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it: seed=1 divergence.temperature=2")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Distil a teacher into a student as a recipe says.
+
+    Example: limbeck distill recipe.yaml tokens=2M seed=1
+
+    \b
+    teacher: models/teacher        # a Hugging Face model folder
+    student: models/student        # another one, or {width: 64} for a fresh one
+    data: text.jsonl               # or a text file
+    tokens: 1M
+    divergence: {name: forward_kl}
+    out: models/distilled
+
+    The same command continues after a stop; a finished run says so.
+    """
+    from limbeck.lm import distill as run
+    from limbeck.lm import read_recipe
+
+    result = run(read_recipe(recipe, overrides or []), progress=not as_json)
+    emit(as_json, result.to_dict(), result.summary())
+
+
+def reproduce(
+    slugs: Annotated[list[str] | None, typer.Argument(help="Papers, by slug; --list shows them.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All papers.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the papers and their claims.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="At most 20 seconds a paper, less sure.")] = False,
+    workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Keep records here, and do not repeat finished ones.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a paper's small experiment: claim, baseline, measured with its standard error, and whether it holds here.
+
+    Example: limbeck reproduce hestness-predictable --quick
+    """
+    from limbeck import papers
+
+    if listing:
+        rows = papers.catalogue()
+        emit(as_json, rows, "\n".join(f"{row['slug']:28} {row['claim']}" for row in rows))
+        return
+    if not every and not slugs:
+        raise LimbeckError("which papers? Name them (limbeck reproduce --list), or use --all.")
+    chosen = None if every else slugs
+    records = papers.reproduce(chosen, quick=quick, workers=workers, out=out, progress=not as_json)
+    emit(as_json, [record.to_dict() for record in records], papers.table(records))
+    if any(record.error for record in records):
+        sys.exit(1)

@@ -1,0 +1,123 @@
+"""Noise that comes in two parts: what a whole run shares, and what each of its points adds.
+
+Several points of one training run (branches of one trunk, checkpoints) move together, so the scatter around a fitted
+curve
+understates what another run will do: the curve bends to follow the run. Replicated runs tell the two parts apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import norm
+
+from limbeck.errors import FittingError
+from limbeck.fitting.fit import Fit
+from limbeck.fitting.model import Array
+from limbeck.fitting.solver import minimise
+
+
+@dataclass(frozen=True)
+class NoiseComponents:
+    """Standard deviations of log loss.
+
+    Args:
+        run: what all points of one run share.
+        point: what each point adds.
+        degrees: degrees of freedom of the estimate; 0 for values taken from elsewhere.
+    """
+
+    run: float
+    point: float
+    degrees: int = 0
+
+    @property
+    def total(self) -> float:
+        """Standard deviation of one point of a new run, √(run² + point²)."""
+        return float(np.hypot(self.run, self.point))
+
+    def to_dict(self) -> dict[str, float]:
+        """Return plain numbers."""
+        return asdict(self)
+
+
+def noise_components(target: ArrayLike, configuration: ArrayLike, run: ArrayLike, group: ArrayLike) -> NoiseComponents:
+    """Estimate run and point noise from replicated runs by the method of moments.
+
+    With d = ln y minus its mean over the runs of the same configuration, the variance of d within runs gives point²,
+    and the variance of the runs' means gives run² + point²/k (k points a run).
+
+    Args:
+        target: positive observations, [n].
+        configuration: what is repeated exactly (size and budget), [n].
+        run: the run of each point, [n].
+        group: what the runs of a group have in common (their size), [n]; runs of one group replicate each other.
+
+    Raises:
+        FittingError: no group has two runs.
+    """
+    y = np.log(np.asarray(target, float))
+    cell = np.unique(np.asarray(configuration), return_inverse=True)[1].reshape(-1)
+    runs = np.unique(np.asarray(run), return_inverse=True)[1].reshape(-1)
+    groups = np.unique(np.asarray(group), return_inverse=True)[1].reshape(-1)
+    deviation = y - (np.bincount(cell, y) / np.bincount(cell))[cell]
+    points = np.bincount(runs)
+    mean = np.bincount(runs, deviation) / points
+    group_of_run = np.zeros(len(points), int)
+    group_of_run[runs] = groups
+    degrees = int((np.bincount(group_of_run) - 1).sum())
+    if degrees < 1:
+        raise FittingError("run-to-run noise needs two runs of the same configuration; repeat one with another seed.")
+    within = float(((deviation - mean[runs]) ** 2).sum())
+    within_degrees = len(y) - len(np.unique(cell)) - degrees
+    point = within / within_degrees if within_degrees > 0 else 0.0
+    between = float((mean**2).sum()) / degrees
+    shared = max(between - point / float(points.mean()), 0.0)
+    return NoiseComponents(float(np.sqrt(shared)), float(np.sqrt(point)), degrees)
+
+
+def hierarchical_draws(fit: Fit, noise: NoiseComponents, count: int, *, form: float = 0.0, seed: int = 0) -> Fit:
+    """Return the fit with draws of a parametric hierarchical bootstrap and with the noise of one new run.
+
+    y* = ŷ · exp(s_run z_run + s_point z_point), prior centres redrawn from the priors, refitted. The standard
+    deviations are redrawn too, from their scaled inverse-χ² distribution with `noise.degrees` degrees of freedom, so
+    that few replicates give a wide interval.
+
+    Args:
+        fit: a fit in log space; its clusters are the runs.
+        noise: run and point noise.
+        count: number of draws.
+        form: standard deviation of log loss by which the law's form was wrong in earlier extrapolations; added to the
+            noise.
+        seed: of the draws.
+
+    Raises:
+        FittingError: the fit is not in log space.
+    """
+    if fit.loss.space != "log":
+        raise FittingError(
+            f"hierarchical noise is a noise of log {fit.model.target}; the fit used {fit.loss.space} residuals."
+        )
+    rng = np.random.default_rng([seed, 2])
+    problem, z = fit.problem, fit.z
+    fitted = problem.program.evaluate(problem.theta(z[None]))[0][0].copy()
+    clusters = fit.data.clusters
+    scale = np.sqrt(noise.degrees / rng.chisquare(noise.degrees, (count, 1))) if noise.degrees else np.ones((count, 1))
+    shared = rng.normal(size=(count, int(clusters.max()) + 1))[:, clusters]
+    own = rng.normal(size=(count, len(fitted)))
+    target = fitted + scale * (noise.run * shared + noise.point * own)
+    precision = problem.prior_precision
+    sd = np.divide(fit.prior_noise, np.sqrt(precision), out=np.zeros_like(precision), where=precision > 0)
+    centres = problem.prior_mean + sd * rng.normal(size=(count, len(sd)))
+    ends = minimise(problem.with_rows(target=target, prior_mean=centres), np.repeat(z[None], count, 0), damping=0.01)
+    draws = problem.natural(ends.z[np.isfinite(ends.objective)])
+    return replace(
+        fit, draws=draws, noise=_normal_scores(np.hypot(noise.total, form)), method="hierarchical", seed=seed
+    )
+
+
+def _normal_scores(sd: float, count: int = 199) -> Array:
+    """Equally likely values of N(0, sd²), the mid-points of `count` strips of equal probability."""
+    return np.asarray(sd * norm.ppf((np.arange(count) + 0.5) / count), float)

@@ -1,0 +1,276 @@
+"""`limbeck demo`: the whole circle on real text, each prediction on disk before the run that checks it.
+
+A ladder of small models gives a law; the law predicts a larger run; the larger run becomes a teacher; short
+distillations from several teachers predict a long one; the long one is run. Every training is resumable, so the same
+command goes on after a stop.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck import __version__
+from limbeck.errors import ConfigError
+from limbeck.lm.corpus import Corpus, embedded_corpus, load_corpus, text_corpus
+from limbeck.lm.distillation import DistilJob, FreshStudent, distil
+from limbeck.lm.pretrain import PretrainJob, pretrain
+from limbeck.lm.training import budget_folder
+from limbeck.planning import Shortlist, choose_by_short_runs
+from limbeck.runs.quantities import si
+from limbeck.study.design import FULL, QUICK, Design
+from limbeck.study.forecast import ForecastBook, write_json
+from limbeck.study.ladder import Ladder, fit_ladder, forecast_large
+from limbeck.study.stages import Stages
+from limbeck.study.student import fit_student, forecast_student
+from limbeck.study.watch import Watch
+from limbeck.study.workers import Workers
+
+Work = tuple[Callable[..., list[dict[str, Any]]], PretrainJob | DistilJob]
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found.
+
+    Args:
+        summary: the content of `summary.json`.
+        ladder: the fitted ladder.
+        shortlist: the ranked teachers.
+        out: folder of everything.
+    """
+
+    summary: dict[str, Any]
+    ladder: Ladder
+    shortlist: Shortlist
+    out: Path
+
+
+def demo(
+    out: Path,
+    *,
+    text: Path | None = None,
+    tokenizer: str = "byte",
+    seed: int = 0,
+    quick: bool = False,
+    design: Design | None = None,
+    workers: int = 2,
+    stages: Stages | None = None,
+) -> DemoResult:
+    """Go round the circle once.
+
+    Args:
+        out: folder; the same call continues in it.
+        text: the user's own text or JSONL file; Python's documentation by default.
+        tokenizer: `byte`, or `bpe:1024`.
+        seed: of every training; runs of one study never share seeds.
+        quick: the smaller design.
+        design: another design.
+        workers: processes, one thread each.
+        stages: where progress goes.
+
+    Raises:
+        ConfigError: `out` holds a demo with other settings.
+        TrainingError: a training failed; the rest is kept.
+    """
+    design = design or (QUICK if quick else FULL)
+    stages = stages or Stages(6)
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {"text": str(text) if text else None, "tokenizer": tokenizer, "seed": seed, "design": repr(design)}
+    _claim(out / "demo.json", settings)
+    book = ForecastBook(out / "prediction.json")
+    plan = _Jobs(out, design, tokenizer, seed)
+
+    with Workers[Any](workers) as pool:
+        with stages.stage("corpus"):
+            corpus = _corpus(out / "corpus", text)
+            facts = corpus.facts
+            stages.done(
+                f"{si(facts.train_bytes + facts.validation_bytes, 3)} bytes of {facts.source}, "
+                f"{facts.train_documents + facts.validation_documents} documents"
+            )
+        with stages.stage("ladder"):
+            jobs = plan.ladder()
+            results = pool.run(jobs, Watch(jobs, stages, "runs"))
+            ladder_rows = [row for rows in results for row in rows]
+            stages.done(
+                f"{len(jobs)} runs · {len(design.ladder)} sizes × {design.ladder_seeds} seeds × "
+                f"{len(design.ladder_budgets)} budgets"
+            )
+        with stages.stage("law"):
+            ladder = fit_ladder(ladder_rows, design, seed)
+            ladder.fit.save(out / "fit.json")
+            noise = ladder.noise.total
+            stages.done(f"{ladder.fit.model.equation} · noise of one run {noise:.1%}".replace("%", " %"))
+        with stages.stage("prediction"):
+            large = plan.large()
+            forecast = book.write(forecast_large(ladder, plan.large_params(), plan.exact(design.large_budget)))
+            stages.done(
+                f"large run: loss {forecast.predicted:.3f} ({forecast.level:.0%}: {forecast.lower:.3f} – "
+                f"{forecast.upper:.3f}), {forecast.extrapolation:.3g}× the compute of the largest".replace("%", " %"),
+                f"   written to {book.path}",
+            )
+        with stages.stage("large run"):
+            jobs = [large, *plan.short_distillations(design.small_teachers), plan.alone()]
+            jobs_done = pool.run(jobs, Watch(jobs, stages, "runs"))
+            large_row, alone_row = jobs_done[0][-1], jobs_done[-1][-1]
+            short = dict(zip([f"d{width}" for width in design.small_teachers], jobs_done[1:-1], strict=True))
+            first = forecast.outcome(
+                float(large_row["loss"]), unit="nats/byte", params=large_row["params"], tokens=large_row["tokens"]
+            )
+            stages.done(f"loss {first['measured']:.3f}", "   " + _verdict(first))
+        with stages.stage("student"):
+            own = plan.short_distillations((design.large,))
+            short[f"d{design.large}"] = pool.run(own, Watch(own, stages, "runs"))[0]
+            curves = {name: fit_student(rows, ladder.noise, design, seed) for name, rows in short.items()}
+            alone = float(alone_row["loss"])
+            shortlist = choose_by_short_runs(curves, plan.exact(design.long_budget), alone=alone)
+            second_forecast = book.write(forecast_student(shortlist, curves, short))
+            chosen = [second_forecast.basis["teacher"], *(c.name for c in shortlist.candidates)]
+            long = plan.long_distillations(list(dict.fromkeys(chosen))[:2])
+            long_rows = [rows[-1] for rows in pool.run(long, Watch(long, stages, "runs"))]
+            second = second_forecast.outcome(
+                float(long_rows[0]["loss"]),
+                unit="nats/byte",
+                teacher=chosen[0],
+                tokens=long_rows[0]["tokens"],
+                trained_alone=alone,
+            )
+            stages.done(
+                f"predicted {second['predicted']:.3f} ({second['lower']:.3f} – {second['upper']:.3f}), measured "
+                f"{second['measured']:.3f}; training alone: {alone:.3f}",
+                "   " + _verdict(second),
+            )
+    rows = [*ladder_rows, large_row, alone_row, *(row for runs in short.values() for row in runs), *long_rows]
+    with (out / "runs.jsonl").open("w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    summary = {
+        "predictions": [first, second],
+        "baselines": {
+            "large run": {
+                "last value of the ladder": forecast.basis["last_value"],
+                "law without priors": forecast.basis["without_priors"],
+            },
+            "student": {"trained alone": alone, "short runs": {n: runs[-1]["loss"] for n, runs in short.items()}},
+        },
+        "teachers": [
+            {
+                "teacher": candidate.name,
+                "teacher_loss": candidate.teacher_loss,
+                "short_runs": [[row["tokens"], row["loss"]] for row in short[candidate.name]],
+                "predicted": candidate.loss.to_dict(),
+                "measured": next((r["loss"] for r in long_rows if r["teacher"] == candidate.name), None),
+            }
+            for candidate in shortlist.candidates
+        ],
+        "noise": ladder.noise.to_dict(),
+        "corpus": facts.__dict__,
+        "seconds": {name: round(value, 1) for name, value in stages.seconds.items()},
+        "settings": settings,
+        "versions": {"limbeck": __version__, "python": sys.version.split()[0], "platform": platform.platform()},
+    }
+    write_json(out / "summary.json", summary)
+    return DemoResult(summary, ladder, shortlist, out)
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    """The trainings of a design as jobs; every run has its own seed and folder."""
+
+    out: Path
+    design: Design
+    tokenizer: str
+    seed: int
+
+    def exact(self, budget: int) -> int:
+        """Tokens that a budget comes to in whole steps."""
+        regime = PretrainJob("", Path(), Path(), 2, ()).regime
+        return regime.steps(budget) * regime.step_tokens
+
+    def large_params(self) -> int:
+        from limbeck.lm.models import non_embedding_params, tiny_llama
+
+        return non_embedding_params(tiny_llama(self.design.large))
+
+    def _pretrain(self, run: str, width: int, budgets: Sequence[int], offset: int) -> Work:
+        return pretrain, PretrainJob(
+            run=run,
+            corpus=self.out / "corpus",
+            out=self.out / "runs" / run,
+            width=width,
+            budgets=tuple(budgets),
+            seed=1000 * self.seed + offset,
+            tokenizer=self.tokenizer,
+        )
+
+    def ladder(self) -> list[Work]:
+        """Sizes × seeds, the longest first."""
+        return [
+            self._pretrain(f"d{width}-s{repeat}", width, self.design.ladder_budgets, repeat)
+            for width in sorted(self.design.ladder, reverse=True)
+            for repeat in range(self.design.ladder_seeds)
+        ]
+
+    def large(self) -> Work:
+        return self._pretrain(f"large-d{self.design.large}", self.design.large, [self.design.large_budget], 100)
+
+    def alone(self) -> Work:
+        return self._pretrain(f"alone-d{self.design.student}", self.design.student, [self.design.long_budget], 101)
+
+    def _teacher(self, width: int) -> tuple[Path, int]:
+        large = width == self.design.large
+        run = f"large-d{width}" if large else f"d{width}-s0"
+        budget = self.design.large_budget if large else max(self.design.ladder_budgets)
+        return budget_folder(self.out / "runs" / run, budget) / "model", budget
+
+    def _distil(self, run: str, width: int, budgets: Sequence[int], offset: int) -> Work:
+        teacher, _ = self._teacher(width)
+        return distil, DistilJob(
+            run=run,
+            corpus=self.out / "corpus",
+            out=self.out / "runs" / run,
+            teacher=teacher,
+            student=FreshStudent(self.design.student),
+            budgets=tuple(budgets),
+            seed=1000 * self.seed + offset,
+            teacher_name=f"d{width}",
+        )
+
+    def short_distillations(self, widths: Sequence[int]) -> list[Work]:
+        return [self._distil(f"short-from-d{width}", width, self.design.short_budgets, 102) for width in widths]
+
+    def long_distillations(self, teachers: Sequence[str]) -> list[Work]:
+        """The long run from the chosen teacher and from the runner-up, with a seed that no short run had."""
+        return [self._distil(f"long-from-{name}", int(name[1:]), [self.design.long_budget], 103) for name in teachers]
+
+
+def _corpus(folder: Path, text: Path | None) -> Corpus:
+    if (folder / "corpus.json").is_file():
+        return load_corpus(folder)
+    corpus = text_corpus(text) if text else embedded_corpus()
+    corpus.save(folder)
+    return corpus
+
+
+def _claim(path: Path, settings: dict[str, Any]) -> None:
+    """Note what the folder is for, or refuse to mix it with another demo."""
+    if not path.is_file():
+        write_json(path, settings)
+        return
+    theirs = json.loads(path.read_text())
+    for key, value in settings.items():
+        if theirs.get(key) != value:
+            raise ConfigError(
+                f"{path.parent} holds a demo with {key} = {theirs.get(key)}; now it is {value}. "
+                "Choose another --out, or delete the folder."
+            )
+
+
+def _verdict(outcome: dict[str, Any]) -> str:
+    where = "inside the band" if outcome["inside"] else "outside the band (at 80 % one in five must miss)"
+    return f"{where}, error {outcome['relative_error']:+.1%}".replace("%", " %").replace("80  %", "80 %")
