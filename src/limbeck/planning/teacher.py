@@ -212,8 +212,8 @@ class _Case:
         for teacher in teachers:
             if not teacher.loss > floor:
                 raise PlanningError(
-                    f"{teacher.name}: a teacher loss of {teacher.loss:g} is at or below the irreducible loss {floor:g} of "
-                    "the supervised law. Check that it is in nats/token on the student's data, or refit the law there."
+                    f"{teacher.name}: a teacher loss of {teacher.loss:g} is at or below the irreducible loss {floor:g} "
+                    "of the supervised law. Check that it is in nats/token on the student's data, or refit the law there."
                 )
             if self.pretraining and teacher.tokens is None:
                 raise PlanningError(
