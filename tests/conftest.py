@@ -19,6 +19,12 @@ def parity_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def reference_folder() -> Path:
+    """Folder that the `parity` fixture reads."""
+    return parity_folder()
+
+
+@pytest.fixture(scope="session")
 def parity() -> Callable[[str], dict[str, Any]]:
     """Return a loader of one file of reference vectors by its slug."""
 
