@@ -13,7 +13,7 @@ def state(tokens: bool = True, evaluated: bool = True) -> dict:
     history = []
     for step in (50, 100, 150, 200):
         history.append(
-            {"epoch": step / 100, "learning_rate": 1e-3, "loss": 5 - step / 100, "grad_norm": 1.0, "step": step}
+            {"epoch": step / 100, "learning_rate": 1e-3, "loss": 5 - step / 100, "train_runtime": 1.0, "step": step}
         )
         if step % 100 == 0 and evaluated:
             history.append({"epoch": step / 100, "eval_loss": 5.5 - step / 100, "eval_runtime": 1.0, "step": step})
@@ -101,7 +101,7 @@ def test_files_of_a_folder_may_spell_their_columns_differently(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"step": 1, "N": 1e6, "tokens": 2e6, "val/loss": 3.0}\n')
     assert read_runs(tmp_path).column("loss").tolist() == [4.0, 3.0]
     (tmp_path / "c.jsonl").write_text('{"step": 1, "N": 1e6, "tokens": 2e6, "val/loss": 3.0, "eval_loss": 4.0}\n')
-    with pytest.raises(RunsError, match="all mean loss"):
+    with pytest.raises(RunsError, match="both mean loss"):
         read_runs(tmp_path)
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import subprocess
 import sys
+from datetime import date
 
 import duckdb
 import pandas as pd
@@ -144,6 +146,32 @@ def test_garbage(write, content, name, expected):
     assert expected in text
 
 
+def test_frames_without_rows_or_shape():
+    assert message(pd.DataFrame({"N": []})) == "the data frame has no rows."
+    assert "must hold lists of one length" in message({"N": [1, 2], "D": [1]})
+    assert "must hold lists of one length" in message({"N": 1e6})
+    assert "cannot read runs from a list" in message([])
+
+
+def test_columns_of_any_type_are_kept(tmp_path):
+    frame = pl.DataFrame(
+        {
+            **{"N": [10**6, 2 * 10**6], "D": [1e8, 2e8], "loss": [pl.Series([3]).cast(pl.Decimal(5, 2))[0]] * 2},
+            **{
+                "list": [[1, 2], [3]],
+                "struct": [{"a": 1}, {"a": 2}],
+                "when": [date(2024, 1, 1)] * 2,
+                "raw": [b"x", b"y"],
+            },
+        }
+    ).with_columns(family=pl.Series(["opt", "opt"]).cast(pl.Categorical))
+    frame.write_parquet(tmp_path / "r.parquet")
+    runs = read_runs(tmp_path / "r.parquet")
+    assert columns(runs, "params", "loss") == [[1e6, 2e6], [3.0, 3.0]]
+    assert runs.frame["when"].to_list() == ["2024-01-01"] * 2
+    assert json.loads(json.dumps(runs.to_dict()))["columns"]["family"] == ["opt", "opt"]
+
+
 def test_missing_files_and_folders(tmp_path, write):
     path = write("params,loss\n1,1\n")
     assert 'does not exist. Did you mean "runs.csv"?' in message(path.with_name("run.csv"))
@@ -195,7 +223,7 @@ def test_scale_in_the_header(write):
 @pytest.mark.parametrize(
     ("mapping", "expected"),
     [
-        (None, 'the columns "eval_loss" and "val/loss" all mean loss'),
+        (None, 'the columns "eval_loss" and "val/loss" both mean loss'),
         (None, 'mapping={"val/loss": "loss"} (--map val/loss=loss)'),
         ({"val/los": "loss"}, 'has no column "val/los". Did you mean "val/loss"?'),
         ({"val/loss": "los"}, 'the mapping names the unknown column "los". Did you mean "loss"?'),

@@ -30,6 +30,13 @@ def test_checkpoints_of_a_run_are_one_cluster():
     )
 
 
+def test_final_keeps_a_run_whose_steps_are_unknown():
+    runs = read_runs(
+        {"run": ["a", "b", "b"], "step": [None, 1, 2], "N": [1e6] * 3, "D": [3e8, 1e8, 2e8], "loss": [3.0] * 3}
+    )
+    assert runs.final().column("tokens").tolist() == [3e8, 2e8]
+
+
 def test_runs_of_one_name_are_told_apart_by_seed_and_setup():
     table = {"run": ["a"] * 4, "seed": [0, 0, 1, 1], "tokens": [1, 2, 1, 2], "params": [1] * 4, "loss": [2.0] * 4}
     assert read_runs(table).clusters().tolist() == [0, 0, 1, 1]

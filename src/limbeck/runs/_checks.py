@@ -15,6 +15,8 @@ from .vocabulary import COLUMNS, SETUP, Column
 
 SHOWN = 10
 PROGRESS = ("step", "tokens", "samples", "flops")
+UNNAMED = "missing: whose checkpoint is this"
+REPEATS = "repeats"
 ABSENT = ["", "na", "n/a", "null", "none", "-"]
 
 
@@ -139,9 +141,7 @@ def identity(frame: pl.DataFrame, rows: pl.Series) -> list[Problem]:
     same += [name for name, kind in frame.schema.items() if kind == pl.String and name not in same]
     alone = frame.select((pl.len().over(same) if same else pl.lit(len(frame))) == 1).to_series()
     unnamed = ~alone if same else pl.Series([len(frame) > 1] * len(frame), dtype=pl.Boolean)
-    return _cells(
-        frame["step"], unnamed, rows, "run", lambda step: f"missing: whose checkpoint is this (step {step:g})?"
-    )
+    return _cells(frame["step"], unnamed, rows, "run", lambda step: f"{UNNAMED} (step {step:g})?")
 
 
 def first_of_group(frame: pl.DataFrame, key: Sequence[str]) -> pl.Series:
@@ -164,7 +164,7 @@ def _repeats(frame: pl.DataFrame, rows: pl.Series, key: Sequence[str], among: pl
     )
     shown = key if len(key) < len(frame.columns) else []
     return [
-        Problem(row, key[0], f"repeats {earlier}" + "".join(f", {name} {_plain(cells[name])}" for name in shown))
+        Problem(row, key[0], f"{REPEATS} {earlier}" + "".join(f", {name} {_plain(cells[name])}" for name in shown))
         for row, earlier, cells in where
     ]
 
@@ -182,3 +182,20 @@ def listing(problems: Sequence[Problem]) -> str:
     if len(problems) > SHOWN:
         lines.append(f"  ... and {len(problems) - SHOWN} more")
     return "\n".join(lines)
+
+
+def advice(problems: Sequence[Problem], frame: pl.DataFrame) -> str:
+    """Return what to do about the problems."""
+    names = [name for name, kind in frame.schema.items() if kind == pl.String and name not in ("run", *SETUP)]
+    if any(problem.column == "run" and problem.reason.startswith(UNNAMED) for problem in problems):
+        example = "+".join(names[:3]) or "column"
+        return (
+            f'Say which column names the run: mapping={{"run": "{example}"}} (--map run={example}; + joins several). '
+            'If every row is a run of its own, leave the steps out: mapping={"step": None} (--map step=).'
+        )
+    if names and any(problem.column == "run" and problem.reason.startswith(REPEATS) for problem in problems):
+        return (
+            f"Nothing was used. If {' or '.join(names[:3])} tells these runs apart, join it to the name of the run: "
+            f'--map "run=their column+{names[0]}". Copies are dropped with skip_bad=True (--skip-bad).'
+        )
+    return "Nothing was used. Correct them, or drop them with skip_bad=True (--skip-bad)."

@@ -64,7 +64,7 @@ def state_rows(path: Path, run: str, file: str = "") -> Rows:
     order: dict[float, int] = {}
     for number, entry in enumerate(state["log_history"], 1):
         step = entry.get("step") if isinstance(entry, dict) else None
-        if step is None or "train_runtime" in entry:  # the last entry sums up the whole training
+        if step is None or "train_loss" in entry:  # the last entry sums up the whole training
             continue
         steps.setdefault(step, {"run": run}).update(
             {"train_loss" if key == "loss" else key: value for key, value in entry.items()}

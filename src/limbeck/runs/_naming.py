@@ -86,8 +86,9 @@ def rename(table: RawTable, mapping: Mapped | None) -> tuple[pl.DataFrame, Namin
     for ours, candidates in found.items():
         if len(candidates) > 1:
             names = [name for name, _ in candidates]
+            both = "both" if len(names) == 2 else "all"
             raise RunsError(
-                f"{table.source}: the columns {_quoted(names)} all mean {ours} ({COLUMNS[ours].meaning}). "
+                f"{table.source}: the columns {_quoted(names)} {both} mean {ours} ({COLUMNS[ours].meaning}). "
                 f'Choose one with mapping={{"{names[-1]}": "{ours}"}} (--map {names[-1]}={ours}).'
             )
         origin[ours], factor[ours] = (candidates[0][0],), candidates[0][1]
@@ -124,7 +125,7 @@ def _theirs(text: str | Sequence[str], columns: list[str], source: str) -> tuple
         names, scale = list(text), 1.0
     elif text in columns:
         names, scale = [text], 1.0
-    elif scaled := re.fullmatch(r"(.+?)\s*\*\s*([\d.eE+]+)", text):
+    elif scaled := re.fullmatch(r"(.+?)\s*\*\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)", text):
         names, scale = [scaled[1]], float(scaled[2])
     else:
         names, scale = [part.strip() for part in text.split("+")], 1.0

@@ -95,7 +95,7 @@ def read_csv(path: Path) -> RawTable:
     start = 1
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
+            if "".join(cells).strip():
                 if not header:
                     header = [cell.strip() for cell in cells]
                 elif len(cells) != len(header):
@@ -191,13 +191,19 @@ def of_frame(frame: Any, source: str = "the data frame") -> RawTable:
         frame = frame.collect()
     if not isinstance(frame, pl.DataFrame):
         frame = _to_polars(frame)
+    if not len(frame):
+        raise RunsError(f"{source} has no rows.")
+    frame = frame.with_columns(_series(s.name, s.to_list()) for s in frame if s.dtype.is_nested())
     numbered = labels(range(1, len(frame) + 1))
     return RawTable(frame, pl.Series(numbered, dtype=pl.String), source, "the first row is row 1")
 
 
 def _to_polars(frame: Any) -> pl.DataFrame:
     if isinstance(frame, Mapping):
-        return of_lists({str(name): list(values) for name, values in frame.items()})
+        try:
+            return of_lists({str(name): list(values) for name, values in frame.items()})
+        except (TypeError, pl.exceptions.ShapeError) as error:
+            raise RunsError(f"a dictionary of columns must hold lists of one length ({error}).") from error
     if isinstance(frame, Sequence) and frame and all(isinstance(row, Mapping) for row in frame):
         return of_records(frame, [""] * len(frame), "").frame
     import narwhals as nw  # only frames of other libraries pay for it

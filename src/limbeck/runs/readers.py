@@ -104,7 +104,13 @@ def refuse_mixture(frame: pl.DataFrame, source: str) -> None:
     example = ("", "")
     for name in SETUP:
         if name in frame.columns:
-            counts = frame[name].cast(pl.String).fill_null("not recorded").value_counts(sort=True)
+            counts = (
+                frame[name]
+                .cast(pl.String)
+                .fill_null("not recorded")
+                .value_counts()
+                .sort("count", name, descending=[True, False])
+            )
             if len(counts) > 1:
                 values = [f"{value} ({count} row{'s' * (count != 1)})" for value, count in counts.head(8).iter_rows()]
                 more = f", and {len(counts) - 8} more" if len(counts) > 8 else ""
@@ -142,6 +148,8 @@ def _without_untrained(table: RunTable, problems: Sequence[Problem]) -> tuple[Ru
     if "step" not in table.frame.columns:
         return table, list(problems)
     untrained = (table.frame["step"] == 0).fill_null(False)
+    if untrained.all():
+        return table, list(problems)
     gone = [Problem(row, "step", "0: an untrained model") for row in table.rows.filter(untrained)]
     rows = {problem.row for problem in gone}
     rest = replace(table, frame=table.frame.filter(~untrained), rows=table.rows.filter(~untrained), dropped=tuple(gone))

@@ -97,9 +97,9 @@ class RunTable:
         head = f"{self.source}: {count} row{'s' * (count != 1)} cannot be used" + (f" ({counting})" if counting else "")
         text = f"{head}\n{_checks.listing(problems)}"
         if not skip_bad:
-            raise RunsError(f"{text}\n{_advice(problems, self.frame)}")
+            raise RunsError(f"{text}\n{_checks.advice(problems, self.frame)}")
         if bad.all():
-            raise RunsError(f"{text}\nNo row is left.\n{_advice(problems, self.frame)}")
+            raise RunsError(f"{text}\nNo row is left.\n{_checks.advice(problems, self.frame)}")
         return replace(
             self, frame=self.frame.filter(~bad), rows=self.rows.filter(~bad), dropped=(*self.dropped, *problems)
         )
@@ -129,7 +129,7 @@ class RunTable:
         if progress is None or "run" not in self.frame.columns:
             return self
         run = pl.Series(self.clusters())
-        last = self.frame.select(pl.col(progress) == pl.col(progress).max().over(run)).to_series().fill_null(False)
+        last = self.frame.select(pl.col(progress).eq_missing(pl.col(progress).max().over(run))).to_series()
         return replace(self, frame=self.frame.filter(last), rows=self.rows.filter(last))
 
     def setups(self) -> list[dict[str, Any]]:
@@ -202,19 +202,3 @@ def _hint(name: str, columns: Sequence[str]) -> str:
     inside = [f'"{column}"' for column in columns if name in column.lower()]
     free = [column for column in columns if column not in COLUMNS]
     return f" Did you mean {', '.join(inside[:3])}?" if inside else nearest(name, free)
-
-
-def _advice(problems: Sequence[Problem], frame: pl.DataFrame) -> str:
-    names = [name for name, kind in frame.schema.items() if kind == pl.String and name not in ("run", *SETUP)]
-    if any(problem.column == "run" and problem.reason.startswith("missing: whose") for problem in problems):
-        example = "+".join(names[:3]) or "column"
-        return (
-            f'Say which column names the run: mapping={{"run": "{example}"}} (--map run={example}; + joins several). '
-            'If every row is a run of its own, leave the steps out: mapping={"step": None} (--map step=).'
-        )
-    if names and any(problem.column == "run" and problem.reason.startswith("repeats") for problem in problems):
-        return (
-            f"Nothing was used. If {' or '.join(names[:3])} tells these runs apart, join it to the name of the run: "
-            f'--map "run=their column+{names[0]}". Copies are dropped with skip_bad=True (--skip-bad).'
-        )
-    return "Nothing was used. Correct them, or drop them with skip_bad=True (--skip-bad)."

@@ -12,10 +12,12 @@ A column of a file gets its limbeck name in three steps.
 
 from __future__ import annotations
 
+import math
 import re
+import textwrap
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
+from functools import cache, partial
+from typing import Any, Literal
 
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
@@ -44,7 +46,7 @@ class Column:
     essential: bool = False
     positive: bool = True
     minimum: float = 0.0
-    maximum: float = float("inf")
+    maximum: float = math.inf
 
     @property
     def is_text(self) -> bool:
@@ -52,118 +54,94 @@ class Column:
         return self.kind == "text"
 
 
-def _count(name: str, unit: str, meaning: str, *aliases: str, essential: bool = False, positive: bool = True) -> Column:
-    return Column(name, unit, meaning, aliases, "count", essential, positive)
+def _column(name: str, unit: str, meaning: str, aliases: str = "", **options: Any) -> Column:
+    return Column(name, unit, meaning, tuple(aliases.split()), **options)
 
 
-def _number(
-    name: str, unit: str, meaning: str, *aliases: str, essential: bool = False, positive: bool = True
-) -> Column:
-    return Column(name, unit, meaning, aliases, "number", essential, positive)
-
-
-def _text(name: str, meaning: str, *aliases: str) -> Column:
-    return Column(name, "", meaning, aliases, "text", positive=False)
-
+_count = partial(_column, kind="count")
+_text = partial(_column, unit="", kind="text", positive=False)
 
 VOCABULARY: tuple[Column, ...] = (
-    _text("run", "which training; its checkpoints share the name", "run_id", "run_name", "name", "experiment"),
-    _count("step", "steps", "optimiser steps of this checkpoint", "_step", "global_step", "iteration", positive=False),
+    _text("run", meaning="which training; its checkpoints share the name", aliases="run_id run_name name"),
+    _count("step", "steps", "optimiser steps of this checkpoint", "_step global_step iteration iter", positive=False),
     _count(
         "params",
         "parameters",
         "model size; non-embedding unless the file says otherwise",
-        *("N", "n_params", "num_params", "param_count", "n_parameters", "num_parameters", "parameters", "model_size"),
-        *("model_params", "student_params"),
+        "N n_params num_params param_count n_parameters num_parameters parameters model_size model_params "
+        "student_params",
         essential=True,
     ),
     _count(
         "params_non_embedding",
         "parameters",
         "model size without embeddings",
-        *(
-            "n_params_no_embed",
-            "n_params_non_embedding",
-            "non_embedding_params",
-            "params_no_embed",
-            "params_no_embedding",
-        ),
+        "non_embedding_params n_params_no_embed n_params_non_embedding params_no_embed params_no_embedding",
     ),
     _count(
         "params_total",
         "parameters",
         "model size with embeddings",
-        *("total_params", "n_params_total", "params_with_embeddings", "total_parameters"),
+        "total_params n_params_total params_with_embeddings total_parameters",
     ),
     _count(
         "tokens",
         "tokens",
         "training tokens seen",
-        *("D", "n_tokens", "num_tokens", "train_tokens", "training_tokens", "tokens_seen", "total_tokens"),
-        *("num_input_tokens_seen", "pretraining_data_size", "student_tokens"),
+        "D n_tokens num_tokens train_tokens training_tokens tokens_seen total_tokens student_tokens "
+        "num_input_tokens_seen pretraining_data_size",
         essential=True,
     ),
     _count(
         "samples",
         "samples",
         "training samples seen, where there are no tokens",
-        *("n_samples", "num_samples", "samples_seen", "examples_seen", "seen_examples"),
+        "n_samples num_samples samples_seen examples_seen seen_examples",
         essential=True,
     ),
     _count(
         "flops",
         "FLOP",
         "training compute",
-        *("C", "flop", "train_flop", "train_flops", "training_flop", "training_flops", "total_flops", "total_flos"),
-        *("compute", "n_flops"),
+        "C flop n_flops train_flop train_flops training_flop training_flops total_flops total_flos compute "
+        "training_compute",
         essential=True,
     ),
-    _number(
+    _column(
         "loss",
         "nats/token",
         "loss on held-out data (of the student, in a distillation)",
-        *("L", "eval_loss", "val_loss", "valid_loss", "validation_loss", "test_loss", "dev_loss", "heldout_loss"),
-        *("final_loss", "loss_nats", "cross_entropy", "ce_loss", "nll", "eval_cross_entropy", "student_loss"),
+        "L eval_loss val_loss valid_loss validation_loss test_loss dev_loss heldout_loss final_loss loss_nats "
+        "cross_entropy ce_loss val_ce eval_ce test_ce nll val_nll student_loss",
         essential=True,
     ),
-    _number("train_loss", "nats/token", "loss on training data", "training_loss", "loss_train"),
-    _number(
+    _column("train_loss", "nats/token", "loss on training data", "training_loss loss_train"),
+    _column(
         "teacher_loss",
         "nats/token",
         "loss of the teacher on the same held-out data",
-        "teacher_val_loss",
-        "loss_teacher",
+        "teacher_val_loss teacher_eval_loss loss_teacher",
     ),
-    _count("teacher_params", "parameters", "size of the teacher (0: none)", "n_params_teacher", "teacher_n_params"),
-    _count("teacher_tokens", "tokens", "tokens the teacher was trained on", "n_tokens_teacher", "teacher_n_tokens"),
-    _number("bits", "bits", "bits per weight", "n_bits", "weight_bits", "precision_bits", "bits_per_weight"),
+    _count("teacher_params", "parameters", "size of the teacher (0: none)", "n_params_teacher teacher_n_params"),
+    _count("teacher_tokens", "tokens", "tokens the teacher was trained on", "n_tokens_teacher teacher_n_tokens"),
+    _column("bits", "bits", "bits per weight", "n_bits weight_bits precision_bits bits_per_weight"),
     _count(
-        "batch_tokens",
-        "tokens",
-        "tokens in one optimiser step",
-        "tokens_per_step",
-        "tokens_per_batch",
-        "batch_size_tokens",
+        "batch_tokens", "tokens", "tokens in one optimiser step", "tokens_per_step tokens_per_batch batch_size_tokens"
     ),
-    _number("lr", "", "learning rate at this step", "learning_rate", positive=False),
-    _number("seconds", "s", "wall time spent", "wall_seconds", "elapsed_seconds", "train_seconds", "wall_time_s"),
-    Column("error", "", "fraction of wrong answers, 0 to 1", ("error_rate", "top1_error", "err"), maximum=1.0),
-    Column("accuracy_percent", "%", "right answers, 0 to 100", ("accuracy_pct", "acc_percent"), maximum=100.0),
-    Column("seed", "", "random seed of the run", ("random_seed", "rng_seed"), positive=False, minimum=-float("inf")),
-    _text("family", "setup: model family", "model_family"),
-    _text("recipe", "setup: how it was trained", "training_recipe", "setup", "hparams"),
-    _text("tokenizer", "setup: tokenizer", "tokeniser", "vocabulary", "vocab"),
+    _column("lr", "", "learning rate at this step", "learning_rate", positive=False),
+    _column("seconds", "s", "wall time spent", "wall_seconds elapsed_seconds train_seconds wall_time_s"),
+    _column("error", "", "fraction of wrong answers, 0 to 1", "error_rate top1_error err", maximum=1.0),
+    _column("accuracy_percent", "%", "right answers, 0 to 100", "accuracy_pct acc_percent", maximum=100.0),
+    _column("seed", "", "random seed of the run", "random_seed rng_seed", positive=False, minimum=-math.inf),
+    _text("family", meaning="setup: model family", aliases="model_family"),
+    _text("recipe", meaning="setup: how it was trained", aliases="training_recipe setup hparams"),
+    _text("tokenizer", meaning="setup: tokenizer", aliases="tokeniser tokenizer_name"),
     _text(
         "dataset",
-        "setup: training data",
-        "data_set",
-        "train_set",
-        "train_dataset",
-        "training_data",
-        "corpus",
-        "pretrain_dataset",
+        meaning="setup: training data",
+        aliases="data_set train_set train_dataset training_set training_data corpus pretrain_dataset",
     ),
-    Column("outlier", "", "1: left out by its authors", ("is_outlier",), "flag", positive=False),
+    _column("outlier", "", "1: left out by its authors", "is_outlier", kind="flag", positive=False),
 )
 COLUMNS: dict[str, Column] = {column.name: column for column in VOCABULARY}
 SETUP: tuple[str, ...] = ("family", "recipe", "tokenizer", "dataset")
@@ -201,8 +179,6 @@ def recognise(name: str) -> tuple[str, float] | None:
 
 def vocabulary_table(width: int = 100) -> str:
     """Return the vocabulary as a text table for `--help` and the documentation."""
-    import textwrap
-
     head = max(len(column.name) for column in VOCABULARY) + 2
     lines = []
     for column in VOCABULARY:
