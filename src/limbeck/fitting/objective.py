@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,9 @@ from limbeck.fitting.model import Array, Model
 from limbeck.fitting.tape import Program, trace
 
 Space = Literal["log", "linear", "relative"]
+
+CACHED = 2**18
+"""Numbers that one block of rows may keep in the processor's second-level cache (2 MiB of them at most)."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,18 @@ class Loss:
     delta: float = 1e-3
     space: Space = "log"
     overestimate: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be minimised."""
+        if not self.delta > 0 or not self.overestimate > 0:
+            raise FittingError(
+                f"a loss needs delta > 0 and overestimate > 0, got delta={self.delta:g}, overestimate={self.overestimate:g}."
+            )
+        if self.space == "relative" and math.isfinite(self.delta):
+            raise FittingError(
+                f"relative residuals take least squares only (delta=math.inf), got delta={self.delta:g}; "
+                "a Huber loss belongs to log residuals."
+            )
 
     def describe(self) -> str:
         """Return the loss in words."""
@@ -168,6 +184,13 @@ class Problem:
         """Names of the free parameters, in the order of every coordinate row."""
         return self.program.tape.free
 
+    @cached_property
+    def plain(self) -> Program:
+        """The formula itself on this data: the program, without the logarithm that log residuals put around it."""
+        if self.loss.space != "log":
+            return self.program
+        return Program(trace(self.model, fixed=self.fixed), self.program.columns)
+
     def with_rows(
         self, *, weights: Array | None = None, target: Array | None = None, prior_mean: Array | None = None
     ) -> Problem:
@@ -221,39 +244,46 @@ class Problem:
     def quadratic(self, z: Array, index: Array) -> tuple[Array, Array, Array, Array]:
         """Objective [B], gradient [B, p], majoriser H_I and Newton part H_N of the Hessian [B, p, p], all in z.
 
-        With c = clip(r, ±delta): gradient J(w c); H_I = J diag(w min(1, delta/|r|)) Jᵀ bounds the loss from above to second
-        order; H_N = J diag(w 1[|r| ≤ delta]) Jᵀ is the curvature where the loss is quadratic.
+        With q = w min(1, δ/|r|) and q_N = w 1[|r| ≤ δ]: gradient J(q r); H_I = J diag(q) Jᵀ bounds the loss from above to
+        second order; H_N = J diag(q_N) Jᵀ is the curvature where the loss is quadratic. Rows are worked on in blocks that
+        stay in the processor's cache.
         """
-        theta = self.theta(z)
-        value, jacobian = self.program.evaluate(theta)
-        r = np.subtract(value, self.rows(self.target, index), out=value)
+        theta, t, p = self.theta(z), self.transform, z.shape[1]
+        objective, gradient = np.empty(len(z)), np.empty_like(z)
+        majoriser, newton = np.empty((len(z), p, p)), np.empty((len(z), p, p))
+        rows = max(1, CACHED // ((3 * p + self.program.n_buffers + 1) * self.program.n))
+        with np.errstate(all="ignore"):
+            for first in range(0, len(z), rows):
+                block = slice(first, first + rows)
+                objective[block], curvature = self._block(theta[block], index[block])
+                gradient[block] = curvature[:, :p, p]
+                majoriser[block], newton[block] = curvature[:, :p, :p], curvature[:, -p:, :p]
+            if self.prior_precision.any():
+                pull = theta - self.rows(self.prior_mean, index)
+                objective += 0.5 * (self.prior_precision * pull**2).sum(1)
+                gradient += self.prior_precision * pull
+                majoriser += np.diag(self.prior_precision)
+                newton += np.diag(self.prior_precision)
+            return objective, gradient @ t, t.T @ majoriser @ t, t.T @ newton @ t
+
+    def _block(self, theta: Array, index: Array) -> tuple[Array, Array]:
+        """Objective [B] and [J diag(q); J diag(q_N)] [Jᵀ, r], [B, 2 p, p + 1] (one half where q and q_N are the same)."""
+        table = self.program.sweep(theta)
+        jacobian, r = table[:-1], table[-1]
+        np.subtract(r, self.rows(self.target, index), out=r)
         weights = self.rows(self.weights, index)
         if self.loss.overestimate != 1.0:
             weights = np.where(r > 0, self.loss.overestimate, 1.0) * weights
-        delta = self.loss.delta
-        if self.loss.space == "relative" and math.isfinite(delta):
-            raise FittingError("the relative space takes least squares only; a Huber loss belongs to log residuals.")
-        with np.errstate(all="ignore"):
-            if math.isinf(delta):
-                weighted = weights * r
-                objective = 0.5 * np.einsum("bn,bn->b", weighted, r)
-                majoriser = (jacobian * np.broadcast_to(weights, r.shape)[:, None]) @ jacobian.swapaxes(1, 2)
-                newton = majoriser
-            else:
-                clipped = np.clip(r, -delta, delta)
-                weighted = weights * clipped
-                objective = np.einsum("bn,bn->b", weighted, r - 0.5 * clipped)
-                size = np.abs(r)
-                irls = weights * (delta / np.maximum(size, delta))
-                inside = weights * (size <= delta)
-                majoriser = (jacobian * irls[:, None]) @ jacobian.swapaxes(1, 2)
-                newton = (jacobian * inside[:, None]) @ jacobian.swapaxes(1, 2)
-            gradient = (jacobian @ weighted[:, :, None])[:, :, 0]
-            if self.prior_precision.any():
-                pull = theta - self.rows(self.prior_mean, index)
-                objective = objective + 0.5 * (self.prior_precision * pull**2).sum(1)
-                gradient = gradient + self.prior_precision * pull
-                majoriser = majoriser + np.diag(self.prior_precision)
-                newton = newton + np.diag(self.prior_precision)
-            t = self.transform
-            return objective, gradient @ t, t.T @ majoriser @ t, t.T @ newton @ t
+        if math.isinf(self.loss.delta):
+            scaled = jacobian * weights
+            objective = 0.5 * np.einsum("bn,bn,bn->b", np.broadcast_to(weights, r.shape), r, r)
+        else:
+            p, share = len(jacobian), np.abs(r)
+            np.maximum(share, self.loss.delta, out=share)
+            np.divide(self.loss.delta, share, out=share)
+            q = share * weights
+            scaled = np.empty((2 * p, *r.shape))
+            np.multiply(jacobian, q, out=scaled[:p])
+            np.multiply(scaled[:p], np.floor(share), out=scaled[p:])
+            objective = np.einsum("bn,bn->b", q * r, r - 0.5 * share * r)
+        return objective, scaled.swapaxes(0, 1) @ table.transpose(1, 2, 0)

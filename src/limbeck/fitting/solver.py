@@ -6,7 +6,7 @@ thousands give the same answer; finished rows leave and waiting rows enter, so t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from limbeck.fitting.objective import Problem
 CONVERGED, STALLED, EXHAUSTED, NOT_FINITE = 0, 1, 2, 3
 """Status of a row: converged; no descent at the largest damping; out of iterations; no finite value at its start."""
 
-BLOCK = 64
-"""Rows that are worked on together (64 rows of 240 points stay in the second-level cache)."""
+CHUNK = 2048
+"""Rows whose state is held at once."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,34 @@ class Optima:
         z: centred coordinates [B, p].
         objective: [B]; infinite where the start was not finite.
         status: [B], one of the codes above.
-        iterations: [B].
+        iterations: evaluations of the objective after the one at the start, [B].
     """
 
     z: Array
     objective: Array
     status: NDArray[np.int_]
     iterations: NDArray[np.int_]
+
+    @property
+    def converged(self) -> NDArray[np.bool_]:
+        """Rows that ended at a stationary point, [B]."""
+        return self.status == CONVERGED
+
+
+@dataclass
+class _Rows:
+    """The rows that are still moving: where each came from, where it stands, and the local model of its objective."""
+
+    origin: NDArray[np.int_]
+    z: Array
+    f: Array
+    gradient: Array
+    majoriser: Array
+    newton: Array
+    mu: Array
+
+    def keep(self, which: NDArray[np.bool_]) -> _Rows:
+        return self if which.all() else _Rows(*(getattr(self, column.name)[which] for column in fields(self)))
 
 
 def minimise(
@@ -46,14 +67,15 @@ def minimise(
     damping: float = 1.0,
     extra: float = 0.1,
     longest_step: float = 1.0,
-    tolerance: float = 1e-12,
+    tolerance: float = 1e-13,
     iterations: int = 200,
 ) -> Optima:
     """Minimise the problem from every start.
 
-    One iteration solves (H_N + μ H_I + (1e-9 + extra·μ) diag H_I) step = −gradient, takes the step if the objective falls
-    (then μ ← max(μ/4, 1e-6), else μ ← 5 μ), and stops a row after two successive relative changes below `tolerance`. H_I
-    alone descends surely but slowly, H_N alone is singular when most residuals lie in the linear part of a Huber loss.
+    One iteration solves (H_N + μ H_I + (1e-9 + extra·μ) diag H_I) step = −gradient and takes the step if the objective falls.
+    H_I alone descends surely but slowly, H_N alone is singular when most residuals lie in the linear part of a Huber loss.
+    Then μ ← max(μ/4, 1e-6), else μ ← 5 μ. A row has converged when the fall that the step predicts, −½ stepᵀ gradient, is
+    below `tolerance` times the objective (at μ ≤ 1, where the step is not held back).
 
     Args:
         problem: model, data, loss and coordinates.
@@ -62,71 +84,56 @@ def minimise(
         damping: first μ; 1 from a generic start, 0.01 from the optimum of a similar data set.
         extra: share of the diagonal damping, which keeps vanishing terms of a sum from being lost.
         longest_step: largest change of one coordinate in one iteration.
-        tolerance: relative change of the objective that counts as none.
+        tolerance: relative fall of the objective that counts as none.
         iterations: limit per row.
     """
-    total, p = starts.shape
+    total = len(starts)
     rows = np.arange(total) if rows is None else rows
-    z_out, f_out = starts.astype(float).copy(), np.full(total, np.inf)
-    status, spent = np.full(total, EXHAUSTED), np.zeros(total, int)
-    waiting = 0
-    diagonal = np.arange(p)
+    z = np.clip(starts, problem.lower, problem.upper)
+    ends = Optima(z, np.full(total, np.inf), np.full(total, EXHAUSTED), np.zeros(total, int))
+    for first in range(0, total, CHUNK):
+        origin = np.arange(first, min(first + CHUNK, total))
+        at = _Rows(origin, z[origin], *problem.quadratic(z[origin], rows[origin]), np.full(len(origin), damping))
+        usable = np.isfinite(at.f) & np.isfinite(at.gradient).all(1)
+        ends.status[origin[~usable]] = NOT_FINITE
+        at = at.keep(usable)
+        ends.objective[at.origin] = at.f
+        for _ in range(iterations):
+            step, fall = _step(problem, at, extra)
+            flat, stalled = (fall <= tolerance * at.f) & (at.mu <= 1.0), at.mu > 1e6
+            ends.status[at.origin[stalled]] = STALLED
+            ends.status[at.origin[flat]] = CONVERGED
+            moving = ~(flat | stalled)
+            at, step = at.keep(moving), step[moving]
+            if not len(at.f):
+                break
+            step *= np.minimum(1.0, longest_step / np.maximum(np.abs(step).max(1, keepdims=True), 1e-300))
+            _try(problem, at, rows, step)
+            ends.z[at.origin], ends.objective[at.origin] = at.z, at.f
+            ends.iterations[at.origin] += 1
+    return ends
 
-    index = np.empty(0, int)
-    z, f, gradient = np.empty((0, p)), np.empty(0), np.empty((0, p))
-    majoriser, newton = np.empty((0, p, p)), np.empty((0, p, p))
-    mu, calm, age = np.empty(0), np.empty(0, int), np.empty(0, int)
-    while True:
-        entering = np.arange(waiting, min(total, waiting + BLOCK - len(index)))
-        if len(entering):
-            waiting += len(entering)
-            k = len(entering)
-            index = np.concatenate([index, entering])
-            z = np.concatenate([z, np.clip(starts[entering], problem.lower, problem.upper)])
-            f = np.concatenate([f, np.full(k, np.inf)])
-            gradient = np.concatenate([gradient, np.zeros((k, p))])
-            majoriser = np.concatenate([majoriser, np.broadcast_to(np.eye(p), (k, p, p))])
-            newton = np.concatenate([newton, np.broadcast_to(np.eye(p), (k, p, p))])
-            mu = np.concatenate([mu, np.full(k, damping)])
-            calm, age = np.concatenate([calm, np.zeros(k, int)]), np.concatenate([age, np.zeros(k, int)])
-        if not len(index):
-            return Optima(z_out, f_out, status, spent)
 
-        scale = majoriser[:, diagonal, diagonal]
-        scale = np.maximum(scale, 1e-8 * scale.max(1, keepdims=True))
-        hessian = newton + mu[:, None, None] * majoriser
-        hessian[:, diagonal, diagonal] += (1e-9 + extra * mu[:, None]) * scale + 1e-300
-        blocked = ((z <= problem.lower) & (gradient > 0)) | ((z >= problem.upper) & (gradient < 0))
-        if blocked.any():
-            hessian[blocked[:, :, None] | blocked[:, None, :]] = 0.0
-            hessian[:, diagonal, diagonal] += blocked
-        step = -np.linalg.solve(hessian, np.where(blocked, 0.0, gradient)[:, :, None])[:, :, 0]
-        step *= np.minimum(1.0, longest_step / np.maximum(np.abs(step).max(1, keepdims=True), 1e-300))
-        trial = np.clip(z + step, problem.lower, problem.upper)
-        f_trial, gradient_trial, majoriser_trial, newton_trial = problem.quadratic(trial, rows[index])
+def _step(problem: Problem, at: _Rows, extra: float) -> tuple[Array, Array]:
+    """Damped Newton steps [B, p] and the falls they predict [B]. Coordinates that push against a bound stay where they are."""
+    diagonal = np.arange(at.z.shape[1])
+    scale = at.majoriser[:, diagonal, diagonal]
+    scale = np.maximum(scale, 1e-8 * scale.max(1, keepdims=True))
+    hessian = at.newton + at.mu[:, None, None] * at.majoriser
+    hessian[:, diagonal, diagonal] += (1e-9 + extra * at.mu[:, None]) * scale + 1e-300
+    blocked = ((at.z <= problem.lower) & (at.gradient > 0)) | ((at.z >= problem.upper) & (at.gradient < 0))
+    hessian[blocked[:, :, None] | blocked[:, None, :]] = 0.0
+    hessian[:, diagonal, diagonal] += blocked
+    gradient = np.where(blocked, 0.0, at.gradient)
+    step = -np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+    return step, -0.5 * (step * gradient).sum(1)
 
-        finite = np.isfinite(f_trial) & np.isfinite(gradient_trial).all(1)
-        fresh = np.isinf(f)
-        with np.errstate(invalid="ignore"):
-            better = finite & (f_trial < f)
-            still = finite & ~fresh & (np.abs(f - f_trial) <= tolerance * np.abs(f))
-        calm = np.where(still, calm + 1, 0)
-        z[better], f[better], gradient[better] = trial[better], f_trial[better], gradient_trial[better]
-        majoriser[better], newton[better] = majoriser_trial[better], newton_trial[better]
-        mu = np.where(fresh, mu, np.where(better, np.maximum(mu / 4, 1e-6), 5 * mu))
-        age += 1
 
-        lost = fresh & ~better
-        stalled = mu > 1e6
-        done = (calm >= 2) | stalled | lost | (age >= iterations) | (f == 0.0)
-        if done.any():
-            out = index[done]
-            z_out[out], f_out[out], spent[out] = z[done], f[done], age[done]
-            status[out] = np.select(
-                [lost[done], (calm[done] >= 2) | (f[done] == 0.0), stalled[done]],
-                [NOT_FINITE, CONVERGED, STALLED],
-                EXHAUSTED,
-            )
-            keep = ~done
-            index, z, f, gradient, mu, calm, age = (a[keep] for a in (index, z, f, gradient, mu, calm, age))
-            majoriser, newton = majoriser[keep], newton[keep]
+def _try(problem: Problem, at: _Rows, rows: NDArray[np.int_], step: Array) -> None:
+    """Evaluate the steps, take those that descend, and set the damping of the next ones."""
+    z = np.clip(at.z + step, problem.lower, problem.upper)
+    f, gradient, majoriser, newton = problem.quadratic(z, rows[at.origin])
+    better = (f < at.f) & np.isfinite(gradient).all(1)
+    at.mu = np.where(better, np.maximum(at.mu / 4, 1e-6), 5 * at.mu)
+    at.z[better], at.f[better], at.gradient[better] = z[better], f[better], gradient[better]
+    at.majoriser[better], at.newton[better] = majoriser[better], newton[better]

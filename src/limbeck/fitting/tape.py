@@ -90,7 +90,7 @@ class Program:
         self.columns = {name: np.ascontiguousarray(columns[name], float) for name in columns}
         self.n = len(next(iter(columns.values())))
         graph = tape.graph
-        outputs = (tape.value, *tape.jacobian)
+        outputs = (*tape.jacobian, tape.value)
         needed = _reachable(graph, outputs)
         self.fixed: dict[int, Array | float] = {}
         with np.errstate(all="ignore"):
@@ -111,11 +111,9 @@ class Program:
         self.steps, self.n_buffers = _allocate(graph, mixed, set(outputs))
         self._calls = [(getattr(np, step.op), step.args, step.out) for step in self.steps]
         self._workspace = np.empty((0, 0, self.n))
-        first = {node: k for k, node in reversed(list(enumerate(tape.jacobian)))}
+        self.place = {node: k for k, node in reversed(list(enumerate(outputs)))}
         self.copies = [
-            (k, node)
-            for k, node in enumerate(tape.jacobian)
-            if graph.stage[node] != MIXED or first[node] != k or node == tape.value
+            (k, node) for k, node in enumerate(outputs) if self.place[node] != k or graph.stage[node] != MIXED
         ]
 
     def evaluate(self, theta: Array) -> tuple[Array, Array]:
@@ -124,29 +122,25 @@ class Program:
         Both are views of a workspace that the next call overwrites. Non-finite results are returned as they are: the solver
         rejects such a step.
         """
-        rows, tape = len(theta), self.tape
-        workspace = self._buffers(rows)
-        buffers, value, jacobian = (
-            workspace[: self.n_buffers],
-            workspace[-1],
-            workspace[self.n_buffers : -1].swapaxes(0, 1),
-        )
-        place = {node: jacobian[:, k] for k, node in reversed(list(enumerate(tape.jacobian)))}
-        place[tape.value] = value
-        registers: dict[int, Array | float] = dict(self.fixed)
+        table = self.sweep(theta).swapaxes(0, 1)
+        return table[:, -1], table[:, :-1]
+
+    def sweep(self, theta: Array) -> Array:
+        """Return Jacobian rows and, last, the values as one table [p + 1, rows, n], in the workspace."""
+        workspace = self._buffers(len(theta))
+        buffers, table = workspace[: self.n_buffers], workspace[self.n_buffers :]
+        registers = dict(self.fixed)
         for i, k in self.leaves:
             registers[i] = theta[:, k : k + 1]
         with np.errstate(all="ignore"):
             for i, ufunc, args in self.row_steps:
                 registers[i] = ufunc(*[registers[a] for a in args])
             for ufunc, args, out in self._calls:
-                target = buffers[-out - 1] if out < 0 else place[out]
-                registers[out] = ufunc(*[registers[a] for a in args], target)
+                target = buffers[-out - 1] if out < 0 else table[self.place[out]]
+                registers[out] = ufunc(*[registers[a] for a in args], out=target)
         for k, node in self.copies:
-            jacobian[:, k] = registers[node]
-        if tape.graph.stage[tape.value] != MIXED:
-            value[:] = registers[tape.value]
-        return value, jacobian
+            table[k] = registers[node]
+        return table
 
     def _buffers(self, rows: int) -> Array:
         """Scratch buffers, Jacobian rows and value, [n_buffers + p + 1, rows, n]."""

@@ -1,0 +1,80 @@
+"""Variable projection: in a model that is linear in some parameters, those are solved for and only the others are searched.
+
+Source: Golub and Pereyra 1973, SIAM Journal on Numerical Analysis 10; Kaufman 1975, BIT 15.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.fitting.model import Array
+from limbeck.fitting.objective import Problem
+
+LEAST = 0.5
+"""Share of the target that a positive term starts with where least squares would give it nothing: less, and the search first
+crosses a long flat valley."""
+
+
+def linear_parameters(problem: Problem) -> list[int]:
+    """Return the positions of the free parameters in which the formula is linear."""
+    return [k for k, name in enumerate(problem.free) if name in problem.model.linear]
+
+
+def basis(problem: Problem, z: Array) -> tuple[Array, Array]:
+    """Return what the linear parameters multiply, φ [B, L, n], and the rest of the formula, f₀ [B, n].
+
+    f = f₀ + Σ_k c_k φ_k, where c_k is the parameter, or its exponential in centred coordinates where it is positive.
+    """
+    linear = linear_parameters(problem)
+    z = z.copy()
+    z[:, linear] = 0.0
+    value, jacobian = problem.plain.evaluate(problem.theta(z))
+    phi = jacobian[:, linear]
+    return phi, value - phi[:, _positive(problem, linear)].sum(1)
+
+
+def solve_linear(problem: Problem, z: Array, index: NDArray[np.int_]) -> Array:
+    """Return z [B, p] with its linear parameters replaced by their least-squares values, of weight w/y² on log residuals.
+
+    The normal equations are solved on columns of unit length. A parameter that must be positive and is not gets `LEAST` of the
+    target's length, and the others are solved again.
+
+    Args:
+        problem: model, data and loss.
+        z: centred coordinates; those of the linear parameters are ignored.
+        index: row of weights and targets of each, [B].
+    """
+    linear = linear_parameters(problem)
+    positive = _positive(problem, linear)
+    target, weights = problem.rows(problem.target, index), problem.rows(problem.weights, index)
+    if problem.loss.space == "log":
+        target = np.exp(target)
+        weights = weights / target**2
+    with np.errstate(all="ignore"):
+        phi, rest = basis(problem, z)
+        root = np.broadcast_to(np.sqrt(weights), rest.shape)
+        phi = phi * root[:, None]
+        length = np.maximum(np.sqrt((phi**2).sum(2)), 1e-300)
+        phi /= length[:, :, None]
+        wanted = (np.broadcast_to(target, rest.shape) - rest) * root
+        gram, right = phi @ phi.swapaxes(1, 2), (phi @ wanted[:, :, None])[:, :, 0]
+        least = LEAST * np.sqrt((wanted**2).sum(1))[:, None]
+        held = np.zeros(right.shape, bool)
+        for _ in linear:
+            free = ~held
+            system = gram * (free[:, :, None] & free[:, None, :]) + np.eye(len(linear)) * (held + 1e-14)[:, :, None]
+            coefficients = np.linalg.solve(
+                system, np.where(held, least, right - (gram @ (held * least)[:, :, None])[:, :, 0])[:, :, None]
+            )[:, :, 0]
+            held = held | (positive & ~(coefficients > 0))
+        coefficients = np.where(positive, np.maximum(coefficients, 1e-3 * least), coefficients) / length
+        z = z.copy()
+        z[:, linear] = np.where(positive, np.log(np.where(positive, coefficients, 1.0)), coefficients)
+    return z
+
+
+def _positive(problem: Problem, linear: list[int]) -> NDArray[np.bool_]:
+    """Which of the linear parameters are fitted as logarithms."""
+    log = {parameter.name: parameter.log for parameter in problem.model.parameters}
+    return np.array([log[problem.free[k]] for k in linear], bool)
