@@ -229,7 +229,7 @@ def _gkd(section: dict[str, Any]) -> None:
         mask = None if labels is None else torch.tensor(labels) != -100
         divisor = 1.0
         if case["reduction"] == "batchmean":
-            divisor = case["num_items_in_batch"] or (len(student) if mask is None else mask.sum().item())
+            divisor = case["num_items_in_batch"] or (len(student) if mask is None else max(1, mask.sum().item()))
 
         def loss(s: Tensor, t: Tensor) -> Tensor:
             options = {"beta": case["beta"], "temperature": case["temperature"], "mask": mask}  # noqa: B023

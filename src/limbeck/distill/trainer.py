@@ -257,6 +257,11 @@ class Trainer:
             if callable(self.progress):
                 self.progress(self.step, self.values | evaluated)
 
+    def _read_values(self) -> dict[str, float]:
+        return {
+            f"train/{name}/{key}": float(part) for name, parts in self._latest.items() for key, part in parts.items()
+        }
+
     def _evaluate(self) -> dict[str, float]:
         if self.evaluate is None:
             return {}
@@ -319,7 +324,7 @@ class Trainer:
         self.step = checkpoint.step
         self._latest = checkpoint.state["latest"]
         if own is not None:
-            self._saved = own.path
+            self._saved, self.values = own.path, self._read_values()
             self.evaluations = {int(step): values for step, values in checkpoint.state["evaluations"].items()}
         return self.step
 

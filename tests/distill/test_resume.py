@@ -1,0 +1,158 @@
+"""Kill and resume: after SIGKILL anywhere, the finished training equals an uninterrupted one bit for bit."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import small_training
+import torch
+from small_training import STEPS, run
+
+from limbeck.distill import Checkpoints, read_checkpoint
+from limbeck.errors import TrainingError
+
+
+@pytest.fixture(scope="module")
+def process() -> multiprocessing.context.ForkServerContext:
+    """Starts real processes from one server that has imported torch already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["limbeck.distill", "limbeck.runs", "torch._dynamo"])
+    return context
+
+
+def run_in(process: multiprocessing.context.ForkServerContext, *arguments: object) -> int | None:
+    child = process.Process(target=run, args=arguments)
+    child.start()
+    child.join(60)
+    return child.exitcode
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(process: multiprocessing.context.ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted")
+    assert run_in(process, out) == 0
+    return out
+
+
+def assert_same_training(out: Path, reference: Path) -> None:
+    final = f"step-{STEPS:08d}"
+    for name in (f"{final}/tensors.safetensors", f"{final}/state.json", "log.jsonl"):
+        assert (out / name).read_bytes() == (reference / name).read_bytes(), name
+
+
+# The checkpoints of a whole run come after steps 5, 10, 12 (milestone), 15, 20 and 23; each waits 4 times for the disk:
+# tensors, state, folder, and, after the rename, the folder above.
+KILLS = {
+    "before the first checkpoint": [("loss of student", 3)],
+    "in the second player's update": [("loss of critic", 9)],
+    "twice": [("batch", 8), ("loss of student", 17)],
+    "in an evaluation": [("evaluate", 10)],
+    "right after the milestone": [("batch", 12)],
+    "at the last step": [("loss of student", STEPS - 1)],
+    "in the last evaluation": [("evaluate", STEPS)],
+    "with the first checkpoint's tensors not on disk": [("disk", 0)],
+    "with the second checkpoint's state not on disk": [("disk", 5)],
+    "before the rename of the milestone": [("disk", 10)],
+    "after the rename of the milestone": [("disk", 11)],
+    "before the rename of the last checkpoint": [("disk", 22)],
+    "in checkpoints again and again": [("disk", 6), ("disk", 6), ("disk", 3)],
+}
+
+
+@pytest.mark.parametrize("kills", KILLS.values(), ids=KILLS)
+def test_resumes_bit_for_bit_after_sigkill(
+    kills: list[tuple[str, int]],
+    process: multiprocessing.context.ForkServerContext,
+    uninterrupted: Path,
+    tmp_path: Path,
+) -> None:
+    for place, when in kills:
+        assert run_in(process, tmp_path, place, when) == -signal.SIGKILL
+    assert run_in(process, tmp_path) == 0
+    assert_same_training(tmp_path, uninterrupted)
+    assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_the_reference_run_is_not_trivial(uninterrupted: Path) -> None:
+    """It learns, draws random numbers, keeps what it should, and records rows in order."""
+    rows = [json.loads(line) for line in (uninterrupted / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [*range(2, STEPS, 2), STEPS]
+    assert [row["step"] for row in rows if "loss" in row] == [10, STEPS]
+    assert rows[-1]["loss"] < 0.7 * rows[4]["loss"]
+    assert rows[0]["samples"] == 16
+    assert rows[0]["params"] == 67
+    assert sorted(path.name for path in uninterrupted.glob("*-0*")) == [
+        "milestone-00000012",
+        "step-00000020",
+        "step-00000023",
+    ]
+    state = read_checkpoint(uninterrupted / "step-00000023").state
+    assert state["players"]["student"]["updates"] == 23
+    assert state["players"]["critic"]["updates"] == 8
+
+
+def test_a_finished_training_is_not_run_again(uninterrupted: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(uninterrupted, tmp_path / "copy")
+
+    def die(place: str, step: int) -> None:
+        raise AssertionError(f"{place} was called at step {step}")
+
+    result = small_training.small_training(out, die=die).run()
+    assert (result.steps, result.resumed_from) == (STEPS, STEPS)
+    assert set(result.evaluations) == {10, STEPS}
+    assert result.values["train/student/loss"] > 0
+    assert_same_training(out, uninterrupted)
+
+
+@pytest.mark.parametrize("damage", ["truncated tensors", "flipped bit", "no state", "half a state", "other format"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_message(damage: str, uninterrupted: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(uninterrupted, tmp_path / "copy")
+    newest = out / "step-00000023"
+    tensors, state = newest / "tensors.safetensors", newest / "state.json"
+    content = bytearray(tensors.read_bytes())
+    match damage:
+        case "truncated tensors":
+            tensors.write_bytes(content[:-10])
+        case "flipped bit":
+            content[-10] ^= 1
+            tensors.write_bytes(content)
+        case "no state":
+            state.unlink()
+        case "half a state":
+            state.write_text(state.read_text()[:100])
+        case "other format":
+            state.write_text(state.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.warns(UserWarning, match="step-00000023.*going back to the checkpoint before it"):
+        result = small_training.small_training(out).run()
+    assert result.resumed_from == 20
+    assert_same_training(out, uninterrupted)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(uninterrupted: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(uninterrupted, tmp_path / "copy")
+    trainer = small_training.small_training(out, config={"seed": 4}, accumulate=2)
+    trainer.players[1].clip = 2.0
+    before = [parameter.clone() for parameter in trainer.players[0].parameters]
+    with pytest.raises(TrainingError, match="belongs to another configuration") as caught:
+        trainer.run()
+    assert "config.seed: absent in the checkpoint, 4 now" in str(caught.value)
+    assert "accumulate: 1 in the checkpoint, 2 now" in str(caught.value)
+    assert "players.critic.clip: None in the checkpoint, 2.0 now" in str(caught.value)
+    assert all(torch.equal(*pair) for pair in zip(before, trainer.players[0].parameters, strict=True))
+
+
+def test_checkpoints_hold_no_code(uninterrupted: Path) -> None:
+    """Two files, one of tensors and one of JSON."""
+    folder = uninterrupted / "step-00000023"
+    assert sorted(path.name for path in folder.iterdir()) == ["state.json", "tensors.safetensors"]
+    header = int.from_bytes((folder / "tensors.safetensors").read_bytes()[:8], "little")
+    assert json.loads((folder / "tensors.safetensors").read_bytes()[8 : 8 + header])
+    checkpoint = Checkpoints(uninterrupted).latest()
+    assert checkpoint is not None
+    assert checkpoint.tensors["student/module/0.weight"].shape == (8, 4)
+    assert {"random/cpu", "random/generator/noise", "student/optimizer/0/exp_avg"} <= set(checkpoint.tensors)
