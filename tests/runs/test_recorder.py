@@ -32,7 +32,12 @@ def lines(path):
 
 
 def start(path, step=0):
-    return subprocess.Popen([sys.executable, "-c", ENDLESS, str(path), str(step)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, str(path), str(step)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def test_rows_hold_the_constants(tmp_path):

@@ -114,6 +114,7 @@ def test_a_table_reads_as_itself():
     runs = read_runs(CHECKPOINTS)
     assert read_runs(runs) is runs
     assert len(read_runs(runs, where="run=a")) == 3
+    assert read_runs(runs, {"tokens": "samples"}).column("samples").tolist() == CHECKPOINTS["tokens"]
 
 
 cells = st.fixed_dictionaries(

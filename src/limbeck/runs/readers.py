@@ -69,7 +69,9 @@ def read_runs(
         ['params', 'tokens', 'loss', 'note', 'flops']
     """
     if isinstance(source, RunTable):
-        return source if where is None else source.filter(where)
+        if mapping is None:
+            return source if where is None else source.filter(where)
+        source = source.frame
     raw = _open(source)
     cells, naming = rename(raw, mapping)
     rows = raw.rows

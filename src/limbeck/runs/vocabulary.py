@@ -178,7 +178,7 @@ def recognise(name: str) -> tuple[str, float] | None:
 
 
 def vocabulary_table(width: int = 100) -> str:
-    """Return the vocabulary as a text table for `--help` and the documentation."""
+    """Return the vocabulary as a text table for `--help` and the documentation, with the rules on case and scale."""
     head = max(len(column.name) for column in VOCABULARY) + 2
     lines = []
     for column in VOCABULARY:
@@ -186,4 +186,8 @@ def vocabulary_table(width: int = 100) -> str:
         also = f"; also: {', '.join(column.aliases)}" if column.aliases else ""
         text = textwrap.wrap(column.meaning + unit + also, width - head, break_long_words=False)
         lines += [f"{column.name if i == 0 else '':<{head}}{part}" for i, part in enumerate(text)]
-    return "\n".join(lines)
+    rules = (
+        "Case and punctuation do not count (val/loss, Val Loss and val_loss are one name), except in one-letter names. "
+        "A count may carry its scale: tokens_B, Model Size (M), FLOPs (1E21)."
+    )
+    return "\n".join([*lines, "", *textwrap.wrap(rules, width)])
