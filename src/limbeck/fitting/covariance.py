@@ -13,32 +13,48 @@ from limbeck.fitting.resampling import leverage
 
 
 def sandwich(problem: Problem, z: Array, clusters: NDArray[np.int_] | None = None) -> Array:
-    """Return H⁻¹ (Σ_g s_g s_gᵀ) H⁻¹ with cluster scores s_g = Σ_{i∈g} w_i J_i ψ(r_i)/(1 − h_i), in centred coordinates [p, p].
+    """Return H⁻¹ (Σ_g s_g s_gᵀ) H⁻¹ with cluster scores s_g = Σ_{i∈g} w_i J_i ψ(r_i)/(1 − h_i), [p, p].
 
-    ψ is the derivative of the loss and the division by 1 − h_i the HC3 correction (MacKinnon and White 1985). For a Huber
-    loss that is nearly L1 the curvature is Σ w J Jᵀ times the density of residuals inside ±b, b = 1.06 σ n^(−1/5).
+    ψ is the derivative of the loss, the division by 1 − h_i the HC3 correction (MacKinnon and White 1985), and H as in
+    `inverse_hessian`. Coordinates are the centred ones.
 
     Args:
         problem: model, data and loss.
         z: optimum, [p].
-        clusters: run of each point, [n]; every point its own by default.
+        clusters: run of each point, [n], numbered from 0; every point its own by default.
     """
     value, jacobian = problem.program.evaluate(problem.theta(z[None]))
-    j = (problem.transform.T @ jacobian[0]).copy()
-    r = value[0] - np.atleast_2d(problem.target)[0]
+    residuals = value[0] - np.atleast_2d(problem.target)[0]
     weights, delta = np.atleast_2d(problem.weights)[0], problem.loss.delta
-    prior = problem.transform.T @ (problem.prior_precision[:, None] * problem.transform)
-    if math.isinf(delta):
-        curvature = weights
-    else:
-        spread = 1.4826 * float(np.median(np.abs(r - np.median(r))))
-        band = max(delta, 1.06 * spread * len(r) ** -0.2)
-        curvature = weights * (np.abs(r) <= band) * (delta / band)
-    hessian = (j * curvature) @ j.T + prior
-    scores = j * (weights * np.clip(r, -delta, delta) / (1 - leverage(problem, z)))
+    scores = (problem.transform.T @ jacobian[0]) * (weights * np.clip(residuals, -delta, delta))
+    scores = scores / (1 - leverage(problem, z))
     if clusters is not None:
-        summed = np.zeros((len(z), int(clusters.max()) + 1))
-        np.add.at(summed, (slice(None), clusters), scores)
-        scores = summed
-    inverse = np.linalg.pinv(hessian, hermitian=True)
+        scores = scores @ (clusters[:, None] == np.arange(int(clusters.max()) + 1)).astype(float)
+    prior = problem.transform.T @ (problem.prior_precision[:, None] * problem.transform)
+    inverse = inverse_hessian(problem, z)
     return np.asarray(inverse @ (scores @ scores.T + prior) @ inverse, float)
+
+
+def inverse_hessian(problem: Problem, z: Array) -> Array:
+    """Return H⁻¹, H = Σ w ψ' J Jᵀ plus the priors' precision with the smoothed ψ' of `curvature`, [p, p]."""
+    value, jacobian = problem.program.evaluate(problem.theta(z[None]))
+    bend = np.atleast_2d(problem.weights)[0] * curvature(
+        value[0] - np.atleast_2d(problem.target)[0], problem.loss.delta
+    )
+    j = problem.transform.T @ jacobian[0]
+    prior = problem.transform.T @ (problem.prior_precision[:, None] * problem.transform)
+    return np.asarray(np.linalg.pinv((j * bend) @ j.T + prior, hermitian=True))
+
+
+def curvature(residuals: Array, delta: float) -> Array:
+    """Smoothed second derivative ψ' of a Huber loss at each residual, [n].
+
+    1 for least squares. A loss that is nearly L1 has curvature in a sliver only; it is spread over the wider band |r|
+    ≤ b, b = 1.06 σ n^(−1/5) with σ from the median absolute deviation, so that Σ ψ' = 2 δ n f(0), f the density of
+    residuals.
+    """
+    if math.isinf(delta):
+        return np.ones(len(residuals))
+    spread = 1.4826 * float(np.median(np.abs(residuals - np.median(residuals))))
+    band = max(delta, 1.06 * spread * len(residuals) ** -0.2)
+    return np.asarray((np.abs(residuals) <= band) * (delta / band), float)

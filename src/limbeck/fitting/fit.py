@@ -1,53 +1,44 @@
-"""Fit a model to data and keep everything a prediction needs: the optimum, its resamples and the noise of one run."""
+"""A fitted model: the optimum, its resamples, the noise of one run, and everything one asks of them."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
 
 from limbeck.errors import FittingError
-from limbeck.fitting import resampling
+from limbeck.fitting.covariance import sandwich
+from limbeck.fitting.data import Data
+from limbeck.fitting.identifiability import Identifiability, identifiability
 from limbeck.fitting.model import Array, Model
-from limbeck.fitting.multistart import Starts, best_of, grid_starts
+from limbeck.fitting.multistart import Starts
 from limbeck.fitting.objective import Loss, Prior, Problem
-from limbeck.fitting.prediction import Interval, Prediction, check_level, percentile_interval
+from limbeck.fitting.prediction import (
+    Interval,
+    Prediction,
+    bca_interval,
+    check_level,
+    percentile_interval,
+    run_interval,
+)
+from limbeck.fitting.resampling import Method, leave_one_out, leverage
 from limbeck.fitting.solver import minimise
+from limbeck.fitting.validation import Validation
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
-@dataclass(frozen=True)
-class Data:
-    """The points of a fit.
-
-    Args:
-        columns: arrays [n] by name.
-        target: observations [n].
-        weights: [n].
-        clusters: which run each point belongs to, [n].
-    """
-
-    columns: Mapping[str, Array]
-    target: Array
-    weights: Array
-    clusters: NDArray[np.int_]
-
-    def __len__(self) -> int:
-        """Return the number of points."""
-        return len(self.target)
-
-    def subset(self, mask: NDArray[np.bool_]) -> Data:
-        """Return the points where mask [n] is true."""
-        columns = {name: value[mask] for name, value in self.columns.items()}
-        return Data(columns, self.target[mask], self.weights[mask], self.clusters[mask])
+IntervalMethod = Literal["percentile", "bca"]
 
 
 @dataclass(frozen=True)
@@ -62,14 +53,15 @@ class Fit:
         data: the points.
         starts: how many starts reached the optimum.
         draws: bootstrap draws in natural units, [B] each; empty without a bootstrap.
-        noise: leverage-corrected residuals in residual space, [n]: what one new run adds.
+        noise: residuals in residual space, corrected for leverage: what one new run adds.
         fixed: parameters held at a number.
         priors: beliefs that entered the objective.
+        prior_noise: standard deviation of one residual, which weighs data against priors.
         method: how the draws were made.
         degenerate: resamples drawn again because they could not identify the model.
         seed: of the starts and the draws.
         units: unit by column name, for people.
-        holdout: `Validation` against the largest runs, when it was asked for.
+        holdout: check against the largest runs, when it was asked for.
     """
 
     model: Model
@@ -87,18 +79,23 @@ class Fit:
     degenerate: int = 0
     seed: int = 0
     units: dict[str, str] = field(default_factory=dict)
+    holdout: Validation | None = None
 
     @cached_property
     def problem(self) -> Problem:
         """The minimised problem, rebuilt from the data."""
+        return self.problem_on(self.data)
+
+    def problem_on(self, data: Data, **fixed: float) -> Problem:
+        """The same problem on other data, with further parameters held at a number."""
         return Problem.build(
             self.model,
-            self.data.columns,
-            self.data.target,
+            data.columns,
+            data.target,
             loss=self.loss,
-            weights=self.data.weights,
-            fixed=self.fixed,
-            priors=self.priors,
+            weights=data.weights,
+            fixed={**self.fixed, **fixed},
+            priors={name: prior for name, prior in self.priors.items() if name not in fixed},
             prior_noise=self.prior_noise,
         )
 
@@ -131,11 +128,23 @@ class Fit:
         flat = {name: np.atleast_1d(np.asarray(v, float)) for name, v in columns.items()}
         return self.model({name: draw[:, None] for name, draw in self.draws.items()}, **flat)
 
+    def simulate(self, **columns: ArrayLike) -> Array:
+        """Return what one new run may give at each setting: every draw's prediction moved by a residual, [B, n].
+
+        A draw has the same residual at all settings, so that bands along a line are smooth.
+
+        Raises:
+            FittingError: the fit has no draws.
+        """
+        values = self.values(**columns)
+        shock = np.random.default_rng([self.seed, 1]).choice(self.noise, (len(values), 1))
+        return self.shifted(values, shock)
+
     def predict(self, level: float = 0.8, **columns: ArrayLike) -> Prediction:
         """Predict one new run at each setting, with the run-to-run noise in the interval.
 
-        With draws, each draw's prediction gets one resampled residual; without, the spread is the delta method's and the quantile
-        Student's t.
+        With draws the interval holds the central part of `simulate`, widened for small designs (see
+        `prediction.run_interval`); without, the spread is the delta method's and the quantile Student's t.
 
         Args:
             level: nominal coverage of the interval.
@@ -145,20 +154,11 @@ class Fit:
             FittingError: a column is missing or unknown, or no interval is possible.
         """
         check_level(level)
-        self.model.check_names("column", columns, self.model.columns)
-        flat = dict(
-            zip(
-                columns,
-                np.broadcast_arrays(*[np.atleast_1d(np.asarray(v, float)) for v in columns.values()]),
-                strict=True,
-            )
-        )
+        flat = self._settings(columns)
         mean = self.value(**flat)
         if self.draws:
-            rng = np.random.default_rng([self.seed, 1])
-            values = self.values(**flat)
-            shock = rng.choice(self.noise, values.shape)
-            lower, upper = percentile_interval(self._shift(values, shock), level)
+            log = self.loss.space == "log"
+            lower, upper = run_interval(self.simulate(**flat), mean, level, self._spare(), log=log)
         else:
             if self.degrees_of_freedom < 2:
                 raise FittingError(
@@ -168,7 +168,7 @@ class Fit:
             half = student_t.ppf((1 + level) / 2, self.degrees_of_freedom) * np.hypot(
                 self.standard_error(**flat), np.sqrt(np.mean(self.noise**2))
             )
-            lower, upper = self._shift(mean, -half), self._shift(mean, half)
+            lower, upper = self.shifted(mean, -half), self.shifted(mean, half)
         size = np.asarray(self.model.size(SimpleNamespace(**flat)), float)
         largest = float(np.max(self.model.size(SimpleNamespace(**self.data.columns))))
         outside = tuple(
@@ -179,7 +179,7 @@ class Fit:
         )
         return Prediction(mean, lower, upper, level, np.broadcast_to(size / largest, mean.shape), outside)
 
-    def _shift(self, value: Array, shock: Array) -> Array:
+    def shifted(self, value: Array, shock: Array) -> Array:
         """Move a prediction by a residual of this fit's residual space."""
         if self.loss.space == "log":
             return value * np.exp(shock)
@@ -187,120 +187,110 @@ class Fit:
 
     def covariance(self) -> Array:
         """Sandwich covariance of the centred coordinates, clustered by run, [p, p] (see `fitting.covariance`)."""
-        from limbeck.fitting.covariance import sandwich
-
         return sandwich(self.problem, self.z, self.data.clusters)
 
     def standard_error(self, **columns: ArrayLike) -> Array:
         """Standard error of the prediction in residual space by the delta method, [n]."""
-        flat = {name: np.atleast_1d(np.asarray(v, float)) for name, v in columns.items()}
-        at = Problem.build(
-            self.model, flat, np.ones(len(next(iter(flat.values())))), loss=self.loss, fixed=self.fixed
-        ).program
+        j = self.slope(**columns)
+        return np.asarray(np.sqrt(np.einsum("pn,pq,qn->n", j, self.covariance(), j)))
+
+    def slope(self, **columns: ArrayLike) -> Array:
+        """Derivative of the prediction in residual space with respect to the centred coordinates, [p, n]."""
+        flat = self._settings(columns)
+        ones = np.ones(len(next(iter(flat.values()))))
+        at = Problem.build(self.model, flat, ones, loss=self.loss, fixed=self.fixed).program
         value, jacobian = at.evaluate(self.problem.theta(self.z[None]))
         j = self.problem.transform.T @ jacobian[0]
-        if self.loss.space == "relative":
-            j = j / value[0]
-        return np.sqrt(np.einsum("pn,pq,qn->n", j, self.covariance(), j))
+        return np.asarray(j / value[0] if self.loss.space == "relative" else j)
 
-    def derive(self, function: Callable[[SimpleNamespace], ArrayLike], level: float = 0.8) -> Interval:
+    @cached_property
+    def jackknife(self) -> dict[str, Array]:
+        """Parameters with one run left out, [runs] each, from one batch."""
+        rows = leave_one_out(self.data.clusters)
+        ends = minimise(self.problem.with_rows(weights=rows), np.repeat(self.z[None], len(rows), 0), damping=0.01)
+        return self.problem.natural(ends.z[np.isfinite(ends.objective)])
+
+    def derive(
+        self,
+        function: Callable[[SimpleNamespace], ArrayLike],
+        level: float = 0.8,
+        *,
+        method: IntervalMethod = "percentile",
+    ) -> Interval:
         """Return any quantity of the parameters with its interval over the draws.
 
         Args:
             function: takes a namespace of parameters (numbers or arrays [B]) and returns the quantity.
             level: nominal coverage.
+            method: "percentile", or "bca" for the bias-corrected and accelerated interval (Efron 1987).
+
+        Raises:
+            FittingError: the fit has no draws, or the method is unknown.
         """
         self._need_draws()
         value = float(np.asarray(function(SimpleNamespace(**self.parameters))))
-        low, high = percentile_interval(function(SimpleNamespace(**self.draws)), level)
+        draws = function(SimpleNamespace(**self.draws))
+        if method == "percentile":
+            low, high = percentile_interval(draws, level)
+        elif method == "bca":
+            low, high = bca_interval(draws, value, function(SimpleNamespace(**self.jackknife)), level)
+        else:
+            raise FittingError(f'unknown interval method "{method}": choose percentile or bca.')
         return Interval(value, float(low), float(high), level)
 
-    def intervals(self, level: float = 0.8) -> dict[str, tuple[float, float] | None]:
-        """Return percentile intervals of the parameters; None where such an interval means nothing or there are no draws."""
+    def intervals(
+        self, level: float = 0.8, method: IntervalMethod = "percentile"
+    ) -> dict[str, tuple[float, float] | None]:
+        """Return intervals of the parameters; None where an interval means nothing, and where there are no draws."""
         check_level(level)
-        known = self.identifiability.identified
-        result: dict[str, tuple[float, float] | None] = {}
-        for name in self.model.parameter_names:
-            if name in self.fixed or not self.draws or not known.get(name, False):
-                result[name] = None
-            else:
-                low, high = percentile_interval(self.draws[name], level)
-                result[name] = (float(low), float(high))
+        result: dict[str, tuple[float, float] | None] = dict.fromkeys(self.model.parameter_names)
+        for name, known in self.identifiability.identified.items():
+            if known and self.draws:
+                interval = self.derive(attrgetter(name), level, method=method)
+                result[name] = (interval.lower, interval.upper)
         return result
 
     @cached_property
-    def identifiability(self) -> Any:
+    def identifiability(self) -> Identifiability:
         """What these data identify and what they do not, in words (see `fitting.identifiability`)."""
-        from limbeck.fitting.identifiability import identifiability
-
         return identifiability(self)
 
-    def _need_draws(self) -> None:
-        if not self.draws:
-            raise FittingError("this fit has no bootstrap draws: fit again with bootstrap=1000.")
+    def summary(self, level: float = 0.8) -> str:
+        """Return the parameters with their intervals and what is not identified, as plain text."""
+        lines = [self.model.equation or self.model.name, "", f"{'':12}{'estimate':>12}   {level:.0%} interval"]
+        intervals = self.intervals(level)
+        for name, value in self.parameters.items():
+            interval = intervals[name]
+            if name in self.fixed:
+                right = "fixed"
+            elif not self.identifiability.identified[name]:
+                right = "not identified by these runs"
+            else:
+                right = "no bootstrap" if interval is None else f"{interval[0]:.4g} – {interval[1]:.4g}"
+            lines.append(f"  {name:10}{value:>12.5g}   {right}")
+        lines += ["", self.starts.summary(), *self.identifiability.words]
+        if self.holdout is not None:
+            lines.append(self.holdout.summary())
+        return "\n".join(lines)
+
+    def plot(self, **options: Any) -> go.Figure:
+        """Draw the data, the law and its band (see `fitting.picture`)."""
+        from limbeck.fitting.picture import picture
+
+        return picture(self, **options)
 
     def to_dict(self, level: float = 0.8, *, full: bool = True) -> dict[str, Any]:
         """Return everything as plain numbers; `full=False` leaves out draws, noise and data."""
-        known = self.identifiability
-        record: dict[str, Any] = {
-            "law": self.model.name,
-            "options": asdict(self.model),
-            "objective": self.objective,
-            "parameters": dict(self.parameters),
-            "level": level,
-            "intervals": {k: None if v is None else list(v) for k, v in self.intervals(level).items()},
-            "loss": {
-                k: v if not isinstance(v, float) or math.isfinite(v) else "inf" for k, v in asdict(self.loss).items()
-            },
-            "points": len(self.data),
-            "starts": asdict(self.starts),
-            "identifiability": known.to_dict(),
-            "fixed": self.fixed,
-            "priors": {k: asdict(v) for k, v in self.priors.items()},
-            "prior_noise": self.prior_noise,
-            "method": self.method,
-            "degenerate": self.degenerate,
-            "seed": self.seed,
-            "units": self.units,
-        }
-        if full:
-            record["draws"] = {k: v.tolist() for k, v in self.draws.items()}
-            record["noise"] = self.noise.tolist()
-            record["data"] = {
-                "columns": {k: v.tolist() for k, v in self.data.columns.items()},
-                "target": self.data.target.tolist(),
-                "weights": self.data.weights.tolist(),
-                "clusters": self.data.clusters.tolist(),
-            }
-        return record
+        from limbeck.fitting.record import to_record
+
+        return to_record(self, level, full=full)
 
     @staticmethod
     def from_dict(record: Mapping[str, Any], model: Model) -> Fit:
         """Rebuild a fit from `to_dict()` and its model."""
-        data = record["data"]
-        loss = {k: math.inf if v == "inf" else v for k, v in record["loss"].items()}
-        return Fit(
-            model=model,
-            parameters={k: float(v) for k, v in record["parameters"].items()},
-            objective=float(record["objective"]),
-            loss=Loss(**loss),
-            data=Data(
-                {k: np.asarray(v, float) for k, v in data["columns"].items()},
-                np.asarray(data["target"], float),
-                np.asarray(data["weights"], float),
-                np.asarray(data["clusters"], int),
-            ),
-            starts=Starts(**record["starts"]),
-            draws={k: np.asarray(v, float) for k, v in record["draws"].items()},
-            noise=np.asarray(record["noise"], float),
-            fixed=dict(record["fixed"]),
-            priors={k: Prior(**v) for k, v in record["priors"].items()},
-            prior_noise=float(record["prior_noise"]),
-            method=record["method"],
-            degenerate=int(record["degenerate"]),
-            seed=int(record["seed"]),
-            units=dict(record["units"]),
-        )
+        from limbeck.fitting.record import from_record
+
+        return from_record(record, model)
 
     def save(self, path: str | Path) -> Path:
         """Write the fit as JSON and return the path."""
@@ -308,134 +298,21 @@ class Fit:
         path.write_text(json.dumps(self.to_dict(), indent=1))
         return path
 
-    def summary(self, level: float = 0.8) -> str:
-        """Return the parameters with their intervals and what is not identified, as plain text."""
-        lines = [f"{self.model.target} = {self.model.equation}", "", f"{'':12}{'estimate':>12}   {level:.0%} interval"]
-        intervals = self.intervals(level)
-        for name, value in self.parameters.items():
-            interval = intervals[name]
-            if name in self.fixed:
-                right = "fixed"
-            elif interval is None:
-                right = "not identified by these runs" if self.draws else "no bootstrap"
-            else:
-                right = f"{interval[0]:.4g} – {interval[1]:.4g}"
-            lines.append(f"  {name:10}{value:>12.5g}   {right}")
-        lines += ["", self.starts.summary(), *self.identifiability.words]
-        return "\n".join(lines)
+    def _settings(self, columns: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """The model's columns as arrays of one length."""
+        self.model.check_names("column", columns, self.model.columns)
+        arrays = np.broadcast_arrays(*[np.atleast_1d(np.asarray(v, float)) for v in columns.values()])
+        return dict(zip(columns, arrays, strict=True))
 
+    def _spare(self) -> float:
+        """Degrees of freedom of the residuals, at least 1: points minus the sum of leverages.
 
-def fit(
-    model: Model,
-    columns: Mapping[str, ArrayLike],
-    target: ArrayLike,
-    *,
-    loss: Loss | None = None,
-    weights: ArrayLike | None = None,
-    clusters: ArrayLike | None = None,
-    fixed: Mapping[str, float] | None = None,
-    priors: Mapping[str, Prior] | None = None,
-    prior_noise: float = 0.01,
-    bootstrap: int = 1000,
-    method: resampling.Method = "pairs",
-    seed: int = 0,
-    units: Mapping[str, str] | None = None,
-) -> Fit:
-    """Fit a model: grid of starts, global optimum, bootstrap.
+        Draws that did not come from resampling the residuals or the runs are taken as they are.
+        """
+        if self.method not in get_args(Method):
+            return math.inf
+        return max(len(self.data) - float(leverage(self.problem, self.z).sum()), 1.0)
 
-    Args:
-        model: the law.
-        columns: one array [n] per column of the model.
-        target: observations [n].
-        loss: by default Huber δ = 1e-3 on log residuals, summed.
-        weights: [n], non-negative.
-        clusters: points with the same value come from one run and are resampled together, [n].
-        fixed: parameters held at a number.
-        priors: normal beliefs about parameters.
-        prior_noise: standard deviation of one residual, which weighs data against priors.
-        bootstrap: number of resamples; 0 for none.
-        method: "pairs" (clusters with replacement), "residual" or "wild".
-        seed: of starts and resamples.
-        units: unit by column name, for people.
-
-    Returns:
-        The fit. Draws that did not converge to a finite value are left out.
-
-    Raises:
-        FittingError: fewer points than free parameters, non-finite data, or no finite start.
-
-    Example:
-        >>> class Line(Model):
-        ...     name = "line"; columns = ("x",); target = "y"; linear = ("slope", "offset")
-        ...     parameters = (Parameter("slope"), Parameter("offset"))
-        ...     def formula(self, p, x):
-        ...         return p.offset + p.slope * x.x
-        >>> line = fit(Line(), {"x": [0, 1, 2, 3]}, [1, 3, 5, 7], loss=Loss(space="linear"), bootstrap=0)
-        >>> round(line.parameters["slope"], 6), round(line.parameters["offset"], 6)
-        (2.0, 1.0)
-    """
-    model.check_names("column", columns, model.columns)
-    loss, fixed, priors = loss or Loss(), dict(fixed or {}), dict(priors or {})
-    y = np.asarray(target, float)
-    x = {name: np.broadcast_to(np.asarray(columns[name], float), y.shape).copy() for name in model.columns}
-    for name, values in {**x, model.target: y}.items():
-        if not np.isfinite(values).all():
-            bad = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise FittingError(f"{name} is not finite at point {bad} ({values[bad]}): remove such points first.")
-    free = len(model.parameters) - len(fixed)
-    if len(y) < free and not priors:
-        raise FittingError(
-            f"{model.name} has {free} free parameters and there are {len(y)} points. Add runs or fix parameters (fixed=...)."
-        )
-    w = np.ones(len(y)) if weights is None else np.asarray(weights, float)
-    groups = resampling.cluster_index(None if clusters is None else np.asarray(clusters), len(y))
-    data = Data(x, y, w, groups)
-    problem = Problem.build(model, x, y, loss=loss, weights=w, fixed=fixed, priors=priors, prior_noise=prior_noise)
-    z, objective, starts = best_of(problem, grid_starts(problem, seed=seed))
-    noise = resampling.run_noise(problem, z)
-    result = Fit(
-        model=model,
-        parameters={k: float(v[0]) for k, v in problem.natural(z[None]).items()},
-        objective=objective,
-        loss=loss,
-        data=data,
-        starts=starts,
-        draws={},
-        noise=noise,
-        fixed=fixed,
-        priors=priors,
-        prior_noise=prior_noise,
-        method=method,
-        seed=seed,
-        units=dict(units or {}),
-    )
-    if not bootstrap:
-        return result
-    resamples = draw_resamples(problem, z, data, method, bootstrap, np.random.default_rng([seed, 0]))
-    rows = problem.with_rows(weights=resamples.weights, target=resamples.target)
-    ends = minimise(rows, np.repeat(z[None], bootstrap, 0), damping=0.01)
-    finite = np.isfinite(ends.objective)
-    draws = problem.natural(ends.z[finite])
-    return replace(result, draws=draws, degenerate=resamples.degenerate)
-
-
-def draw_resamples(
-    problem: Problem, z: Array, data: Data, method: str, count: int, rng: np.random.Generator
-) -> resampling.Resamples:
-    """Draw resamples of a fitted problem by the named method.
-
-    Raises:
-        FittingError: the method is not known, or the data cannot be resampled.
-    """
-    if method == "pairs":
-        design = np.stack([data.columns[name] for name in problem.model.columns], 1)
-        return resampling.pairs(design, data.clusters, count, len(problem.free) + 1, rng)
-    fitted = problem.program.evaluate(problem.theta(z[None]))[0][0].copy()
-    noise = resampling.run_noise(problem, z)
-    if problem.loss.space == "relative":
-        noise = noise * fitted
-    if method == "residual":
-        return resampling.residual(fitted, noise, count, rng)
-    if method == "wild":
-        return resampling.wild(fitted, noise, data.clusters, count, rng)
-    raise FittingError(f'unknown resampling method "{method}": choose pairs, residual or wild.')
+    def _need_draws(self) -> None:
+        if not self.draws:
+            raise FittingError("this fit has no bootstrap draws: fit again with bootstrap=1000.")

@@ -27,8 +27,8 @@ class Parameter:
             `dimension` names has geometric mean 1. Parameters named in `Model.linear` need none.
         lower, upper: bounds in natural units (in centred units where `dimension` is given).
         log: positive; fitted as its logarithm.
-        dimension: the parameter's unit as powers of columns. `{"params": "alpha"}` says params^alpha, `{"tokens": 1.0}` says
-            tokens. The engine uses it to centre the columns.
+        dimension: the parameter's unit as powers of columns. `{"params": "alpha"}` says params^alpha, `{"tokens": 1.0}`
+            says tokens. The engine uses it to centre the columns.
     """
 
     name: str
@@ -66,9 +66,11 @@ class Model:
     parameters: ClassVar[tuple[Parameter, ...]]
     linear: ClassVar[tuple[str, ...]] = ()
     equation: ClassVar[str] = ""
+    floor: ClassVar[str | None] = None
+    """The parameter at which the formula levels off and which may be 0; a fit checks whether the data show it."""
 
     def formula(self, p: Any, x: Any) -> Any:
-        """Return the prediction from parameters `p.name` and columns `x.name` (arrays that broadcast, or traced symbols)."""
+        """Return the prediction from parameters `p.name` and columns `x.name` (arrays that broadcast, or symbols)."""
         raise NotImplementedError
 
     def size(self, x: Any) -> Any:

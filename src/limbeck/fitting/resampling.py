@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import FittingError
+from limbeck.errors import FittingError, nearest
+from limbeck.fitting.data import Data
 from limbeck.fitting.model import Array
 from limbeck.fitting.objective import Problem
 
-Method = Literal["pairs", "residual", "wild"]
+Method = Literal["pairs", "residual", "wild", "mammen"]
+"""How resamples are made: whole runs with replacement, residuals with replacement, or residuals with turned signs."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Resamples:
     Args:
         weights: how often each point was drawn, [B, n], or None where the design is kept.
         target: new observations in residual space, [B, n], or None where they are kept.
-        degenerate: resamples that were drawn again because they held too few distinct designs to identify the model.
+        degenerate: resamples drawn again because they held too few distinct designs to identify the model.
     """
 
     weights: Array | None
@@ -30,11 +33,39 @@ class Resamples:
     degenerate: int = 0
 
 
-def cluster_index(clusters: NDArray[np.int_] | None, n: int) -> NDArray[np.int_]:
-    """Return consecutive cluster numbers, each point its own where none are given."""
-    if clusters is None:
-        return np.arange(n)
-    return np.unique(clusters, return_inverse=True)[1].reshape(-1)
+def resample(problem: Problem, z: Array, data: Data, method: Method, count: int, rng: np.random.Generator) -> Resamples:
+    """Draw resamples of a fitted problem.
+
+    Args:
+        problem: bound to `data`.
+        z: its optimum in centred coordinates, [p].
+        data: the points and their clusters.
+        method: see `Method`.
+        count: number of resamples.
+        rng: source of randomness.
+
+    Raises:
+        FittingError: the method is not known, or the data cannot be resampled by it.
+    """
+    if method not in get_args(Method):
+        known = get_args(Method)
+        raise FittingError(
+            f'unknown resampling method "{method}".{nearest(method, known)} Choose one of: {", ".join(known)}.'
+        )
+    if method == "pairs":
+        return pairs(data.design, data.clusters, count, len(problem.free) + 1, rng)
+    fitted = problem.program.evaluate(problem.theta(z[None]))[0][0].copy()
+    noise = run_noise(problem, z)
+    if problem.loss.space == "relative":
+        noise = noise * fitted
+    if method == "residual":
+        if data.runs < len(data):
+            raise FittingError(
+                f"the residual bootstrap needs independent points; these {len(data)} come from {data.runs} runs. "
+                'Use method="pairs" or "wild", which keep the points of one run together.'
+            )
+        return residual(fitted, noise, count, rng)
+    return wild(fitted, noise, data.clusters, count, rng, mammen=method == "mammen")
 
 
 def pairs(design: Array, clusters: NDArray[np.int_], count: int, distinct: int, rng: np.random.Generator) -> Resamples:
@@ -42,17 +73,16 @@ def pairs(design: Array, clusters: NDArray[np.int_], count: int, distinct: int, 
 
     Args:
         design: the columns, [n, columns]; a resample with fewer than `distinct` distinct rows is drawn again.
-        clusters: cluster of each point, [n], from `cluster_index`.
+        clusters: cluster of each point, [n], numbered from 0.
         count: number of resamples.
         distinct: designs that the model needs (its free parameters plus one).
         rng: source of randomness.
 
     Raises:
-        FittingError: the data themselves hold fewer distinct designs or clusters.
+        FittingError: the data themselves hold fewer distinct designs or clusters, or nearly every resample does.
     """
     groups = int(clusters.max()) + 1
-    _, kind = np.unique(design, axis=0, return_inverse=True)
-    kind = kind.reshape(-1)
+    kind = np.unique(design, axis=0, return_inverse=True)[1].reshape(-1)
     kinds = int(kind.max()) + 1
     if kinds < distinct or groups < 2:
         raise FittingError(
@@ -76,9 +106,14 @@ def pairs(design: Array, clusters: NDArray[np.int_], count: int, distinct: int, 
     return Resamples(drawn[:, clusters], None, degenerate)
 
 
+def leave_one_out(clusters: NDArray[np.int_]) -> Array:
+    """Return the jackknife's weight rows: row g is 1 everywhere but in cluster g, [clusters, n]."""
+    return np.asarray(clusters != np.arange(int(clusters.max()) + 1)[:, None], float)
+
+
 def residual(fitted: Array, noise: Array, count: int, rng: np.random.Generator) -> Resamples:
     """Keep the design and add residuals drawn with replacement: y* = ŷ + e*. Needs equal noise everywhere."""
-    return Resamples(None, fitted + rng.choice(noise, (count, len(fitted))))
+    return Resamples(None, np.asarray(fitted + rng.choice(noise, (count, len(fitted)))))
 
 
 def wild(
@@ -96,7 +131,7 @@ def wild(
     """
     groups = int(clusters.max()) + 1
     if mammen:
-        root = np.sqrt(5.0)
+        root = math.sqrt(5.0)
         low = rng.random((count, groups)) < (root + 1) / (2 * root)
         v = np.where(low, -(root - 1) / 2, (root + 1) / 2)
     else:
@@ -114,16 +149,17 @@ def leverage(problem: Problem, z: Array) -> Array:
     j = np.sqrt(weights) * np.nan_to_num(problem.transform.T @ jacobian[0])
     precision = problem.transform.T @ (problem.prior_precision[:, None] * problem.transform)
     inverse = np.linalg.pinv(j @ j.T + precision, hermitian=True)
-    return np.clip(np.einsum("pn,pq,qn->n", j, inverse, j), 0.0, 1 - 1e-6)
+    return np.asarray(np.clip(np.einsum("pn,pq,qn->n", j, inverse, j), 0.0, 1 - 1e-6))
 
 
 def run_noise(problem: Problem, z: Array) -> Array:
-    """Residuals in residual space, corrected for leverage (e / √(1 − h)) and centred, [n]: what a new run adds to the law.
+    """Residuals corrected for leverage, e / √(1 − h), and centred, [n]: what a new run adds to the law.
 
-    In the relative space they are fractions of the prediction.
+    They live in residual space; in the relative space they are fractions of the prediction. Points of weight 0 do not
+    enter the centre.
     """
     residuals = problem.residuals(z[None])[0].copy()
     if problem.loss.space == "relative":
         residuals = residuals / np.atleast_2d(problem.target)[0]
     noise = -residuals / np.sqrt(1 - leverage(problem, z))
-    return np.asarray(noise - noise.mean(), float)
+    return np.asarray(noise - noise[np.atleast_2d(problem.weights)[0] > 0].mean(), float)

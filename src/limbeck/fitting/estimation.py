@@ -1,0 +1,147 @@
+"""From data to a fit: a grid of starts, the global optimum, resamples, and a check against the largest runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from limbeck.errors import FittingError
+from limbeck.fitting.data import Data
+from limbeck.fitting.fit import Fit
+from limbeck.fitting.holdout import validate
+from limbeck.fitting.identifiability import check_distinct
+from limbeck.fitting.model import Array, Model
+from limbeck.fitting.multistart import best_of, grid_starts
+from limbeck.fitting.objective import Loss, Prior, Problem
+from limbeck.fitting.resampling import Method, resample, run_noise
+from limbeck.fitting.solver import minimise
+
+
+def fit(
+    model: Model,
+    columns: Mapping[str, ArrayLike],
+    target: ArrayLike,
+    *,
+    loss: Loss | None = None,
+    delta: float | Literal["auto"] | None = None,
+    weights: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+    fixed: Mapping[str, float] | None = None,
+    priors: Mapping[str, Prior] | None = None,
+    prior_noise: float = 0.01,
+    start: Mapping[str, float] | None = None,
+    bootstrap: int = 1000,
+    method: Method = "pairs",
+    holdout: float | None = None,
+    seed: int = 0,
+    units: Mapping[str, str] | None = None,
+) -> Fit:
+    """Fit a model: grid of starts, global optimum, bootstrap.
+
+    Args:
+        model: the law.
+        columns: one array [n] per column of the model.
+        target: observations [n].
+        loss: by default Huber δ = 1e-3 on log residuals, summed.
+        delta: replaces the loss's δ; "auto" takes it from the residuals of a first fit (see `automatic_delta`).
+        weights: [n], non-negative.
+        clusters: points with the same value come from one run and are resampled together, [n].
+        fixed: parameters held at a number.
+        priors: normal beliefs about parameters. Every resample draws its own centres from them.
+        prior_noise: standard deviation of one residual, which weighs data against priors.
+        start: parameters to start from, in place of the model's grid of starts.
+        bootstrap: number of resamples; 0 for none.
+        method: "pairs" (runs with replacement), "residual", "wild" or "mammen".
+        holdout: share of the largest runs that is left out once to check the law (0.3 is usual).
+        seed: of starts and resamples.
+        units: unit by column name, for people.
+
+    Returns:
+        The fit. Draws that did not converge to a finite value are left out.
+
+    Raises:
+        FittingError: fewer distinct points than free parameters, non-finite data, or no finite start.
+
+    Example:
+        >>> from limbeck.fitting import Parameter
+        >>> class Line(Model):
+        ...     name = "line"; columns = ("x",); target = "y"; linear = ("slope", "offset")
+        ...     parameters = (Parameter("slope"), Parameter("offset"))
+        ...     def formula(self, p, x):
+        ...         return p.offset + p.slope * x.x
+        >>> line = fit(Line(), {"x": [0, 1, 2, 3]}, [1, 3, 5, 7], loss=Loss(space="linear"), bootstrap=0)
+        >>> round(line.parameters["slope"], 6), round(line.parameters["offset"], 6)
+        (2.0, 1.0)
+    """
+    data = Data.of(model, columns, target, weights, clusters)
+    fixed, priors = dict(fixed or {}), dict(priors or {})
+    if not priors:
+        check_distinct(model, data, len(model.parameters) - len(fixed))
+    loss = loss or Loss()
+    if isinstance(delta, float | int):
+        loss = replace(loss, delta=float(delta))
+    problem = Problem.build(
+        model, data.columns, data.target, loss=loss, weights=data.weights, fixed=fixed, priors=priors,
+        prior_noise=prior_noise,
+    )  # fmt: skip
+    starts = grid_starts(problem, seed=seed) if start is None else problem.coordinates(start)[None]
+    z, objective, agreement = best_of(problem, starts)
+    if delta == "auto":
+        loss = replace(loss, delta=automatic_delta(problem.residuals(z[None])[0]))
+        problem = replace(problem, loss=loss)
+        z, objective, agreement = best_of(problem, starts)
+    result = Fit(
+        model=model,
+        parameters={k: float(v[0]) for k, v in problem.natural(z[None]).items()},
+        objective=objective,
+        loss=loss,
+        data=data,
+        starts=agreement,
+        draws={},
+        noise=run_noise(problem, z),
+        fixed=fixed,
+        priors=priors,
+        prior_noise=prior_noise,
+        method=method,
+        seed=seed,
+        units=dict(units or {}),
+    )
+    if bootstrap:
+        result = _bootstrapped(result, problem, z, bootstrap, method)
+    return result if holdout is None else replace(result, holdout=validate(result, cuts=(1.0 - holdout,)))
+
+
+def _bootstrapped(fit: Fit, problem: Problem, z: Array, count: int, method: Method) -> Fit:
+    """Return the fit with draws, one batch of warm starts."""
+    rng = np.random.default_rng([fit.seed, 0])
+    resamples = resample(problem, z, fit.data, method, count, rng)
+    rows = problem.with_rows(weights=resamples.weights, target=resamples.target)
+    if fit.priors:
+        precision = problem.prior_precision
+        sd = np.divide(fit.prior_noise, np.sqrt(precision), out=np.zeros_like(precision), where=precision > 0)
+        rows = rows.with_rows(prior_mean=problem.prior_mean + sd * rng.standard_normal((count, len(sd))))
+    ends = minimise(rows, np.repeat(z[None], count, 0), damping=0.01)
+    return replace(fit, draws=problem.natural(ends.z[np.isfinite(ends.objective)]), degenerate=resamples.degenerate)
+
+
+def automatic_delta(residuals: ArrayLike) -> float:
+    """Return δ = 1.345 · MAD / 0.6745, at which a Huber loss is 95 % as efficient as least squares on normal noise.
+
+    MAD is the median absolute deviation of the residuals from their median.
+
+    Raises:
+        FittingError: more than half of the residuals are equal.
+
+    Example:
+        >>> round(automatic_delta([-2.0, -1.0, 0.0, 1.0, 2.0]), 3)
+        1.994
+    """
+    r = np.asarray(residuals, float)
+    mad = float(np.median(np.abs(r - np.median(r))))
+    if mad == 0.0:
+        raise FittingError('delta="auto" needs residuals with spread; more than half of them are equal. Give a number.')
+    return 1.345 * mad / 0.6745

@@ -1,0 +1,152 @@
+"""Leave-largest-out validation: fit the smaller runs, predict the larger ones, and compare with the simplest forecasts.
+
+Leaving a run out is giving it weight 0, so that all cuts and all their resamples are rows of one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import FittingError
+from limbeck.fitting.baselines import LAST_TWO, LAST_VALUE, NO_FLOOR, last_two_scales, last_value, smaller
+from limbeck.fitting.floor import floorless
+from limbeck.fitting.model import Array
+from limbeck.fitting.prediction import run_interval
+from limbeck.fitting.resampling import pairs, run_noise
+from limbeck.fitting.solver import minimise
+from limbeck.fitting.validation import Cut, Score, Validation
+
+if TYPE_CHECKING:
+    from limbeck.fitting.fit import Fit
+
+CUTS = (0.5, 0.6, 0.7, 0.8, 0.9)
+"""Shares of the points, smallest first, that the rolling origin fits."""
+
+LEVELS = (0.5, 0.8, 0.95)
+"""Nominal coverages that are checked."""
+
+
+def validate(fit: Fit, cuts: Sequence[float] = CUTS, *, resamples: int = 200) -> Validation:
+    """Fit below each cut, predict above it.
+
+    Points are ordered by `Model.size`. Each cut starts from the fit's optimum and its resamples (whole runs with
+    replacement) from the cut's. Baselines: the last value carried forward; a pure power law through the last two
+    scales; and the law with its floor at 0 where it names one.
+
+    Args:
+        fit: a fit; its draws are not needed.
+        cuts: shares of the points that are fitted, each between 0 and 1.
+        resamples: bootstrap fits per cut for the intervals.
+
+    Returns:
+        One `Cut` per share that leaves enough runs on both sides, and the reasons for the others.
+
+    Raises:
+        FittingError: a cut is not between 0 and 1.
+    """
+    if not all(0 < cut < 1 for cut in cuts):
+        raise FittingError(f"cuts and held-out shares lie between 0 and 1; got {', '.join(f'{c:g}' for c in cuts)}.")
+    size = np.broadcast_to(fit.model.size(SimpleNamespace(**fit.data.columns)), len(fit.data)).astype(float)
+    chosen: list[tuple[float, NDArray[np.bool_]]] = []
+    skipped: list[str] = []
+    for fraction in cuts:
+        train = smaller(size, fit.data.clusters, fraction)
+        reason = _too_few(fit, train)
+        if reason:
+            skipped.append(f"largest {1 - fraction:.0%} not held out: {reason}")
+        else:
+            chosen.append((fraction, train))
+    if not chosen:
+        return Validation((), tuple(skipped), fit.loss.space)
+    masks = np.array([train for _, train in chosen])
+    parameters, intervals = _refit(fit, masks, resamples)
+    values = fit.model({name: v[:, None] for name, v in parameters.items()}, **fit.data.columns)
+    bare = _refit_floorless(fit, masks)
+    results = []
+    for k, (fraction, train) in enumerate(chosen):
+        test, target = ~train, fit.data.target
+        forecasts: dict[str, Array | None] = {
+            LAST_VALUE: np.full(int(test.sum()), last_value(size[train], target[train])),
+            LAST_TWO: last_two_scales(size[train], target[train], size[test]),
+            NO_FLOOR: None if bare is None else bare[k, test],
+        }
+        results.append(
+            Cut(
+                fraction,
+                int(train.sum()),
+                int(test.sum()),
+                float(size[test].max() / size[train].max()),
+                _score(fit, values[k, test], target[test]),
+                {
+                    level: float(np.mean((target[test] >= low[test]) & (target[test] <= high[test])))
+                    for level, (low, high) in intervals[k].items()
+                },
+                {name: float(v[k]) for name, v in parameters.items()},
+                {name: _score(fit, f, target[test]) for name, f in forecasts.items() if f is not None},
+            )
+        )
+    return Validation(tuple(results), tuple(skipped), fit.loss.space)
+
+
+def _too_few(fit: Fit, train: NDArray[np.bool_]) -> str:
+    """Why the runs that stay cannot be fitted and resampled, or nothing."""
+    kinds, runs = len(np.unique(fit.data.design[train], axis=0)), len(np.unique(fit.data.clusters[train]))
+    if kinds > len(fit.free) and runs > 1 and not train.all():
+        return ""
+    return f"{kinds} configurations from {runs} runs would remain, {len(fit.free)} parameters need {len(fit.free) + 1}"
+
+
+def _refit(
+    fit: Fit, masks: NDArray[np.bool_], resamples: int
+) -> tuple[dict[str, Array], list[dict[float, tuple[Array, Array]]]]:
+    """Parameters of each cut's fit, [cuts] each, and per cut and level the prediction intervals at all points."""
+    problem, cuts = fit.problem, len(masks)
+    rows = problem.with_rows(weights=masks.astype(float))
+    ends = minimise(rows, np.repeat(fit.z[None], cuts, 0), damping=0.1)
+    rng = np.random.default_rng([fit.seed, 3])
+    weights = np.zeros((cuts, resamples, len(fit.data)))
+    for k, train in enumerate(masks):
+        part = fit.data.subset(train)
+        weights[k][:, train] = pairs(part.design, part.clusters, resamples, len(fit.free) + 1, rng).weights
+    draws = minimise(
+        problem.with_rows(weights=weights.reshape(-1, len(fit.data))), np.repeat(ends.z, resamples, 0), damping=0.01
+    )
+    intervals = []
+    for k, train in enumerate(masks):
+        of_cut = slice(k * resamples, (k + 1) * resamples)
+        z = draws.z[of_cut][np.isfinite(draws.objective[of_cut])]
+        noise = run_noise(replace(problem, weights=problem.weights * train), ends.z[k])[train]
+        mean = fit.model(_single(problem.natural(ends.z[k : k + 1])), **fit.data.columns)
+        values = fit.model({name: v[:, None] for name, v in problem.natural(z).items()}, **fit.data.columns)
+        simulated = fit.shifted(values, rng.choice(noise, (len(z), 1)))
+        freedom = int(train.sum()) - len(fit.free)
+        log = fit.loss.space == "log"
+        intervals.append({level: run_interval(simulated, mean, level, freedom, log=log) for level in LEVELS})
+    return problem.natural(ends.z), intervals
+
+
+def _refit_floorless(fit: Fit, masks: NDArray[np.bool_]) -> Array | None:
+    """Predictions [cuts, n] of the law without its floor, fitted below each cut."""
+    bare = floorless(fit)
+    if bare is None:
+        return None
+    rows = bare.problem.with_rows(weights=masks.astype(float))
+    ends = minimise(rows, np.repeat(bare.z[None], len(masks), 0), damping=0.1)
+    return fit.model({name: v[:, None] for name, v in bare.problem.natural(ends.z).items()}, **fit.data.columns)
+
+
+def _single(parameters: dict[str, Array]) -> dict[str, float]:
+    return {name: float(v[0]) for name, v in parameters.items()}
+
+
+def _score(fit: Fit, predicted: Array, observed: Array) -> Score:
+    """Errors in the fit's residual space."""
+    relative = predicted / observed - 1
+    residuals = {"log": np.log1p(relative), "linear": predicted - observed, "relative": relative}[fit.loss.space]
+    return Score(float(residuals.mean()), float(np.sqrt(np.mean(residuals**2))), float(np.mean(np.abs(relative))))

@@ -1,0 +1,210 @@
+"""Profile likelihood: how much worse the best fit becomes when one quantity is pulled away from its estimate.
+
+A minimiser of S(θ) + λ h(g(θ) − v) also minimises S among all θ with the same g: its own pair (g, S) lies exactly on
+the profile of g, whatever λ. So the profile of a parameter is one batch with moving priors, that of a prediction one
+batch with a moving pseudo-observation; nothing is reparametrised.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import chi2
+
+from limbeck.errors import FittingError
+from limbeck.fitting.covariance import curvature, inverse_hessian
+from limbeck.fitting.data import Data
+from limbeck.fitting.model import Array
+from limbeck.fitting.objective import Problem
+from limbeck.fitting.prediction import check_level
+from limbeck.fitting.solver import minimise
+
+if TYPE_CHECKING:
+    from limbeck.fitting.fit import Fit
+
+STEPS = np.array([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0])
+"""Where a profile is computed, in standard errors on either side of the estimate."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The profile of one quantity.
+
+    Args:
+        name: the parameter or the predicted column.
+        estimate: its best value.
+        values: where the profile was computed, ascending and with the estimate, [k].
+        deviance: n ln(S(v)/S_min) at each value, [k]; compare with a χ² quantile of one degree of freedom.
+    """
+
+    name: str
+    estimate: float
+    values: Array
+    deviance: Array
+
+    def interval(self, level: float = 0.8) -> tuple[float | None, float | None]:
+        """Return {v: deviance ≤ χ²₁(level)}; an end is None where the profile stays below as far as it was computed."""
+        check_level(level)
+        limit = float(chi2.ppf(level, 1))
+        middle = int(np.argmin(self.deviance))
+        return self._crossing(slice(middle, None, -1), limit), self._crossing(slice(middle, None), limit)
+
+    def flat(self, level: float = 0.95) -> tuple[str, ...]:
+        """Return the sides, "below" and "above", on which the data do not bound the quantity."""
+        ends = self.interval(level)
+        return tuple(side for side, end in zip(("below", "above"), ends, strict=True) if end is None)
+
+    def summary(self, level: float = 0.8) -> str:
+        """Return the interval in words.
+
+        Example:
+            >>> profile = Profile("E", 1.8, np.array([0.1, 1.8, 1.9]), np.array([0.5, 0.0, 9.0]))
+            >>> profile.summary()
+            'E = 1.8 (80% profile interval: unbounded below – 1.843)'
+        """
+        low, high = self.interval(level)
+        left = "unbounded below" if low is None else f"{low:.4g}"
+        right = "unbounded above" if high is None else f"{high:.4g}"
+        return f"{self.name} = {self.estimate:.4g} ({level:.0%} profile interval: {left} – {right})"
+
+    def to_dict(self, level: float = 0.8) -> dict[str, Any]:
+        """Return plain numbers."""
+        return {
+            "name": self.name,
+            "estimate": self.estimate,
+            "level": level,
+            "interval": list(self.interval(level)),
+            "values": self.values.tolist(),
+            "deviance": self.deviance.tolist(),
+        }
+
+    def _crossing(self, side: slice, limit: float) -> float | None:
+        """Where √deviance, which is nearly straight, first passes the limit when one walks away from the estimate."""
+        values, root = self.values[side], np.sqrt(self.deviance[side])
+        beyond = np.flatnonzero(root > math.sqrt(limit))
+        if not len(beyond):
+            return None
+        k = int(beyond[0])
+        return float(np.interp(math.sqrt(limit), root[k - 1 : k + 1], values[k - 1 : k + 1]))
+
+
+def profile(fit: Fit, parameter: str) -> Profile:
+    """Return the profile of a free parameter.
+
+    Args:
+        fit: a fit.
+        parameter: its name.
+
+    Raises:
+        FittingError: the parameter is unknown or fixed.
+    """
+    if parameter not in fit.free:
+        raise FittingError(f"{parameter} is not a free parameter of this fit; free are: {', '.join(fit.free)}.")
+    problem, z = fit.problem, fit.z
+    k = fit.free.index(parameter)
+    direction = problem.transform[k]
+    centre = float(problem.theta(z[None])[0, k])
+    positive = next(p for p in fit.model.parameters if p.name == parameter).log
+    error, stiffness = _scale(fit, direction)
+    steps = STEPS * error
+    if positive:  # a positive parameter may vanish: look as far as e^-12 of it
+        steps = np.concatenate([steps[steps < 2.0], [2.0, 4.0, 8.0, 12.0]])
+    targets = centre + np.concatenate([-steps[::-1], [0.0], steps])
+    precision, own = problem.prior_precision.copy(), problem.prior_precision[k]
+    precision[k] += 100 * stiffness
+    mean = np.repeat(np.atleast_2d(problem.prior_mean), len(targets), 0)
+    mean[:, k] = (own * mean[:, k] + 100 * stiffness * targets) / precision[k]
+    pulled = replace(problem, prior_precision=precision, prior_mean=mean)
+    ends = _follow(pulled, z, len(targets))
+    values = problem.theta(ends)[:, k]
+    return _profile(fit, parameter, np.exp(values) if positive else values, ends, direction)
+
+
+def profile_prediction(fit: Fit, **columns: ArrayLike) -> Profile:
+    """Return the profile of the law's prediction at one setting (run-to-run noise not included).
+
+    Args:
+        fit: a fit.
+        columns: one number per column of the model.
+
+    Raises:
+        FittingError: a column is missing or unknown.
+    """
+    fit.model.check_names("column", columns, fit.model.columns)
+    at = {name: np.atleast_1d(np.asarray(v, float))[:1] for name, v in columns.items()}
+    data, here = fit.data, fit.value(**at)
+    joined = Data(
+        {name: np.append(v, at[name]) for name, v in data.columns.items()},
+        np.append(data.target, here),
+        np.append(data.weights, 10 * data.weights.sum()),
+        np.append(data.clusters, data.runs),
+    )
+    problem = fit.problem_on(joined)
+    z = problem.coordinates(fit.parameters)
+    error = float(fit.standard_error(**at)[0])
+    targets = np.concatenate([-STEPS[::-1], [0.0], STEPS]) * error
+    rows = np.repeat(np.atleast_2d(problem.target), len(targets), 0)
+    rows[:, -1] += targets
+    ends = _follow(problem.with_rows(target=rows), z, len(targets))
+    natural = problem.natural(ends)
+    values = fit.model({k: v[:, None] for k, v in natural.items()}, **at)[:, 0]
+    return _profile(fit, fit.model.target, values, fit.problem.centred(problem.theta(ends)), fit.slope(**at)[:, 0])
+
+
+def evidence(fit: Fit, direction: Array | None = None) -> float:
+    """Return the number that plays n in n ln(S/S_min).
+
+    It is the number of runs for least squares on independent noise, and in general 2 S_min / (w̄ λ) per run, where λ
+    = Σ w ψ² / Σ w ψ' makes the deviance χ² to first order (the robust likelihood ratio of Schrader and Hettmansperger
+    1980): a loss that is nearly L1 gets up to twice the weight. With a direction [p] in z, λ is the ratio of the
+    sandwich variance to the inverse Hessian along it, which also holds for unequal noise and for runs of several
+    points; the smaller of the two is taken.
+    """
+    residuals = fit.problem.residuals(fit.z[None])[0].copy()
+    weights, delta = np.atleast_2d(fit.problem.weights)[0], fit.loss.delta
+    psi = np.clip(residuals, -delta, delta)
+    spread = float((weights * psi**2).sum()) * float(weights.mean())
+    spread /= max(float((weights * curvature(residuals, delta)).sum()), 1e-300)
+    plain = 2 * fit.objective / max(spread, 1e-300) * fit.data.runs / len(fit.data)
+    if direction is None:
+        return plain
+    along = float(direction @ inverse_hessian(fit.problem, fit.z) @ direction)
+    return min(plain, 2 * fit.objective * along / max(float(direction @ fit.covariance() @ direction), 1e-300))
+
+
+def deviance(fit: Fit, objective: ArrayLike, direction: Array | None = None) -> Array:
+    """Return n ln(S/S_min) of constrained objectives, with n from `evidence`."""
+    ratio = np.asarray(objective, float) / max(fit.objective, 1e-300)
+    return evidence(fit, direction) * np.log(np.maximum(ratio, 1.0))
+
+
+def _scale(fit: Fit, direction: Array) -> tuple[float, float]:
+    """Standard error of a linear function of z, at most 1, and the objective's curvature along its profile."""
+    error = math.sqrt(max(float(direction @ fit.covariance() @ direction), 0.0))
+    along = float(direction @ inverse_hessian(fit.problem, fit.z) @ direction)
+    return float(np.clip(error, 1e-6, 1.0)), 1.0 / max(along, 1e-300)
+
+
+def _follow(problem: Problem, z: Array, count: int) -> Array:
+    """Minimise every row, then again from its neighbours' ends, and keep the best, [count, p]."""
+    rows = np.arange(count)
+    ends = minimise(problem, np.repeat(z[None], count, 0), rows)
+    best, height = ends.z, ends.objective
+    for shift in (1, -1):
+        again = minimise(problem, np.roll(best, shift, 0), rows)
+        better = again.objective < height
+        best, height = np.where(better[:, None], again.z, best), np.where(better, again.objective, height)
+    return best
+
+
+def _profile(fit: Fit, name: str, values: Array, ends: Array, direction: Array) -> Profile:
+    objective = fit.problem.objective(ends, np.zeros(len(ends), int))
+    usable = np.isfinite(objective) & np.isfinite(values)
+    values, objective = values[usable], objective[usable]
+    order = np.argsort(values)
+    estimate = float(values[np.argmin(objective)])
+    return Profile(name, estimate, values[order], deviance(fit, objective[order], direction))

@@ -1,0 +1,193 @@
+"""Which law? The one that predicts the largest runs best from the smaller ones; and an average where several do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from limbeck.errors import FittingError, nearest
+from limbeck.fitting.baselines import NO_FLOOR
+from limbeck.fitting.fit import Fit
+from limbeck.fitting.holdout import CUTS, validate
+from limbeck.fitting.model import Array
+from limbeck.fitting.prediction import Prediction, check_level
+from limbeck.fitting.validation import Validation
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One law of a comparison.
+
+    Args:
+        fit: the law on all data.
+        validation: its held-out errors.
+        weight: its share of the average; the shares add up to 1.
+    """
+
+    fit: Fit
+    validation: Validation
+    weight: float
+
+    @property
+    def name(self) -> str:
+        """Name of the law."""
+        return self.fit.model.name
+
+    @property
+    def fitted_error(self) -> float:
+        """Root mean square residual on the data that were fitted: small for a flexible law, whatever it predicts."""
+        residuals = self.fit.problem.residuals(self.fit.z[None])[0]
+        if self.fit.loss.space == "relative":
+            residuals = residuals / self.fit.data.target
+        return float(np.sqrt(np.mean(residuals**2)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Laws on the same data, best held-out error first.
+
+    Args:
+        candidates: the laws.
+        baselines: mean held-out root mean square residual of the simplest forecasts.
+    """
+
+    candidates: tuple[Candidate, ...]
+    baselines: dict[str, float]
+
+    @property
+    def best(self) -> Fit:
+        """The fit of the law with the smallest held-out error."""
+        return self.candidates[0].fit
+
+    def predict(self, level: float = 0.8, **columns: ArrayLike) -> Prediction:
+        """Predict one new run at each setting by the average of the laws; `form_spread` says how far they are apart.
+
+        The interval is that of the mixture: each law contributes its simulated runs in proportion to its weight.
+
+        Args:
+            level: nominal coverage.
+            columns: every column that one of the laws reads.
+
+        Raises:
+            FittingError: a column is missing or unknown, or a fit has no draws.
+        """
+        check_level(level)
+        needed = dict.fromkeys(name for c in self.candidates for name in c.fit.model.columns)
+        for name in columns:
+            if name not in needed:
+                raise FittingError(
+                    f'no law here reads "{name}".{nearest(name, needed)} They read: {", ".join(needed)}.'
+                )
+        each = [
+            c.fit.predict(level, **{n: columns[n] for n in c.fit.model.columns if n in columns})
+            for c in self.candidates
+        ]
+        length = max(len(p.mean) for p in each)
+        weight = np.array([c.weight for c in self.candidates])
+        means = np.array([np.broadcast_to(p.mean, length) for p in each])
+        mean = weight @ means
+        pool, share = [], []
+        for candidate in self.candidates:
+            runs = candidate.fit.simulate(**{n: columns[n] for n in candidate.fit.model.columns})
+            pool.append(np.broadcast_to(runs, (len(runs), length)))
+            share.append(np.full(len(runs), candidate.weight / len(runs)))
+        lower, upper = _weighted_interval(np.concatenate(pool), np.concatenate(share), level)
+        return Prediction(
+            mean,
+            lower,
+            upper,
+            level,
+            np.max([np.broadcast_to(p.extrapolation, length) for p in each], axis=0),
+            tuple(name for name in needed if any(name in p.outside for p in each)),
+            np.sqrt(weight @ (means - mean) ** 2),
+        )
+
+    def summary(self) -> str:
+        """Return a table: held-out error, error on the fitted data, weight; then the baselines."""
+        lines = [f"{'':34}{'held-out error':>15}{'fitted error':>14}{'weight':>8}"]
+        for c in self.candidates:
+            lines.append(f"{c.name:34}{c.validation.error:>15.3g}{c.fitted_error:>14.3g}{c.weight:>8.2f}")
+        lines += [f"{name:34}{error:>15.3g}" for name, error in self.baselines.items()]
+        beaten = [name for name, error in self.baselines.items() if error < self.candidates[0].validation.error]
+        if beaten:
+            lines.append(f"no law here predicts the held-out runs better than the {beaten[0]}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        return {
+            "laws": [
+                {
+                    "law": c.name,
+                    "parameters": dict(c.fit.parameters),
+                    "held_out_error": c.validation.error,
+                    "fitted_error": c.fitted_error,
+                    "weight": c.weight,
+                    "validation": c.validation.to_dict(),
+                }
+                for c in self.candidates
+            ],
+            "baselines": self.baselines,
+        }
+
+
+def compare(fits: Sequence[Fit], cuts: Sequence[float] = CUTS, *, resamples: int = 200) -> Comparison:
+    """Compare laws on the same data by their mean held-out error, not by how well they fit.
+
+    Weights are exp(−error² / (2 s²)), normalised, with s the smallest held-out error among the laws: a law with twice
+    the best error has a fifth of the best law's weight, one with four times the error next to none.
+
+    Args:
+        fits: one per law; the columns may differ, the observations may not.
+        cuts: shares of the points that are fitted (see `validate`).
+        resamples: bootstrap fits per cut for the coverage of the intervals.
+
+    Raises:
+        FittingError: no fits, different data or residual spaces, or too few runs to hold any out for one of the laws.
+    """
+    if not fits:
+        raise FittingError("nothing to compare: give at least one fit.")
+    for other in fits[1:]:
+        same = np.array_equal(other.data.target, fits[0].data.target) and other.loss.space == fits[0].loss.space
+        if not same:
+            raise FittingError(
+                f"{other.model.name} and {fits[0].model.name} were fitted to different observations or residuals "
+                f"({other.loss.describe()}; {fits[0].loss.describe()}): held-out errors would not compare."
+            )
+    validations = [validate(fit, cuts, resamples=resamples) for fit in fits]
+    for fit, validation in zip(fits, validations, strict=True):
+        if len(validation.cuts) < len(validations[0].cuts) or not validation.cuts:
+            raise FittingError(f"{fit.model.name} cannot be compared: {'; '.join(validation.skipped)}.")
+    errors = np.array([validation.error for validation in validations])
+    weights = stacking_weights(errors)
+    order = np.argsort(errors, kind="stable")
+    baselines: dict[str, float] = {}
+    for k in order:
+        for name, error in validations[k].baseline_errors().items():
+            baselines.setdefault(f"{name}" if name != NO_FLOOR else f"{fits[k].model.name} without its floor", error)
+    return Comparison(tuple(Candidate(fits[k], validations[k], float(weights[k])) for k in order), baselines)
+
+
+def stacking_weights(errors: ArrayLike) -> Array:
+    """Return exp(−error² / (2 s²)), normalised, s the smallest error.
+
+    Example:
+        >>> stacking_weights([0.01, 0.02, 0.04]).round(3)
+        array([0.817, 0.182, 0.   ])
+    """
+    e = np.asarray(errors, float)
+    raw = np.exp(-0.5 * (e / max(float(e.min()), 1e-300)) ** 2)
+    return np.asarray(raw / raw.sum())
+
+
+def _weighted_interval(values: Array, weights: Array, level: float) -> tuple[Array, Array]:
+    """Quantiles [n] of rows [B, n] that count as much as their weights [B], which add up to 1."""
+    order = np.argsort(values, axis=0)
+    below = np.cumsum(weights[order], axis=0)
+    ends = [np.argmax(below >= q - 1e-12, axis=0) for q in ((1 - level) / 2, (1 + level) / 2)]
+    low, high = (np.take_along_axis(values, np.take_along_axis(order, end[None], 0), 0)[0] for end in ends)
+    return low, high
