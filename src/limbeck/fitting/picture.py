@@ -1,0 +1,242 @@
+"""A fit as a picture: data as points, law as a line with its band, dashed beyond the data; residuals against size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import FittingError, nearest
+from limbeck.fitting.model import Array
+from limbeck.fitting.prediction import check_level, percentile_interval
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from limbeck.fitting.fit import Fit
+
+COLOURS = np.array([[47, 165, 140], [59, 130, 196], [138, 85, 181]], float)
+"""Small to large: green, blue, violet. Mid tones: they read on white and on black."""
+ACCENT = "#3b82c4"
+AXIS: dict[str, Any] = {
+    "showline": True,
+    "ticks": "outside",
+    "showgrid": False,
+    "zeroline": False,
+    "exponentformat": "B",
+}
+REACH = 4.0
+"""How far the law is drawn beyond the data, as a factor of the horizontal axis."""
+
+LINE = 49
+"""Points of a line."""
+
+Label = Callable[[str, float], str]
+
+
+def plain(name: str, value: float) -> str:
+    """Return a number in a few characters, whatever its column means."""
+    return f"{value:.3g}".replace("e+", "e").replace("e0", "e").replace("e-0", "e-")
+
+
+def picture(
+    fit: Fit,
+    against: str | None = None,
+    level: float = 0.8,
+    *,
+    to: Mapping[str, float] | None = None,
+    names: Sequence[str] | None = None,
+    label: Label = plain,
+) -> go.Figure:
+    """Draw data and law over one column, one line per value of a second column; further columns at their medians.
+
+    Args:
+        fit: a fitted model.
+        against: column of the horizontal axis; by default the one that spans the widest range.
+        level: nominal coverage of the band, which holds the noise of one new run.
+        to: a setting (one value per column) that the law is drawn up to, with a line of its own.
+        names: what hovering over a point shows first, one per point.
+        label: writes a value of a column for people.
+
+    Raises:
+        FittingError: the model has no such column.
+    """
+    import plotly.graph_objects as go
+
+    check_level(level)
+    columns = fit.data.columns
+    if against is not None and against not in columns:
+        raise FittingError(
+            f'{fit.model.name} has no column "{against}".{nearest(against, columns)} It has: {", ".join(columns)}.'
+        )
+    order = sorted(columns, key=lambda name: float(-np.ptp(np.log(np.abs(columns[name]) + 1e-300))))
+    across = against or order[0]
+    shade = next((name for name in order if name != across), None)
+    end = max(columns[across].max() * REACH, to[across] if to else 0.0)
+    traces: list[dict[str, Any]] = []
+    for value, member in _groups(fit, shade, to):
+        line = _line(fit, across, shade, value, member, end)
+        colour, text = (_colours(fit, shade, line[shade][:1], to)[0], label(shade, value)) if shade else (ACCENT, "")
+        traces += _law(fit, across, line, level, colour, text)
+    colours = _colours(fit, shade, columns[shade], to) if shade else ACCENT
+    traces.append(_points(columns[across], fit.data.target, colours, _hover(fit, names, label)))
+    layout = _layout(fit, across)
+    layout["xaxis"] |= log_axis(float(columns[across].min()), float(end), lambda value: label(across, value))
+    layout["title"]["subtitle"] = {
+        "text": (f"one line per value of {shade} · " if shade else "")
+        + f"band: one new run, {100 * level:.0f} % · dashed: beyond the data"
+    }
+    return go.Figure({"data": traces, "layout": layout})
+
+
+def residual_picture(
+    fit: Fit, level: float = 0.8, *, names: Sequence[str] | None = None, label: Label = plain
+) -> go.Figure:
+    """Draw what the law leaves over, in percent, against size relative to the largest point."""
+    import plotly.graph_objects as go
+    from scipy.stats import spearmanr
+
+    size = np.broadcast_to(fit.model.size(SimpleNamespace(**fit.data.columns)), fit.data.target.shape)
+    size = np.asarray(size, float) / float(np.max(size))
+    left = 100.0 * (fit.data.target / fit.value(**fit.data.columns) - 1.0)
+    trend = spearmanr(size, left) if np.ptp(size) > 0 else SimpleNamespace(statistic=0.0, pvalue=1.0)
+    found = (
+        "Residuals show no trend with size"
+        if trend.pvalue > 0.01
+        else f"Residuals {'rise' if trend.statistic > 0 else 'fall'} with size: the form is not quite right"
+    )
+    layout = _layout(fit, "size")
+    layout["title"]["text"] = f"{found} (rank correlation {trend.statistic:+.2f})".replace("-", "−")
+    layout["title"]["subtitle"] = {"text": f"shaded: where {100 * level:.0f} % of the residuals lie"}
+    layout["xaxis"] = log_axis(float(size.min()), 1.0, lambda value: plain("", value))
+    layout["xaxis"]["title"] = {"text": f"{' × '.join(fit.model.columns)}, relative to the largest"}
+    layout["yaxis"] = AXIS | {"title": {"text": f"{fit.model.target}: data above law (%)"}, "zeroline": True}
+    low, high = percentile_interval(left, level)
+    band = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": float(low), "y1": float(high)}
+    layout["shapes"] = [band | {"fillcolor": ACCENT, "opacity": 0.15, "line": {"width": 0}, "layer": "below"}]
+    return go.Figure({"data": [_points(size, left, ACCENT, _hover(fit, names, label))], "layout": layout})
+
+
+def _layout(fit: Fit, across: str) -> dict[str, Any]:
+    error = np.median(np.abs(fit.data.target / fit.value(**fit.data.columns) - 1.0))
+    runs = len(np.unique(fit.data.clusters))
+    points = f"{len(fit.data)} points" + ("" if runs == len(fit.data) else f" of {runs} runs")
+    y = fit.data.target
+    return {
+        "template": "none",
+        "title": {
+            "text": f"{fit.model.name} follows {points} to {100 * error:.2g} % (median error)",
+            "xref": "paper",
+            "x": 0,
+        },
+        "xaxis": {"title": {"text": _axis(fit, across)}},
+        "yaxis": log_axis(0.5 * float(y.min()), 2.0 * float(y.max()), lambda value: plain("", value))
+        | {"title": {"text": _axis(fit, fit.model.target)}},
+        "showlegend": False,
+        "hovermode": "closest",
+        "meta": {"across": across},
+        "margin": {"l": 65, "r": 65, "t": 75, "b": 55},
+    }
+
+
+def _axis(fit: Fit, name: str) -> str:
+    unit = fit.units.get(name, "")
+    if unit.lower().startswith(name.lower().rstrip("s")):
+        return unit
+    return f"{name} ({unit})" if unit else name
+
+
+def log_axis(low: float, high: float, text: Callable[[float], str]) -> dict[str, Any]:
+    """Return a logarithmic axis with at most eight round ticks, decades where there are several; linear unless `low` > 0."""
+    if low <= 0:
+        return dict(AXIS)
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    choices = [np.outer(powers, digits).ravel() for digits in ((1, 2, 5), (1, 3), (1,))]
+    if high / low < 10:
+        coarse = 10.0 ** np.floor(np.log10((high - low) / 5))
+        choices = [step * coarse * np.arange(np.ceil(high / (step * coarse)) + 1) for step in (1, 2, 5, 10)]
+    choices.append(powers[:: max(len(powers) // 7, 1)])
+    shown = [ticks[(ticks >= low / 1.02) & (ticks <= high * 1.02)] for ticks in choices]
+    ticks = next((t for t in shown if len(t) <= 8), shown[-1])
+    return AXIS | {"type": "log", "tickvals": ticks.tolist(), "ticktext": [text(float(t)) for t in ticks.round(12)]}
+
+
+def _groups(fit: Fit, shade: str | None, to: Mapping[str, float] | None) -> list[tuple[float, NDArray[np.bool_]]]:
+    """Values of the colour column that get a line, and the points nearest to each."""
+    everything = np.ones(len(fit.data), bool)
+    if shade is None:
+        return [(0.0, everything)]
+    values = fit.data.columns[shade]
+    distinct = np.unique(values)
+    if len(distinct) > 5:
+        distinct = np.unique(np.quantile(values, [0.03, 0.35, 0.65, 0.97], method="nearest"))
+        if to:
+            distinct = distinct[np.abs(np.log(distinct / to[shade])) > np.log(1.5)]
+    distance = np.abs(np.log(np.maximum(values, 1e-300))[:, None] - np.log(np.maximum(distinct, 1e-300)))
+    groups = [(float(v), distance.argmin(1) == k) for k, v in enumerate(distinct)]
+    if to and not np.isclose(distinct, to[shade], rtol=1e-6).any():
+        groups.append((float(to[shade]), everything))
+    return groups
+
+
+def _line(
+    fit: Fit, across: str, shade: str | None, value: float, member: NDArray[np.bool_], end: float
+) -> dict[str, Array]:
+    """The columns of one line, from the first of its points to `end`."""
+    columns = {name: np.full(LINE, np.median(v[member])) for name, v in fit.data.columns.items()}
+    if shade:
+        columns[shade] = np.full(LINE, value)
+    columns[across] = np.geomspace(fit.data.columns[across][member].min(), end, LINE)
+    return columns
+
+
+def _law(
+    fit: Fit, across: str, line: Mapping[str, Array], level: float, colour: str, text: str
+) -> list[dict[str, Any]]:
+    """Traces of one line of the law: band, the part inside the data, the part beyond it, and its label at the end."""
+    x, mean = line[across], fit.value(**line)
+    inside = np.ones(len(x), bool)
+    for name, data in fit.data.columns.items():
+        inside &= (line[name] <= data.max() * (1 + 1e-9)) & (line[name] >= data.min() * (1 - 1e-9))
+    outside = ~inside
+    outside[:-1] |= outside[1:]
+    base = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "name": text}
+    traces: list[dict[str, Any]] = [
+        base | {"x": x, "y": np.where(part, mean, np.nan), "line": {"color": colour, "dash": dash, "width": 2}}
+        for part, dash in ((inside, "solid"), (outside, "dash"))
+    ]
+    traces.append(base | {"mode": "text", "x": x[-1:], "y": mean[-1:], "text": [f" {text}"], "cliponaxis": False})
+    traces[-1] |= {"textposition": "middle right", "textfont": {"color": colour}}
+    if fit.draws or fit.degrees_of_freedom >= 2:
+        band = fit.predict(level, **line)
+        outline = {"x": np.r_[x, x[::-1]], "y": np.r_[band.upper, band.lower[::-1]], "line": {"width": 0}}
+        traces.insert(0, base | outline | {"fill": "toself", "fillcolor": colour, "opacity": 0.15})
+    return traces
+
+
+def _points(x: Array, y: Array, colour: str | list[str], hover: list[str]) -> dict[str, Any]:
+    marker = {"color": colour, "size": 7, "line": {"width": 0.5, "color": "white"}}
+    trace = {"type": "scatter", "mode": "markers", "name": "data", "x": x, "y": y, "marker": marker}
+    return trace | {"text": hover, "hovertemplate": "%{text}<extra></extra>"}
+
+
+def _colours(fit: Fit, shade: str, values: Array, to: Mapping[str, float] | None) -> list[str]:
+    """Colours of values of the colour column, by their logarithm between the smallest and the largest."""
+    data = fit.data.columns[shade]
+    low, high = np.log([data.min(), max(data.max(), to[shade] if to else 0.0)])
+    place = (np.log(values) - low) / max(high - low, 1e-12)
+    channels = [np.interp(place, [0.0, 0.5, 1.0], channel).astype(int) for channel in COLOURS.T]
+    return [f"rgb({r}, {g}, {b})" for r, g, b in zip(*channels, strict=True)]
+
+
+def _hover(fit: Fit, names: Sequence[str] | None, label: Label) -> list[str]:
+    fitted = fit.value(**fit.data.columns)
+    texts = []
+    for i, (y, f) in enumerate(zip(fit.data.target, fitted, strict=True)):
+        at = "<br>".join(f"{name} {label(name, float(v[i]))}" for name, v in fit.data.columns.items())
+        head = f"<b>{names[i]}</b><br>" if names else ""
+        texts.append(f"{head}{at}<br>{fit.model.target} {y:.4g}, law {f:.4g} ({100 * (y / f - 1):+.2g} %)")
+    return texts

@@ -1,0 +1,227 @@
+"""What a demo or a fit leaves in a folder, as content: parts that are not there are left out with a sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from limbeck.errors import ConfigError
+from limbeck.fitting import Fit
+from limbeck.laws import load_fit
+from limbeck.report.content import Forecast, Marked, ReportContent, Sample, StudentRow, run_names
+from limbeck.report.numbers import percent
+from limbeck.runs import RunTable, read_runs
+from limbeck.runs.quantities import quantity, si
+
+FIT, BOOK, SUMMARY, RUNS = "fit.json", "prediction.json", "summary.json", "runs.jsonl"
+
+
+def content_of(folder: str | Path) -> ReportContent:
+    """Read a folder: `fit.json`, `prediction.json`, `summary.json`, and run records in `runs.jsonl` or `runs/`.
+
+    Raises:
+        ConfigError: there is neither a fit nor a prediction nor a summary, or a file has another format.
+    """
+    folder = Path(folder)
+    summary, book = _json(folder / SUMMARY), _json(folder / BOOK)
+    fit = load_fit(folder / FIT) if (folder / FIT).is_file() else None
+    if fit is None and not summary and not book:
+        raise ConfigError(f"{folder} holds nothing to report: expected {FIT}, {BOOK} or {SUMMARY} (limbeck fit, limbeck demo).")
+    table = _runs(folder)
+    missing = [
+        sentence
+        for present, sentence in (
+            (fit, f"There is no law here: {FIT} is missing."),
+            (book, f"No prediction was written down beforehand: {BOOK} is missing."),
+            (summary, f"Nothing was measured against a prediction yet: {SUMMARY} is missing."),
+            (table is not None, "Runs have no names here: there are no run records."),
+        )
+        if not present
+    ]
+    try:
+        predictions = _predictions(summary, book, fit)
+        return ReportContent(
+            title=f"limbeck report: {folder.name}",
+            question=_question(predictions),
+            predictions=predictions,
+            fit=fit,
+            runs=run_names(fit, table),
+            marked=_marked(fit, table, predictions),
+            students=_students(summary),
+            students_note=_students_note(summary),
+            samples=tuple(Sample.model_validate(s) for s in summary.get("samples", ())),
+            facts=_facts(summary, table),
+            notes=tuple(_notes(summary, predictions)),
+            unique_tokens=summary.get("corpus", {}).get("train_bytes"),
+            command=_command(summary),
+            versions=summary.get("versions", {}),
+            seeds={"all trainings from": summary["settings"]["seed"]} if "settings" in summary else {},
+            seconds=sum(summary["seconds"].values()) if "seconds" in summary else None,
+            missing=tuple(missing),
+        )
+    except (KeyError, TypeError, AttributeError, ValidationError) as error:
+        raise ConfigError(f"{folder}: {SUMMARY} or {BOOK} is not what `limbeck demo` writes: {error!r}.") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} is not a JSON object: {error}.") from error
+
+
+def _runs(folder: Path) -> RunTable | None:
+    if (folder / RUNS).is_file():
+        return read_runs(folder / RUNS, skip_bad=True, mix_setups=True)
+    if any((folder / "runs").glob("*.jsonl")):
+        return read_runs(folder / "runs", skip_bad=True, mix_setups=True)
+    return None
+
+
+def _predictions(summary: Mapping[str, Any], book: Mapping[str, Any], fit: Fit | None) -> tuple[Forecast, ...]:
+    """Outcomes where something was measured, else what was written down, joined by name."""
+    written = {entry["name"]: entry for entry in book.get("forecasts", ())}
+    outcomes = {row["name"]: row for row in summary.get("predictions", ())}
+    baselines = summary.get("baselines", {})
+    found = []
+    for name in dict.fromkeys([*written, *outcomes]):
+        entry, outcome = written.get(name, {}), outcomes.get(name, {})
+        facts = {**entry.get("basis", {}), **outcome}
+        columns = fit.model.columns if fit else ()
+        simpler = {k: v for k, v in baselines.get(name, {}).items() if isinstance(v, int | float)}
+        found.append(
+            Forecast.model_validate(
+                {
+                    "unit": fit.units.get(fit.model.target, "") if fit else "",
+                    "columns": {c: facts[c] for c in columns} if all(c in facts for c in columns) else {},
+                    "baselines": simpler,
+                    "note": _without_priors(facts),
+                    **{k: v for k, v in entry.items() if k != "basis"},
+                    **outcome,
+                }
+            )
+        )
+    return tuple(found)
+
+
+def _without_priors(facts: Mapping[str, Any]) -> str:
+    if "without_priors" not in facts:
+        return ""
+    value, low, high = facts["without_priors"]
+    return f"the same law without priors says {value:.3f} ({low:.3f} – {high:.3f})"
+
+
+def _question(predictions: tuple[Forecast, ...]) -> str:
+    if not predictions:
+        return ""
+    first = predictions[0]
+    where = " on ".join(quantity(name, value, 3) for name, value in first.columns.items())
+    text = f"What will a run of {where} reach, before it is run?" if where else f"What will the {first.name} reach?"
+    return text if len(predictions) == 1 else f"{text[:-1]} – and what will a small student learn from it?"
+
+
+def _marked(fit: Fit | None, table: RunTable | None, predictions: tuple[Forecast, ...]) -> tuple[Marked, ...]:
+    """Runs trained without a teacher that the law was not fitted on; those that test a prediction are drawn with it."""
+    if fit is None or table is None or not {*fit.model.columns, fit.model.target} <= set(table.columns):
+        return ()
+    known = {_key(row) for row in zip(*fit.data.columns.values(), fit.data.target, strict=True)}
+    known |= {_key([*f.columns.values(), f.measured]) for f in predictions if f.columns and f.measured is not None}
+    marked = []
+    for row in table.frame.to_dicts():
+        columns = {name: row[name] for name in fit.model.columns}
+        values = [*columns.values(), row[fit.model.target]]
+        if row.get("teacher_loss") is None and None not in values and _key(values) not in known:
+            marked.append(Marked(columns=columns, value=values[-1], name=str(row.get("run", "")), reason="not in the fit"))
+    return tuple(marked)
+
+
+def _key(values: Any) -> tuple[float, ...]:
+    return tuple(float(np.float64(f"{value:.9g}")) for value in values)
+
+
+def _students(summary: Mapping[str, Any]) -> tuple[StudentRow, ...]:
+    chosen = next((row["teacher"] for row in summary.get("predictions", ()) if "teacher" in row), None)
+    alone = summary.get("baselines", {}).get("student", {}).get("trained alone")
+    return tuple(
+        StudentRow(
+            teacher=row["teacher"],
+            teacher_loss=row["teacher_loss"],
+            short={si(tokens, 3): loss for tokens, loss in row["short_runs"]},
+            predicted=row["predicted"]["value"],
+            lower=row["predicted"]["lower"],
+            upper=row["predicted"]["upper"],
+            measured=row["measured"],
+            supervised=alone,
+            chosen=row["teacher"] == chosen,
+        )
+        for row in summary.get("teachers", ())
+    )
+
+
+def _students_note(summary: Mapping[str, Any]) -> str:
+    rows = _students(summary)
+    chosen = next((row for row in rows if row.chosen), None)
+    if chosen is None:
+        return ""
+    words = []
+    if chosen.measured is not None and chosen.supervised is not None:
+        gain = chosen.measured - chosen.supervised
+        words.append(
+            f"Distilled from {chosen.teacher} the student reaches {chosen.measured:.3f}, trained alone on as many tokens "
+            f"{chosen.supervised:.3f}: {gain:+.3f} ({percent(gain / chosen.supervised, sign=True)})."
+        )
+    for tokens in list(chosen.short)[:1]:
+        leader = min(rows, key=_at(tokens)).teacher
+        if leader != chosen.teacher:
+            words.append(f"After {tokens} tokens {leader} looks best; extrapolated, {chosen.teacher} is.")
+    return " ".join(words).replace("-", "−")
+
+
+def _at(tokens: str) -> Callable[[StudentRow], float]:
+    return lambda row: row.short.get(tokens, float("inf"))
+
+
+def _notes(summary: Mapping[str, Any], predictions: tuple[Forecast, ...]) -> list[str]:
+    notes = []
+    if any(f.inside is False for f in predictions):
+        notes.append(
+            "A measurement lies outside its band. One in five must at 80 %; otherwise it is the noise of one run, or a law "
+            "that bends. Nothing here is tuned to the seed."
+        )
+    noise = summary.get("noise", {})
+    if noise.get("run"):
+        total = float(np.hypot(noise["run"], noise["point"]))
+        notes.append(f"One run differs from the next by {percent(total)}: smaller differences are not effects.")
+    warning = summary.get("corpus", {}).get("warning")
+    return [*notes, warning] if warning else notes
+
+
+def _facts(summary: Mapping[str, Any], table: RunTable | None) -> dict[str, str | float]:
+    facts: dict[str, str | float] = {}
+    corpus = summary.get("corpus")
+    if corpus:
+        facts["text"] = (
+            f"{corpus['source']}: {si(corpus['train_bytes'], 3)} bytes in {corpus['train_documents']} documents; "
+            f"{si(corpus['validation_bytes'], 3)} bytes in {corpus['validation_documents']} documents held out"
+        )
+        facts["leak check"] = f"{percent(corpus['leak_share'])} of the held-out text occurs in the training text"
+        facts["sha256 of the training text"] = corpus["sha256"][:16]
+    if table is not None:
+        facts["runs"] = table.summary()
+    return facts
+
+
+def _command(summary: Mapping[str, Any]) -> str:
+    settings = summary.get("settings")
+    if not settings:
+        return ""
+    text = f" --text {settings['text']}" if settings.get("text") else ""
+    tokenizer = f" --tokenizer {settings['tokenizer']}" if settings.get("tokenizer", "byte") != "byte" else ""
+    return f"limbeck demo --out demo --seed {settings['seed']}{text}{tokenizer}"

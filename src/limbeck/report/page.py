@@ -1,0 +1,149 @@
+"""From content to one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from limbeck.fitting.picture import residual_picture
+from limbeck.report import words
+from limbeck.report.content import Forecast, ReportContent
+from limbeck.report.folder import content_of
+from limbeck.report.figures import fitted_picture, forecast_picture, law_picture
+from limbeck.report.numbers import interval, percent
+from limbeck.report.planner import planner
+from limbeck.runs.quantities import number
+
+
+REPORT = "report.html"
+
+
+def write_report(content: ReportContent, path: str | Path) -> Path:
+    """Write a report as one HTML file and return its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(content), encoding="utf-8")
+    return path
+
+
+def report_of(folder: str | Path) -> Path:
+    """Write `report.html` into the folder of a demo or a fit and return its path.
+
+    Raises:
+        ConfigError: the folder holds nothing that a report can show.
+    """
+    return write_report(content_of(folder), Path(folder) / REPORT)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure for the template: its title and subtitle are text of the page."""
+
+    title: str
+    subtitle: str
+    json: Markup
+
+    @classmethod
+    def of(cls, figure: go.Figure) -> Picture:
+        """Take title and subtitle out of a Plotly figure."""
+        title = figure.layout.title
+        return cls(title.text or "", title.subtitle.text or "", _embedded(figure.to_json()))
+
+
+def render(content: ReportContent) -> str:
+    """Return the page as HTML."""
+    page = _file("page.html")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    fit = content.fit
+    forecasts = content.predictions
+    if not forecasts and fit is not None:
+        forecasts = tuple(f for f in [words.outlook(fit, content.level)] if f is not None)
+    view: dict[str, Any] = {
+        "content": content,
+        "question": words.question(content),
+        "forecasts": [_forecast(f) for f in forecasts],
+        "first": None,
+        "first_height": 130 + 84 * len(content.predictions),
+        "shorts": list(dict.fromkeys(tokens for row in content.students for tokens in row.short)),
+        "reproduce": _reproduce(content),
+        "law": None,
+        "planner": None,
+        "css": Markup(_file("page.css")),
+        "script": Markup(_file("page.js")),
+        "plotly": Markup(get_plotlyjs()),
+        "number": number,
+        "percent": percent,
+        "loss": lambda value: "–" if value is None else f"{value:#.4g}",
+        "interval": interval,
+    }
+    if content.predictions:
+        view["first"] = Picture.of(forecast_picture(content.predictions))
+    elif fit is not None:
+        view |= {"first": Picture.of(fitted_picture(fit, content.runs)), "first_height": 340}
+    if fit is not None:
+        plan, repeated, strained = planner(content, fit), words.repeated(fit), words.strained(fit)
+        view |= {
+            "law": Picture.of(law_picture(content, fit)),
+            "equation": f"{fit.model.target} = {fit.model.equation}",
+            "residuals": Picture.of(
+                residual_picture(fit, content.level, names=content.runs or None, label=number)
+            ),
+            "repeated": repeated,
+            "noise": words.noise_words(repeated),
+            "identified": words.identified_words(fit, content.level),
+            "parameters": words.parameter_rows(fit, content.level),
+            "strained": ", ".join(strained),
+            "planner": plan,
+            "planner_json": _embedded(json.dumps(plan.data)),
+        }
+        for key in ("law", "size"):
+            view[f"planner_{key}"] = Markup(getattr(plan, key))
+    return environment.from_string(page).render(view)
+
+
+def _file(name: str) -> str:
+    return resources.files("limbeck.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _embedded(text: str) -> Markup:
+    """JSON that cannot end the script element it stands in."""
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _forecast(forecast: Forecast) -> dict[str, str]:
+    state = {True: "inside", False: "outside", None: "open"}[forecast.inside]
+    half = None if forecast.lower is None or forecast.upper is None else (forecast.upper - forecast.lower) / 2
+    facts = [words.reach(forecast.extrapolation)]
+    facts.append(f"written down {forecast.written}, before it was measured" if forecast.written else "")
+    facts.append(forecast.note)
+    return {
+        "name": forecast.name,
+        "unit": forecast.unit,
+        "value": words.significant(forecast.predicted, half),
+        "line": words.forecast_line(forecast),
+        "facts": " · ".join(fact for fact in facts if fact),
+        "state": state,
+    }
+
+
+def _reproduce(content: ReportContent) -> dict[str, str]:
+    facts = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in content.facts.items()}
+    if content.fit is not None:
+        fit = content.fit
+        draws = len(next(iter(fit.draws.values()))) if fit.draws else 0
+        facts["fit"] = f"{fit.model.name}, {draws} draws ({fit.method}), seed {fit.seed}"
+    for name, values in (("versions", content.versions), ("seeds", content.seeds)):
+        if values:
+            facts[name] = ", ".join(f"{k} {v}" for k, v in values.items())
+    if content.seconds is not None:
+        facts["wall time"] = f"{content.seconds / 60:.1f} min" if content.seconds > 90 else f"{content.seconds:.0f} s"
+    facts |= {f"sha256 of the prediction: {f.name}": f.sha256[:16] for f in content.predictions if f.sha256}
+    return facts

@@ -1,0 +1,183 @@
+"""What a report says in words: question, answer, what the runs identify, how noisy a run is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+from limbeck.fitting import Fit, Prediction
+from limbeck.fitting.prediction import percentile_interval
+from limbeck.report.content import Forecast, ReportContent
+from limbeck.report.numbers import estimate, interval, last_digit, percent, significant
+from limbeck.runs import COLUMNS
+from limbeck.runs.quantities import quantity
+
+FAR = 10.0
+"""Beyond this factor a forecast gets a warning."""
+
+
+def question(content: ReportContent) -> str:
+    """Return the question, or the one that a fit answers."""
+    if content.question:
+        return content.question
+    if content.fit is None:
+        return content.title
+    model = content.fit.model
+    return f"How does {model.target} depend on {' and '.join(model.columns)}?"
+
+
+def reach(factor: float | None) -> str:
+    """Say how far a prediction reaches beyond the data.
+
+    Example:
+        >>> reach(8.0), reach(0.5), reach(None)
+        ('8× beyond the largest run', 'inside the data', '')
+    """
+    if factor is None:
+        return ""
+    return "inside the data" if factor <= 1.0 + 1e-9 else f"{factor:.2g}× beyond the largest run"
+
+
+def forecast_line(forecast: Forecast) -> str:
+    """Return prediction and measurement as one line.
+
+    Example:
+        >>> forecast_line(Forecast(name="large run", predicted=1.408, lower=1.36, upper=1.445, measured=1.4324))
+        'predicted 1.41 (80 %: 1.36 – 1.44), measured 1.432: inside the band, prediction −1.7 %'
+    """
+    text = f"predicted {estimate(forecast.predicted, forecast.lower, forecast.upper, forecast.level)}"
+    if forecast.measured is None:
+        return f"{text}, not measured yet"
+    error = percent(forecast.relative_error or 0.0, sign=True)
+    verdict = {True: "inside the band, ", False: "outside the band, ", None: ""}[forecast.inside]
+    return f"{text}, measured {forecast.measured:.4g}: {verdict}prediction {error}"
+
+
+def next_run(fit: Fit, factor: float = 10.0) -> dict[str, float]:
+    """Return a setting `factor` times larger than the largest point: columns that count things grow, others stay."""
+    size = fit.model.size(SimpleNamespace(**fit.data.columns))
+    largest = {name: float(v[int(np.argmax(size))]) for name, v in fit.data.columns.items()}
+    counts = [name for name in largest if name in COLUMNS and COLUMNS[name].kind == "count"]
+    return {name: value * (factor ** (1 / len(counts)) if name in counts else 1.0) for name, value in largest.items()}
+
+
+def outlook(fit: Fit, level: float) -> Forecast | None:
+    """Return the prediction of the next larger run, or None where the fit cannot give an interval."""
+    if not fit.draws and fit.degrees_of_freedom < 2:
+        return None
+    columns = next_run(fit)
+    p: Prediction = fit.predict(level, **columns)
+    name = "a run of " + ", ".join(quantity(c, v) for c, v in columns.items())
+    return Forecast(
+        name=name,
+        predicted=float(p.mean[0]),
+        lower=float(p.lower[0]),
+        upper=float(p.upper[0]),
+        level=level,
+        extrapolation=float(p.extrapolation[0]),
+        columns=columns,
+        unit=fit.units.get(fit.model.target, ""),
+    )
+
+
+@dataclass(frozen=True)
+class ParameterRow:
+    """One line of the parameter table, as text."""
+
+    name: str
+    value: str
+    interval: str
+    meaning: str
+    note: str
+
+
+def parameter_rows(fit: Fit, level: float) -> list[ParameterRow]:
+    """Return the parameter table: estimate, interval or the reason why there is none, meaning, prior."""
+    intervals, rows = fit.intervals(level), []
+    for parameter in fit.model.parameters:
+        name, value = parameter.name, fit.parameters[parameter.name]
+        between = intervals[name]
+        if name in fit.fixed:
+            text = "fixed"
+        elif not fit.identifiability.identified[name]:
+            text = "not identified"
+        else:
+            text = "no bootstrap" if between is None else interval(*between)
+        low, high = percentile_interval(fit.draws[name], level) if name in fit.draws else (value, value)
+        prior, partner = fit.priors.get(name), fit.identifiability.trades_with.get(name)
+        notes = [f"trades off with {partner}"] if partner else []
+        if prior:
+            notes.append(f"prior {prior.mean:g} ± {prior.sd:g}{' of its logarithm' if parameter.log else ''}")
+        rows.append(ParameterRow(name, significant(value, float(high - low) / 2), text, parameter.meaning, "; ".join(notes)))
+    return rows
+
+
+def strained(fit: Fit) -> tuple[str, ...]:
+    """Return the parameters that nobody should quote: not identified, or nearly determined by a partner."""
+    known = fit.identifiability
+    return tuple(name for name, good in known.identified.items() if not good or name in known.trades_with)
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """One setting that several runs share: how many, their mean and how much they differ (s.d. over mean)."""
+
+    columns: dict[str, float]
+    count: int
+    mean: float
+    spread: float
+
+    @property
+    def mean_text(self) -> str:
+        """The mean to the digit that its standard error leaves meaningful."""
+        error = self.mean * self.spread / self.count**0.5
+        return significant(self.mean, max(error, 10.0 ** (last_digit(self.mean) - 4)))
+
+
+def repeated(fit: Fit) -> list[Repeated]:
+    """Return the settings that two or more runs share, largest last."""
+    names = list(fit.data.columns)
+    settings, place = np.unique(np.stack([fit.data.columns[n] for n in names], 1), axis=0, return_inverse=True)
+    found = []
+    for k, setting in enumerate(settings):
+        member = place.ravel() == k
+        if len(np.unique(fit.data.clusters[member])) >= 2:
+            y = fit.data.target[member]
+            columns = dict(zip(names, map(float, setting), strict=True))
+            found.append(Repeated(columns, len(y), float(y.mean()), float(y.std(ddof=1) / y.mean())))
+    return found
+
+
+def noise_words(rows: list[Repeated]) -> str:
+    """Say how much runs of one setting differ, pooled over the settings; empty where no setting was repeated."""
+    degrees = sum(row.count - 1 for row in rows)
+    if not degrees:
+        return ""
+    pooled = float(np.sqrt(sum(row.spread**2 * (row.count - 1) for row in rows) / degrees))
+    return (
+        f"Runs that differ only in their seed differ by {percent(pooled)} (s.d., {degrees} degrees of freedom): "
+        "no prediction of a single run can be better than that."
+    )
+
+
+def identified_words(fit: Fit, level: float) -> list[str]:
+    """Say what the runs identify, how sure the optimum is and what entered besides the data."""
+    words = list(fit.identifiability.words) or ["All parameters are identified by these runs."]
+    words.append(f"{fit.starts.summary().capitalize()}.")
+    words.append(
+        f"Fitted with {fit.loss.describe()}, {len(fit.data)} points of {len(np.unique(fit.data.clusters))} runs."
+    )
+    if fit.priors:
+        names = ", ".join(fit.priors)
+        words.append(
+            f"Wide priors on {names} carry real weight where the data are few: they are listed with the parameters."
+        )
+    if fit.fixed:
+        words.append(f"Held at a given number: {', '.join(f'{k} = {v:g}' for k, v in fit.fixed.items())}.")
+    if fit.holdout is not None:
+        words += [f"{line[0].upper()}{line[1:]}." for line in fit.holdout.summary().replace("%", " %").splitlines()]
+    if not fit.draws:
+        words.append("No bootstrap was drawn: bands come from the curvature at the optimum.")
+    return words
