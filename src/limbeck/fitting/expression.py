@@ -1,8 +1,8 @@
 """A formula as a graph: traced once by running it on symbols, simplified, and differentiated.
 
 Running a NumPy formula on `Symbol`s records every operation in a `Graph`. Equal sub-expressions share one node, so the
-derivatives (reverse mode, one adjoint per node) cost what a hand-written Jacobian costs: for `log(E + A N^-alpha + B D^-beta)`
-one exponential per term and one division in all.
+derivatives (reverse mode, one adjoint per node) cost what a hand-written Jacobian costs: for `log(E + A N^-alpha + B
+D^-beta)` one exponential per term and one division in all.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Graph:
         return self.apply("exp", self.apply("multiply", exponent, self.apply("log", base)))
 
     def _simplify(self, op: str, args: tuple[int, ...], values: list[float | None]) -> int | None:
-        """Rules that keep the graph as small as a careful hand would: neutral elements, and exponents added, not multiplied."""
+        """Keep the graph as small as a careful hand would: neutral elements, and exponents added, not multiplied."""
         ops = [self.nodes[a].op for a in args]
         if op in ("exp", "log") and ops[0] == ("log" if op == "exp" else "exp"):
             return self.nodes[args[0]].args[0]

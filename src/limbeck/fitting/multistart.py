@@ -1,7 +1,8 @@
 """Global optimum, or an honest word that it is not sure: a grid of starts as one batch.
 
-Where a model is linear in some parameters (`Model.linear`), the grid runs over the others only and the linear ones are solved for:
-variable projection as a start (Golub and Pereyra 1973, SIAM J. Numer. Anal. 10). It brings nearly all starts to one optimum.
+Where a model is linear in some parameters (`Model.linear`), the grid runs over the others only and the linear ones
+are solved for: variable projection as a start (Golub and Pereyra 1973, SIAM J. Numer. Anal. 10). It brings nearly all
+starts to one optimum.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class Starts:
 def grid_starts(problem: Problem, *, limit: int = 512, seed: int = 0) -> Array:
     """Return start points in centred coordinates, [B, p].
 
-    The product of the parameters' `start` values; linear parameters are solved for at each combination of the others. A product
-    larger than `limit` is thinned at random.
+    The product of the parameters' `start` values; linear parameters are solved for at each combination of the others.
+    A product larger than `limit` is thinned at random.
 
     Raises:
         FittingError: a parameter has neither start values nor a linear role.
@@ -84,8 +85,9 @@ def grid_starts(problem: Problem, *, limit: int = 512, seed: int = 0) -> Array:
 def best_of(problem: Problem, starts: Array) -> tuple[Array, float, Starts]:
     """Minimise from every start and return the best end [p], its objective and the agreement of the starts.
 
-    Where fewer than 20 % of the starts agree, the slower prox-linear method goes on from the best ends. The best 16 are then
-    polished to full precision; the report counts the starts that came within 1e-6 of the result by themselves.
+    Where fewer than 20 % of the starts agree, the slower prox-linear method goes on from the best ends. The best 16
+    are then polished to full precision; the report counts the starts that came within 1e-6 of the result by
+    themselves.
 
     Raises:
         FittingError: no start gave a finite value.

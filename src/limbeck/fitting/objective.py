@@ -1,4 +1,4 @@
-"""What is minimised: residuals of a model on data, a robust loss, priors, and coordinates in which all this is well conditioned."""
+"""What is minimised: residuals of a model on data, a robust loss and priors, in well-conditioned coordinates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array, Model
@@ -25,10 +26,12 @@ class Loss:
     """Sum over points of w·h(r), h(r) = r²/2 where |r| ≤ delta, else delta·(|r| − delta/2).
 
     Args:
-        delta: where the loss turns from squared to absolute, in units of the residual. `math.inf` is least squares; 1e-3 in log
+        delta: where the loss turns from squared to absolute, in units of the residual. `math.inf` is least squares;
+        1e-3 in log
             space (Hoffmann et al. 2022, arXiv 2203.15556) is nearly an L1 fit.
         space: residual r = ln f − ln y ("log"), f − y ("linear") or f/y − 1 ("relative").
-        overestimate: factor on the weight of points whose prediction lies above the observation. Large values make a one-sided
+        overestimate: factor on the weight of points whose prediction lies above the observation. Large values make a
+        one-sided
             fit that stays below the data.
     """
 
@@ -40,7 +43,8 @@ class Loss:
         """Refuse what cannot be minimised."""
         if not self.delta > 0 or not self.overestimate > 0:
             raise FittingError(
-                f"a loss needs delta > 0 and overestimate > 0, got delta={self.delta:g}, overestimate={self.overestimate:g}."
+                "a loss needs delta > 0 and overestimate > 0, "
+                f"got delta={self.delta:g}, overestimate={self.overestimate:g}."
             )
         if self.space == "relative" and math.isfinite(self.delta):
             raise FittingError(
@@ -62,7 +66,7 @@ SQUARED = Loss(delta=math.inf)
 
 @dataclass(frozen=True)
 class Prior:
-    """A normal belief about a parameter: N(mean, sd) of the parameter, or of its logarithm when the parameter is fitted as such."""
+    """A normal belief about a parameter, N(mean, sd); of its logarithm, N(ln mean, sd), where it is fitted as such."""
 
     mean: float
     sd: float
@@ -72,8 +76,9 @@ class Prior:
 class Problem:
     """A model bound to data, ready for the solver. Build it with `Problem.build`.
 
-    The solver moves in centred coordinates z; the tape reads raw coordinates θ = T z + offset, which are the free parameters
-    or their logarithms. T subtracts the column means from the logarithms that a parameter's dimension names.
+    The solver moves in centred coordinates z; the tape reads raw coordinates θ = T z + offset, which are the free
+    parameters or their logarithms. T subtracts the column means from the logarithms that a parameter's dimension
+    names.
 
     Args:
         model: the model.
@@ -137,8 +142,8 @@ class Problem:
                     raise FittingError(f"{name} is fixed at {fixed[name]:g} and has a prior too: choose one.")
         if loss.space != "linear" and not (target > 0).all():
             raise FittingError(
-                f"{model.target} must be positive for a loss on {loss.space} residuals; the smallest value is {target.min():g}. "
-                'Use space="linear".'
+                f"{model.target} must be positive for a loss on {loss.space} residuals; "
+                f'the smallest value is {target.min():g}. Use space="linear".'
             )
         tape = trace(model, fixed=fixed, log=loss.space == "log")
         weights = np.ones(len(target)) if weights is None else np.asarray(weights, float)
@@ -204,11 +209,11 @@ class Problem:
 
     def theta(self, z: Array) -> Array:
         """Raw coordinates [B, p] of centred coordinates [B, p]."""
-        return z @ self.transform.T + self.offset
+        return np.asarray((self.transform @ z[:, :, None])[:, :, 0] + self.offset)
 
     def centred(self, theta: Array) -> Array:
         """Centred coordinates of raw coordinates, the inverse of `theta`."""
-        return np.linalg.solve(self.transform, (theta - self.offset).T).T
+        return np.asarray(np.linalg.solve(self.transform, (theta - self.offset).T).T)
 
     def natural(self, z: Array) -> dict[str, Array]:
         """All parameters in natural units, [B] each; fixed ones repeated."""
@@ -226,27 +231,34 @@ class Problem:
         """Centred coordinates [p] of parameters in natural units."""
         by_name = {p.name: p for p in self.model.parameters}
         raw = [math.log(parameters[n]) if by_name[n].log else float(parameters[n]) for n in self.free]
-        return self.centred(np.array([raw]))[0]
+        centred: Array = self.centred(np.array([raw]))[0]
+        return centred
 
-    def rows(self, array: Array, index: Array) -> Array:
+    def rows(self, array: Array, index: NDArray[np.int_]) -> Array:
         """Rows of an array that may be shared by all resamples."""
-        return array[index] if array.ndim == 2 else array
+        return np.asarray(array[index]) if array.ndim == 2 else array
 
-    def residuals(self, z: Array, index: Array | None = None) -> Array:
-        """Residuals r [B, n] at centred coordinates [B, p] (linear space for "relative")."""
+    def residuals(self, z: Array, index: NDArray[np.int_] | None = None) -> Array:
+        """Residuals r [B, n] at centred coordinates [B, p] (f − y for the relative space)."""
         value, _ = self.program.evaluate(self.theta(z))
         return value - self.rows(self.target, np.arange(len(z)) if index is None else index)
 
-    def objective(self, z: Array, index: Array | None = None) -> Array:
+    def objective(self, z: Array, index: NDArray[np.int_] | None = None) -> Array:
         """Sum of losses plus prior terms, [B]."""
         return self.quadratic(z, np.arange(len(z)) if index is None else index)[0]
 
-    def quadratic(self, z: Array, index: Array) -> tuple[Array, Array, Array, Array]:
+    def rounding(self, index: NDArray[np.int_]) -> Array:
+        """Objective that rounding leaves at a perfect fit, [B]: residuals of 16 machine epsilons of the target."""
+        size = np.abs(self.rows(self.target, index)) + (1.0 if self.loss.space == "log" else 0.0)
+        noise = 0.5 * (self.rows(self.weights, index) * (16 * np.finfo(float).eps * size) ** 2).sum(-1)
+        return np.full(index.shape, noise)
+
+    def quadratic(self, z: Array, index: NDArray[np.int_]) -> tuple[Array, Array, Array, Array]:
         """Objective [B], gradient [B, p], majoriser H_I and Newton part H_N of the Hessian [B, p, p], all in z.
 
-        With q = w min(1, δ/|r|) and q_N = w 1[|r| ≤ δ]: gradient J(q r); H_I = J diag(q) Jᵀ bounds the loss from above to
-        second order; H_N = J diag(q_N) Jᵀ is the curvature where the loss is quadratic. Rows are worked on in blocks that
-        stay in the processor's cache.
+        With q = w min(1, δ/|r|) and q_N = w 1[|r| ≤ δ]: gradient J(q r); H_I = J diag(q) Jᵀ bounds the loss from
+        above to second order; H_N = J diag(q_N) Jᵀ is the curvature where the loss is quadratic. Rows are worked on
+        in blocks that stay in the processor's cache.
         """
         theta, t, p = self.theta(z), self.transform, z.shape[1]
         objective, gradient = np.empty(len(z)), np.empty_like(z)
@@ -264,10 +276,10 @@ class Problem:
                 gradient += self.prior_precision * pull
                 majoriser += np.diag(self.prior_precision)
                 newton += np.diag(self.prior_precision)
-            return objective, gradient @ t, t.T @ majoriser @ t, t.T @ newton @ t
+            return objective, (gradient[:, None] @ t)[:, 0], t.T @ majoriser @ t, t.T @ newton @ t
 
-    def _block(self, theta: Array, index: Array) -> tuple[Array, Array]:
-        """Objective [B] and [J diag(q); J diag(q_N)] [Jᵀ, r], [B, 2 p, p + 1] (one half where q and q_N are the same)."""
+    def _block(self, theta: Array, index: NDArray[np.int_]) -> tuple[Array, Array]:
+        """Objective [B] and [J diag(q); J diag(q_N)] [Jᵀ, r], [B, 2 p, p + 1] (only one half where q_N = q)."""
         table = self.program.sweep(theta)
         jacobian, r = table[:-1], table[-1]
         np.subtract(r, self.rows(self.target, index), out=r)

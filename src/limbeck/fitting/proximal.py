@@ -1,4 +1,4 @@
-"""The slower, surer method for rugged laws: solve the robust problem on the linearised model, damped, with back-tracking."""
+"""The slower, surer method for rugged laws: the robust problem on the linearised model, damped, with back-tracking."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def minimise_linearised(
 ) -> Optima:
     """Minimise a problem with one shared data set from a few starts by prox-linear steps.
 
-    Each outer step minimises Σ w h(r + J s) + ½ μ s·D s over s by iteratively re-weighted least squares (D = diag JᵀJ), then halves s
-    until the true objective falls. One start takes about four times as long as the Newton method.
+    Each outer step minimises Σ w h(r + J s) + ½ μ s·D s over s by iteratively re-weighted least squares (D = diag
+    JᵀJ), then halves s until the true objective falls. One start takes about four times as long as the Newton method.
 
     Args:
         problem: model, data and loss.

@@ -1,19 +1,25 @@
-"""Variable projection: in a model that is linear in some parameters, those are solved for and only the others are searched.
+"""Variable projection: a model's linear parameters are solved for, and only the others are searched.
 
 Source: Golub and Pereyra 1973, SIAM Journal on Numerical Analysis 10; Kaufman 1975, BIT 15.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
 from limbeck.fitting.objective import Problem
+from limbeck.fitting.solver import Optima, minimise
 
 LEAST = 0.5
-"""Share of the target that a positive term starts with where least squares would give it nothing: less, and the search first
-crosses a long flat valley."""
+"""Share of the target that a positive term gets where least squares would give it nothing.
+
+With less, a search that starts there first crosses a long flat valley.
+"""
 
 
 def linear_parameters(problem: Problem) -> list[int]:
@@ -34,11 +40,38 @@ def basis(problem: Problem, z: Array) -> tuple[Array, Array]:
     return phi, value - phi[:, _positive(problem, linear)].sum(1)
 
 
-def solve_linear(problem: Problem, z: Array, index: NDArray[np.int_]) -> Array:
-    """Return z [B, p] with its linear parameters replaced by their least-squares values, of weight w/y² on log residuals.
+def minimise_projected(
+    problem: Problem, starts: Array, rows: NDArray[np.int_] | None = None, *, tolerance: float = 1e-13
+) -> Optima:
+    """Minimise a squared loss over the non-linear parameters alone, the linear ones at their optimum all the way.
 
-    The normal equations are solved on columns of unit length. A parameter that must be positive and is not gets `LEAST` of the
-    target's length, and the others are solved again.
+    The objective becomes F(η) = min_c Σ w (f₀ + Σ_k c_k φ_k(η) − y)²/2. At that c the step of the full problem,
+    reduced to η, is Kaufman's: Gauss-Newton on the projected residual with Jacobian P⊥ ∂f/∂η.
+
+    Args:
+        problem: of a squared loss on linear or relative residuals, without priors.
+        starts: centred coordinates [B, p]; those of the linear parameters are ignored.
+        rows: row of weights and targets of each start, [B]; by default its own.
+        tolerance: see `minimise`.
+
+    Raises:
+        FittingError: the loss is not quadratic in the linear parameters, or there are none.
+    """
+    quadratic = problem.loss.space != "log" and math.isinf(problem.loss.delta) and problem.loss.overestimate == 1.0
+    if not quadratic or problem.prior_precision.any() or not linear_parameters(problem):
+        raise FittingError(
+            "variable projection needs a squared loss on linear or relative residuals, no priors and a model with linear "
+            f"parameters; got {problem.loss.describe()} and {problem.model.name}. Use minimise()."
+        )
+    rows = np.arange(len(starts)) if rows is None else rows
+    return minimise(problem, solve_linear(problem, starts, rows), rows, tolerance=tolerance, adjust=solve_linear)
+
+
+def solve_linear(problem: Problem, z: Array, index: NDArray[np.int_]) -> Array:
+    """Return z [B, p] with its linear parameters replaced by their least-squares values (weight w/y² on log residuals).
+
+    The normal equations are solved on columns of unit length. A parameter that must be positive and is not gets
+    `LEAST` of the target's length, and the others are solved again.
 
     Args:
         problem: model, data and loss.

@@ -1,11 +1,12 @@
 """A batched Newton method for robust losses: thousands of small fits as one computation.
 
-Each row of a batch is one fit (a start, a resample, a simulated data set). Rows are independent, so a batch of one and a batch of
-thousands give the same answer; finished rows leave and waiting rows enter, so that a block always fits the cache.
+Each row of a batch is one fit (a start, a resample, a simulated data set). Rows are independent, so a batch of one
+and a batch of thousands give the same answer; rows that have converged leave the batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -40,7 +41,7 @@ class Optima:
     @property
     def converged(self) -> NDArray[np.bool_]:
         """Rows that ended at a stationary point, [B]."""
-        return self.status == CONVERGED
+        return np.asarray(self.status == CONVERGED)
 
 
 @dataclass
@@ -48,14 +49,16 @@ class _Rows:
     """The rows that are still moving: where each came from, where it stands, and the local model of its objective."""
 
     origin: NDArray[np.int_]
+    noise: Array
     z: Array
+    mu: Array
     f: Array
     gradient: Array
     majoriser: Array
     newton: Array
-    mu: Array
 
     def keep(self, which: NDArray[np.bool_]) -> _Rows:
+        """Return the rows where `which` is true."""
         return self if which.all() else _Rows(*(getattr(self, column.name)[which] for column in fields(self)))
 
 
@@ -68,14 +71,15 @@ def minimise(
     extra: float = 0.1,
     longest_step: float = 1.0,
     tolerance: float = 1e-13,
-    iterations: int = 200,
+    iterations: int = 300,
+    adjust: Callable[[Problem, Array, NDArray[np.int_]], Array] | None = None,
 ) -> Optima:
     """Minimise the problem from every start.
 
-    One iteration solves (H_N + μ H_I + (1e-9 + extra·μ) diag H_I) step = −gradient and takes the step if the objective falls.
-    H_I alone descends surely but slowly, H_N alone is singular when most residuals lie in the linear part of a Huber loss.
-    Then μ ← max(μ/4, 1e-6), else μ ← 5 μ. A row has converged when the fall that the step predicts, −½ stepᵀ gradient, is
-    below `tolerance` times the objective (at μ ≤ 1, where the step is not held back).
+    One iteration solves (H_N + μ H_I + (1e-9 + extra·μ) diag H_I) step = −gradient and takes the step if the objective
+    falls; then μ ← max(μ/4, 1e-6), else μ ← 5 μ. H_I alone descends surely but slowly, H_N alone is singular when most
+    residuals lie in the linear part of a Huber loss. A row has converged when the fall that the step predicts,
+    −½ stepᵀ gradient, is below `tolerance` times the objective (at μ ≤ 1, where damping does not hold the step back).
 
     Args:
         problem: model, data, loss and coordinates.
@@ -86,6 +90,20 @@ def minimise(
         longest_step: largest change of one coordinate in one iteration.
         tolerance: relative fall of the objective that counts as none.
         iterations: limit per row.
+        adjust: called on every trial point with the rows it belongs to (variable projection: `separable.solve_linear`).
+
+    Example:
+        >>> from limbeck.fitting import SQUARED, Model, Parameter, Problem
+        >>> class Power(Model):
+        ...     name, columns, target = "power", ("x",), "y"
+        ...     parameters = (Parameter("a", log=True), Parameter("b"))
+        ...     def formula(self, p, x):
+        ...         return p.a * x.x**-p.b
+        >>> x = np.array([1.0, 10.0, 100.0])
+        >>> problem = Problem.build(Power(), {"x": x}, 3 * x**-0.5, loss=SQUARED)
+        >>> end = minimise(problem, np.zeros((1, 2)))
+        >>> {name: value.round(9).tolist() for name, value in problem.natural(end.z).items()}
+        {'a': [3.0], 'b': [0.5]}
     """
     total = len(starts)
     rows = np.arange(total) if rows is None else rows
@@ -93,14 +111,15 @@ def minimise(
     ends = Optima(z, np.full(total, np.inf), np.full(total, EXHAUSTED), np.zeros(total, int))
     for first in range(0, total, CHUNK):
         origin = np.arange(first, min(first + CHUNK, total))
-        at = _Rows(origin, z[origin], *problem.quadratic(z[origin], rows[origin]), np.full(len(origin), damping))
-        usable = np.isfinite(at.f) & np.isfinite(at.gradient).all(1)
+        noise = problem.rounding(rows[origin])
+        at = _Rows(origin, noise, z[origin], np.full(len(origin), damping), *problem.quadratic(z[origin], rows[origin]))
+        usable = _usable(at.f, at.gradient, at.majoriser, at.newton)
         ends.status[origin[~usable]] = NOT_FINITE
         at = at.keep(usable)
         ends.objective[at.origin] = at.f
         for _ in range(iterations):
             step, fall = _step(problem, at, extra)
-            flat, stalled = (fall <= tolerance * at.f) & (at.mu <= 1.0), at.mu > 1e6
+            flat, stalled = (fall <= tolerance * at.f + at.noise) & (at.mu <= 1.0), at.mu > 1e6
             ends.status[at.origin[stalled]] = STALLED
             ends.status[at.origin[flat]] = CONVERGED
             moving = ~(flat | stalled)
@@ -108,14 +127,17 @@ def minimise(
             if not len(at.f):
                 break
             step *= np.minimum(1.0, longest_step / np.maximum(np.abs(step).max(1, keepdims=True), 1e-300))
-            _try(problem, at, rows, step)
+            trial = np.clip(at.z + step, problem.lower, problem.upper)
+            if adjust is not None:
+                trial = np.clip(adjust(problem, trial, rows[at.origin]), problem.lower, problem.upper)
+            _try(problem, at, trial, rows)
             ends.z[at.origin], ends.objective[at.origin] = at.z, at.f
             ends.iterations[at.origin] += 1
     return ends
 
 
 def _step(problem: Problem, at: _Rows, extra: float) -> tuple[Array, Array]:
-    """Damped Newton steps [B, p] and the falls they predict [B]. Coordinates that push against a bound stay where they are."""
+    """Damped Newton steps [B, p] and the falls they predict [B]. Coordinates that push against a bound stay."""
     diagonal = np.arange(at.z.shape[1])
     scale = at.majoriser[:, diagonal, diagonal]
     scale = np.maximum(scale, 1e-8 * scale.max(1, keepdims=True))
@@ -125,15 +147,20 @@ def _step(problem: Problem, at: _Rows, extra: float) -> tuple[Array, Array]:
     hessian[blocked[:, :, None] | blocked[:, None, :]] = 0.0
     hessian[:, diagonal, diagonal] += blocked
     gradient = np.where(blocked, 0.0, at.gradient)
-    step = -np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+    step = np.asarray(-np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0], float)
     return step, -0.5 * (step * gradient).sum(1)
 
 
-def _try(problem: Problem, at: _Rows, rows: NDArray[np.int_], step: Array) -> None:
-    """Evaluate the steps, take those that descend, and set the damping of the next ones."""
-    z = np.clip(at.z + step, problem.lower, problem.upper)
-    f, gradient, majoriser, newton = problem.quadratic(z, rows[at.origin])
-    better = (f < at.f) & np.isfinite(gradient).all(1)
+def _try(problem: Problem, at: _Rows, trial: Array, rows: NDArray[np.int_]) -> None:
+    """Take the trial points [B, p] that descend and set the damping of the next steps."""
+    model = problem.quadratic(trial, rows[at.origin])
+    better = (model[0] < at.f) & _usable(*model)
     at.mu = np.where(better, np.maximum(at.mu / 4, 1e-6), 5 * at.mu)
-    at.z[better], at.f[better], at.gradient[better] = z[better], f[better], gradient[better]
-    at.majoriser[better], at.newton[better] = majoriser[better], newton[better]
+    for here, there in zip((at.z, at.f, at.gradient, at.majoriser, at.newton), (trial, *model), strict=True):
+        here[better] = there[better]
+
+
+def _usable(f: Array, gradient: Array, majoriser: Array, newton: Array) -> NDArray[np.bool_]:
+    """Return which rows have a finite objective and local model (the Newton part is smaller than the majoriser)."""
+    diagonal = majoriser.diagonal(axis1=1, axis2=2)
+    return np.asarray(np.isfinite(f) & np.isfinite(gradient).all(1) & np.isfinite(diagonal).all(1))

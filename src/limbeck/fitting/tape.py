@@ -1,8 +1,8 @@
 """A model's value and Jacobian as a short program that runs on blocks of parameter rows.
 
-The graph of a formula is laid out in three stages: what depends on the columns alone is computed once per data set, what depends on
-the parameters alone once per row, and only the rest for every row and point. Buffers are reused as soon as their value is no
-longer needed, so that a block stays in the processor's cache.
+The graph of a formula is laid out in three stages: what depends on the columns alone is computed once per data set,
+what depends on the parameters alone once per row, and only the rest for every row and point. Buffers are reused as
+soon as their value is no longer needed, so that a block stays in the processor's cache.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Step:
 class Program:
     """A tape bound to one data set.
 
-    Registers hold, in this order: constants and data-only values (shape [n]), parameter-only values ([rows, 1]), and mixed
-    values ([rows, n]). The last ones are shared between operations whose lifetimes do not overlap.
+    Registers hold, in this order: constants and data-only values (shape [n]), parameter-only values ([rows, 1]), and
+    mixed values ([rows, n]). The last ones are shared between operations whose lifetimes do not overlap.
 
     Args:
         tape: a traced formula.
@@ -119,8 +119,8 @@ class Program:
     def evaluate(self, theta: Array) -> tuple[Array, Array]:
         """Return values [rows, n] and Jacobians [rows, p, n] at parameter rows [rows, p].
 
-        Both are views of a workspace that the next call overwrites. Non-finite results are returned as they are: the solver
-        rejects such a step.
+        Both are views of a workspace that the next call overwrites. Non-finite results are returned as they are: the
+        solver rejects such a step.
         """
         table = self.sweep(theta).swapaxes(0, 1)
         return table[:, -1], table[:, :-1]
