@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 import signal
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -17,25 +17,17 @@ from limbeck.distill import Checkpoints, read_checkpoint
 from limbeck.errors import TrainingError
 
 
-@pytest.fixture(scope="module")
-def process() -> multiprocessing.context.ForkServerContext:
-    """Starts real processes from one server that has imported torch already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["limbeck.distill", "limbeck.runs", "torch._dynamo"])
-    return context
-
-
-def run_in(process: multiprocessing.context.ForkServerContext, *arguments: object) -> int | None:
-    child = process.Process(target=run, args=arguments)
+def run_in(forkserver: ForkServerContext, *arguments: object) -> int | None:
+    child = forkserver.Process(target=run, args=arguments)
     child.start()
     child.join(60)
     return child.exitcode
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(process: multiprocessing.context.ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(forkserver: ForkServerContext, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("uninterrupted")
-    assert run_in(process, out) == 0
+    assert run_in(forkserver, out) == 0
     return out
 
 
@@ -67,13 +59,13 @@ KILLS = {
 @pytest.mark.parametrize("kills", KILLS.values(), ids=KILLS)
 def test_resumes_bit_for_bit_after_sigkill(
     kills: list[tuple[str, int]],
-    process: multiprocessing.context.ForkServerContext,
+    forkserver: ForkServerContext,
     uninterrupted: Path,
     tmp_path: Path,
 ) -> None:
     for place, when in kills:
-        assert run_in(process, tmp_path, place, when) == -signal.SIGKILL
-    assert run_in(process, tmp_path) == 0
+        assert run_in(forkserver, tmp_path, place, when) == -signal.SIGKILL
+    assert run_in(forkserver, tmp_path) == 0
     assert_same_training(tmp_path, uninterrupted)
     assert not list(tmp_path.glob(".writing-*"))
 

@@ -61,7 +61,7 @@ def warmup_stable_decay(update: int, *, steps: int, warmup: int = 50, decay: flo
         Strategies (2024), arXiv 2404.06395.
     """
     start = decay_start(steps, decay=decay)
-    tail = (steps - update) / (steps - start) if update >= start else 1.0
+    tail = (steps - update) / (steps - start) if start <= update and start < steps else 1.0
     return min(constant(update, warmup=warmup), max(0.0, tail))
 
 

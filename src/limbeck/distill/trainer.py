@@ -128,7 +128,7 @@ class Trainer:
         self._latest: dict[str, dict[str, Tensor | float]] = {}
         self._unchecked: list[tuple[int, str, Tensor]] = []
         self._saved: Path | None = None
-        self._validate(frozen)
+        self._validate(frozen, keep)
 
         self.accelerator = accelerator or choose_accelerator()
         self._modules = {player.name: player.module for player in self.players}
@@ -348,15 +348,12 @@ class Trainer:
 
     # ---- boundary --------------------------------------------------------------------------------
 
-    def _validate(self, frozen: Sequence[nn.Module]) -> None:
+    def _validate(self, frozen: Sequence[nn.Module], keep: int) -> None:
         names = [player.name for player in self.players]
         if not names or len(set(names)) < len(names) or any("/" in name for name in names):
             raise TrainingError(f'players need different names without "/", got {names}.')
-        for name, value in (
-            ("steps", self.steps),
-            ("accumulate", self.accumulate),
-            ("record_every", self.record_every),
-        ):
+        counts = {"steps": self.steps, "accumulate": self.accumulate, "record_every": self.record_every, "keep": keep}
+        for name, value in counts.items():
             if value < 1:
                 raise TrainingError(f"{name} must be at least 1, got {value}.")
         outside = sorted(step for step in self.evaluate_at | self.checkpoint_at if not 1 <= step <= self.steps)
