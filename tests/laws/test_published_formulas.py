@@ -43,9 +43,7 @@ def test_chinchilla_objective_and_allocation(parity, walk_sections, data_folder)
             p = natural(*case["params_abeab"])
             n, d, y = (np.array(case[k]) for k in ("N", "D", "loss"))
             assert_allclose(np.log(Chinchilla()(p, params=n, tokens=d)), case["log_pred"], rtol=1e-12)
-            problem = fitting.Problem.build(
-                Chinchilla(), {"params": n, "tokens": d}, y, loss=Loss(delta=data["delta"])
-            )
+            problem = fitting.Problem.build(Chinchilla(), {"params": n, "tokens": d}, y, loss=Loss(delta=data["delta"]))
             z = problem.coordinates(p)[None]
             objective, gradient, _, _ = problem.quadratic(z, np.arange(1))
             raw = np.linalg.solve(problem.transform.T, gradient[0])  # back from centred coordinates
@@ -71,7 +69,7 @@ def test_chinchilla_objective_and_allocation(parity, walk_sections, data_folder)
             assert_allclose(fit.parameters[name], value, rtol=1e-5)
         for name, se in best["published_bootstrap_se"].items():
             draws = fit.draws["beta"] / (fit.draws["alpha"] + fit.draws["beta"]) if name == "a" else fit.draws[name]
-            # within 25 % of the published s.e.; the s.e. of a s.d. from 400 draws is about 4-6 % (heavy right tail of B)
+            # within 25 % of the published s.e.; a s.d. from 400 draws has an s.e. of 4-6 % (heavy right tail of B)
             assert abs(draws.std() / se - 1) < 0.25, name
         for name, (low, high) in best["published_ci95"].items():
             lower, upper = np.quantile(fit.draws[name], [0.025, 0.975])
@@ -94,9 +92,7 @@ def test_learning_curves(parity, walk_sections):
         for case in cases:
             assert_allclose(Trend(case["alpha"], case["beta_p"]).value(case["m"]), case["params"], rtol=1e-12)
 
-    walk_sections(
-        parity("hestness-predictable"), {"learning_curves": learning_curves, "model_size": model_size}
-    )
+    walk_sections(parity("hestness-predictable"), {"learning_curves": learning_curves, "model_size": model_size})
 
 
 def test_modalities(parity, walk_sections):
@@ -127,9 +123,7 @@ def test_modalities(parity, walk_sections):
             assert_allclose(i, case["mutual_information"], rtol=1e-12)
             assert_allclose(infogain(i, case["text_loss"]), case["infogain"], rtol=1e-12)
 
-    walk_sections(
-        parity("henighan-autoregressive"), {"table": table, "cases": cases, "information": information}
-    )
+    walk_sections(parity("henighan-autoregressive"), {"table": table, "cases": cases, "information": information})
 
 
 def test_overtraining(parity, walk_sections):
@@ -151,9 +145,7 @@ def test_overtraining(parity, walk_sections):
             n, d = points["N"], points["M"] * points["N"]
             rows = {"params": n[:5], "tokens": d[:5], "loss": points["loss"][:5]}
             fit = fit_law("overtraining", rows, loss=RAW, bootstrap=0)
-            official = OvertrainedLoss.from_official(
-                *(case["loss_popt"][i] for i in (0, 1, 2)), E=case["loss_popt"][3]
-            )
+            official = OvertrainedLoss.from_official(*(case["loss_popt"][i] for i in (0, 1, 2)), E=case["loss_popt"][3])
             for name, value in official.to_nd().items():
                 assert_allclose(fit.parameters[name], value, rtol=1e-4)
             far = {"params": [1.4e9, 6.9e9], "tokens": [640 * 1.4e9, 20 * 6.9e9]}

@@ -15,6 +15,7 @@ from limbeck.laws.capacity_gap import (
     optimal_student,
     optimal_teacher,
 )
+from limbeck.laws.compute_frontier import ComputeFrontier
 from limbeck.laws.distillation import (
     DISTILLATION_2025,
     SUPERVISED_2025,
@@ -22,11 +23,8 @@ from limbeck.laws.distillation import (
     Supervised,
     SupervisedLoss,
 )
-from limbeck.laws.envelope import Curve, Envelope, envelope, frontier
 from limbeck.laws.flops import forward_flops
-from limbeck.laws.frontier import ComputeFrontier
-from limbeck.laws.irreducible import Irreducible, irreducible
-from limbeck.laws.isoflop import IsoFlop, ParabolaBias, isoflop, parabola_bias
+from limbeck.laws.isoflop_profiles import IsoFlop, ParabolaBias, isoflop, parabola_bias
 from limbeck.laws.law import Law, Published, Source, get, names
 from limbeck.laws.learning_curves import (
     HESTNESS_2017,
@@ -64,6 +62,7 @@ from limbeck.laws.modalities import (
 )
 from limbeck.laws.overtraining import DownstreamError, OvertrainedLoss, Overtraining, chain, informative
 from limbeck.laws.student_curve import StudentCurve
+from limbeck.laws.training_curves import Curve, Envelope, envelope, frontier
 from limbeck.laws.trend import Trend
 
 __all__ = [
@@ -88,7 +87,6 @@ __all__ = [
     "DownstreamError",
     "Envelope",
     "Henighan",
-    "Irreducible",
     "IsoFlop",
     "Kaplan",
     "Law",
@@ -120,7 +118,6 @@ __all__ = [
     "get",
     "infogain",
     "informative",
-    "irreducible",
     "isoflop",
     "load_fit",
     "model_size",

@@ -145,8 +145,9 @@ class CapacityGapFit:
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the best form leads by more than 2 in AICc."""
-        return len(self.forms) > 1 and self.forms[1].aicc - self.forms[0].aicc > 2
+        """Whether the best form leads by more than 2 in AICc, which takes five sizes to compute for all forms."""
+        known = bool(self.forms) and all(math.isfinite(f.aicc) for f in self.forms)
+        return known and self.forms[1].aicc - self.forms[0].aicc > 2
 
     def summary(self) -> str:
         """Return the finding in words."""

@@ -42,6 +42,7 @@ class Supervised(Law):
     target = "loss"
     equation = "E + (A / params^alpha + B / tokens^beta)^gamma"
     linear = ("E",)
+    floor = "E"
     parameters = (
         Parameter("E", "irreducible loss", log=True),
         Parameter("A", "size term at params = 1", start=(0.1, 1.0, 10.0), log=True, dimension={"params": "alpha"}),
@@ -114,13 +115,13 @@ class Distillation(Law):
         "L_T = teacher_loss, L~ = supervised loss of the student"
     )
     parameters = (
-        Parameter("A", "size term at params = 1", start=(0.3, 3.0), log=True, dimension={"params": "alpha"}),
-        Parameter("B", "data term at tokens = 1", start=(0.3, 3.0), log=True, dimension={"tokens": "beta"}),
-        exponent("alpha", "exponent of size", (0.2, 0.5)),
-        exponent("beta", "exponent of data", (0.2, 0.5)),
-        Parameter("gamma", "outer exponent", start=(0.5, 1.0), lower=0.05, upper=5.0, log=True),
+        Parameter("A", "size term at params = 1", start=(1.0,), log=True, dimension={"params": "alpha"}),
+        Parameter("B", "data term at tokens = 1", start=(1.0,), log=True, dimension={"tokens": "beta"}),
+        exponent("alpha", "exponent of size", (0.3,)),
+        exponent("beta", "exponent of data", (0.5,)),
+        Parameter("gamma", "outer exponent", start=(0.7,), lower=0.05, upper=5.0, log=True),
         Parameter("c0", "power of the teacher's loss", start=(0.5, 2.0), lower=-5.0, upper=10.0),
-        Parameter("c1", "strength of the turn", start=(1.0, 10.0, 100.0), lower=1e-3, upper=1e4, log=True),
+        Parameter("c1", "strength of the turn", start=(3.0, 100.0), lower=1e-3, upper=1e4, log=True),
         Parameter("f1", "width of the turn", start=(0.1, 0.3), lower=0.01, upper=3.0, log=True),
         Parameter("d1", "place of the turn, in units of L~", start=(1.0, 1.3), lower=0.1, upper=10.0, log=True),
     )

@@ -120,9 +120,8 @@ class Regions:
 def regions(m: ArrayLike, error: ArrayLike) -> Regions:
     """Return the regions of a learning curve by a continuous piecewise-linear fit of ln error on ln m.
 
-    Zero, one or two breaks (at shards, at least two shards a piece) are chosen by BIC. A left piece with slope above
-    -0.02, or below a quarter of the next piece's, is the small-data region; a right piece with less than half the
-    middle slope is irreducible.
+    Zero, one or two breaks (at shards, at least two shards a piece) are chosen by BIC. A left piece with a slope above
+    -0.02 is the small-data region; a right piece with less than half the steepest slope is irreducible.
 
     Args:
         m: shard sizes, increasing, [n].
@@ -150,7 +149,7 @@ def regions(m: ArrayLike, error: ArrayLike) -> Regions:
     slopes = np.cumsum(coefficients[1:])
     borders = np.exp(x[list(breaks)])
     steepest = float(slopes.min())
-    first_flat = len(slopes) > 1 and (slopes[0] > -0.02 or abs(slopes[0]) < abs(steepest) / 4)
+    first_flat = len(slopes) > 1 and slopes[0] > -0.02
     last_flat = len(slopes) > 1 and abs(slopes[-1]) < abs(steepest) / 2 and not (first_flat and len(slopes) == 2)
     return Regions(
         tuple(map(float, slopes)),
@@ -212,7 +211,8 @@ def fit_learning_curve(
         samples: shard size of every row; several rows of one size are seeds, [n].
         error: error or loss of the best model on that shard, [n].
         best_guess: error of guessing; shards within 10 % of it are left out.
-        floor: fit gamma (True) or not (False); None lets the held-out largest shard decide.
+        floor: fit gamma (True) or not (False). None: if it predicts the held-out largest shard better, by more than two
+            standard errors.
         test_size: number of test examples, where errors are error rates: rows then weigh by their binomial variance,
             and zero errors become (k + 1/2)/(n + 1).
         bootstrap, seed: of the resamples.
@@ -242,12 +242,14 @@ def fit_learning_curve(
     if floor is None:
         largest = m == m[keep].max() if keep.any() else keep
         inner = keep & ~largest
-        misses = {
-            key: abs(math.log(float(law_fit(law, inner, 0).value(samples=m[largest][0])) / e[largest].mean()))
-            for key, law in laws.items()
-            if len(np.unique(m[inner])) > len(law.parameters)
-        }
-        floor = min(misses, key=lambda key: misses[key]) if misses else False
+        floor = len(np.unique(m[inner])) > 3
+        if floor:
+            both = {key: law_fit(law, inner, 0) for key, law in laws.items()}
+            miss = {
+                k: abs(math.log(float(f.value(samples=m[largest][0])) / e[largest].mean())) for k, f in both.items()
+            }
+            noise = float(np.sqrt(np.mean(both[True].noise ** 2) / largest.sum()))
+            floor = miss[True] + 2 * noise < miss[False]
     fit = law_fit(laws[floor], keep, bootstrap)
     short = range_warning(m[keep], e[keep]) if keep.any() else None
     return LearningCurveFit(LearningCurve.of(fit, best_guess), fit, found, () if short is None else (short,))

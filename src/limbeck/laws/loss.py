@@ -105,6 +105,7 @@ class PowerFloor(OneColumn):
     source = HESTNESS
     shape = "E + A / x^alpha"
     linear = ("E", "A")
+    floor = "E"
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
@@ -135,6 +136,7 @@ class Henighan(OneColumn):
     source = HENIGHAN
     shape = "L_inf + (x0 / x)^alpha"
     linear = ("L_inf",)
+    floor = "L_inf"
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
@@ -172,6 +174,7 @@ class BrokenPower(OneColumn):
     source = CABALLERO
     shape = "a + b x^-c0 (1 + (x/d1)^(1/f1))^(-c1 f1)"
     linear = ("a", "b")
+    floor = "a"
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
@@ -242,6 +245,7 @@ class Chinchilla(Law):
     target = "loss"
     equation = "E + A / params^alpha + B / tokens^beta"
     linear = ("E", "A", "B")
+    floor = "E"
     parameters = (
         Parameter("E", "irreducible loss", log=True),
         Parameter("A", "size term at params = 1", log=True, dimension={"params": "alpha"}),

@@ -41,6 +41,7 @@ class Overtraining(Law):
     target = "loss"
     equation = "E + A / params^alpha + B / tokens^alpha"
     linear = ("E", "A", "B")
+    floor = "E"
     parameters = (
         Parameter("E", "irreducible loss", log=True),
         Parameter("A", "size term at params = 1", log=True, dimension={"params": "alpha"}),

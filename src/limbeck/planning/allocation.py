@@ -79,7 +79,7 @@ def compute_optimal(source: Source, flops: float, *, level: float = 0.8) -> Comp
         >>> from limbeck.laws import BESIROGLU_2024
         >>> plan = compute_optimal(BESIROGLU_2024, 5.76e23)
         >>> round(plan.params.value / 1e9), round(plan.tokens_per_param.value)
-        (70, 20)
+        (72, 18)
     """
     if not flops > 0:
         raise PlanningError(f"a training budget must be positive; got {flops:g} FLOP.")

@@ -213,7 +213,7 @@ class _Case:
             if not teacher.loss > floor:
                 raise PlanningError(
                     f"{teacher.name}: a teacher loss of {teacher.loss:g} is at or below the irreducible loss {floor:g} "
-                    "of the supervised law. Check that it is in nats/token on the student's data, or refit the law there."
+                    "of the supervised law. Give it in nats/token on the student's data, or refit the law there."
                 )
             if self.pretraining and teacher.tokens is None:
                 raise PlanningError(

@@ -11,7 +11,7 @@ from scipy.interpolate import Akima1DInterpolator
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
-from limbeck.laws.frontier import ComputeFrontier
+from limbeck.laws.compute_frontier import ComputeFrontier
 from limbeck.laws.loss import Chinchilla
 from limbeck.laws.trend import Trend
 
