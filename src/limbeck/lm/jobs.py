@@ -14,7 +14,7 @@ NOTE = "training.json"
 
 
 def claim(out: Path | str, settings: Mapping[str, Any]) -> None:
-    """Note in a folder what it is for, or compare with what it was for.
+    """Note in a folder what it is for, or compare with what it was for once it holds a checkpoint or a record.
 
     Args:
         out: the folder; it is made.
@@ -25,7 +25,7 @@ def claim(out: Path | str, settings: Mapping[str, Any]) -> None:
     """
     out = Path(out)
     mine = json.loads(json.dumps(settings))
-    if (out / NOTE).is_file():
+    if (out / NOTE).is_file() and ((out / RECORDS).is_file() or any(out.glob("*-tokens/*-*"))):
         theirs = json.loads((out / NOTE).read_text())
         differing = [key for key in dict.fromkeys([*theirs, *mine]) if theirs.get(key) != mine.get(key)]
         if differing:

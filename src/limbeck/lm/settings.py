@@ -85,7 +85,11 @@ def read_settings(kind: type[Kind], path: Path | str, overrides: Sequence[str] =
         raise ConfigError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or error})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold `key: value` lines, found {type(content).__name__}")
-    places = {keys: f"{path}, line {line}" for keys, line in _lines(node)}
+    places: dict[Keys, str] = {}
+    for keys, line in _lines(node):
+        if keys in places:
+            raise ConfigError(f'{path}, line {line}: key "{keys[-1]}" is given twice')
+        places[keys] = f"{path}, line {line}"
     for override in overrides:
         keys, value = _parse_override(override)
         _put(content, keys, value, override)
@@ -141,11 +145,10 @@ def _sentence(kind: type[BaseModel], problem: Any) -> str:
         choices = list(map(str, get_args(_model_at(kind, groups).model_fields[str(key)].annotation)))
         given = str(problem["input"])
         return f'unknown {key} "{given}"{inside}.{nearest(given, choices)} Known: {", ".join(choices)}.'
-    message = str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
-    message = message.removeprefix("Input should be ")
     if problem["type"] == "value_error":
-        return message
-    return f'"{key}"{inside} must be {message.removeprefix("a ")}, got {problem["input"]!r}'
+        return str(problem["ctx"]["error"])
+    expected = problem["msg"].removeprefix("Input should be ")
+    return f'"{key}"{inside} must be {expected}, got {problem["input"]!r}'
 
 
 def _model_at(kind: type[BaseModel], groups: Sequence[str | int]) -> type[BaseModel]:

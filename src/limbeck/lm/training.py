@@ -177,11 +177,12 @@ def train_text(
                 epochs=tokens / len(text.train),
                 seconds=result.seconds,
             )
-        for checkpoint in folder.glob("step-*"):
-            shutil.rmtree(checkpoint)
 
-    for steps in sorted(set(wanted) - set(finished(out)), reverse=True):
-        train(steps)
+    for steps in sorted(wanted, reverse=True):
+        if steps not in finished(out):
+            train(steps)
+        for checkpoint in budget_folder(out, wanted[steps]).glob("step-*"):
+            shutil.rmtree(checkpoint)
     return records(out, list(wanted))
 
 

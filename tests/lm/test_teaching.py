@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, log_softmax
+
+from limbeck.errors import ConfigError, TrainingError
+from limbeck.lm import Divergence, Teaching, evaluation_windows, tiny_llama
+from limbeck.lm.teaching import require_vocabulary
+
+TEACHER = tiny_llama(16, seed=1).eval()
+INPUTS = torch.arange(24).reshape(2, 12)
+LABELS = INPUTS + 1
+WINDOWS = evaluation_windows(torch.arange(65, dtype=torch.int32).numpy(), context=8)
+
+
+def student_logits(vocabulary: int = 256) -> torch.Tensor:
+    return torch.randn(2, 12, vocabulary, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+
+def test_forward_kl_is_zero_at_the_teacher_and_its_gradient_the_difference() -> None:
+    teaching = Teaching(TEACHER)
+    with torch.no_grad():
+        logits = TEACHER(input_ids=INPUTS).logits
+    assert teaching.loss(logits, INPUTS, LABELS)["loss"].item() == pytest.approx(0, abs=1e-6)
+    student = student_logits()
+    teaching.loss(student, INPUTS, LABELS)["loss"].backward()
+    expected = (student.softmax(-1) - logits.softmax(-1)).detach() / 24
+    torch.testing.assert_close(student.grad, expected)
+    assert all(weight.grad is None for weight in TEACHER.parameters())
+
+
+def test_mix_is_the_weighted_sum_of_its_parts() -> None:
+    student = student_logits()
+    parts = Teaching(TEACHER, Divergence(temperature=2.0), ce_weight=0.3).loss(student, INPUTS, LABELS)
+    entropy = cross_entropy(student.flatten(0, 1), LABELS.flatten())
+    assert parts["cross_entropy"].item() == pytest.approx(entropy.item(), rel=1e-6)
+    with torch.no_grad():
+        p = log_softmax(TEACHER(input_ids=INPUTS).logits / 2, -1)
+    q = log_softmax(student / 2, -1)
+    divergence = 4 * (p.exp() * (p - q)).sum(-1).mean()
+    assert parts["divergence"].item() == pytest.approx(divergence.item(), rel=1e-5)
+    assert parts["loss"].item() == pytest.approx((0.7 * divergence + 0.3 * entropy).item(), rel=1e-5)
+
+
+def test_masked_positions_count_for_nothing() -> None:
+    labels = LABELS.clone()
+    labels[0, 5:] = -100
+    labels[1] = -100
+    student = student_logits()
+    parts = Teaching(TEACHER, ce_weight=0.5).loss(student, INPUTS, labels)
+    parts["loss"].backward()
+    assert student.grad is not None
+    assert student.grad[0, :5].abs().sum() > 0 and student.grad[0, 5:].abs().sum() == 0 == student.grad[1].abs().sum()
+    kept = Teaching(TEACHER, ce_weight=0.5).loss(student[:1, :5], INPUTS[:1, :5], LABELS[:1, :5])
+    assert parts["loss"].item() == pytest.approx(kept["loss"].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("vocabulary", ["common", "pad"])
+@pytest.mark.parametrize("size", [200, 300])
+def test_unequal_vocabularies_are_finite(vocabulary: str, size: int) -> None:
+    divergence = Divergence("generalized_jsd", beta=0.5)
+    student = student_logits(size)
+    parts = Teaching(TEACHER, divergence, vocabulary=vocabulary).loss(student, INPUTS, LABELS)  # type: ignore[arg-type]
+    parts["loss"].backward()
+    assert 0 < parts["loss"].item() < math.log(2)
+    assert student.grad is not None and student.grad.isfinite().all()
+    pushed = vocabulary == "pad" and size == 300  # only then do tokens that the teacher lacks lose probability
+    assert (student.grad[..., 256:].abs().sum() > 0) == pushed
+
+
+def test_common_renormalises_the_teacher_on_shared_tokens() -> None:
+    student = student_logits(200)
+    loss = Teaching(TEACHER, vocabulary="common").loss(student, INPUTS, LABELS)["loss"]
+    with torch.no_grad():
+        p = TEACHER(input_ids=INPUTS).logits.softmax(-1)[..., :200]
+    p = p / p.sum(-1, keepdim=True)
+    assert loss.item() == pytest.approx((p * (p.log() - student.log_softmax(-1))).sum(-1).mean().item(), rel=1e-5)
+
+
+def test_different_sizes_ask_for_a_choice() -> None:
+    student = tiny_llama(16, vocabulary=200)
+    with pytest.raises(TrainingError) as caught:
+        require_vocabulary(Teaching(TEACHER), student, WINDOWS)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "the teacher has 256 tokens, the student 200. Choose what to do with the 56 extra ones:"
+    assert lines[1].startswith("  vocabulary: common   compare on the shared 200 (the teacher's mass there: 0.")
+    assert lines[2] == "  vocabulary: pad      give the student −∞ on them"
+    with pytest.raises(TrainingError, match="forward_kl is infinite where the student has"):
+        require_vocabulary(Teaching(TEACHER, vocabulary="pad"), student, WINDOWS)
+    with pytest.raises(TrainingError, match="reverse_kl is infinite where the teacher has"):
+        reverse = Divergence("generalized_jsd", beta=1.0)
+        require_vocabulary(Teaching(TEACHER, reverse, vocabulary="pad"), tiny_llama(16, vocabulary=300), WINDOWS)
+    require_vocabulary(Teaching(TEACHER, vocabulary="common"), student, WINDOWS)
+    with pytest.raises(TrainingError, match="text holds token 64, but only 50 tokens"):
+        require_vocabulary(Teaching(TEACHER, vocabulary="common"), tiny_llama(16, vocabulary=50), WINDOWS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "forwrd_kl"}, "forward_kl"),
+        ({"temperature": 0.0}, "temperature must be positive, got 0"),
+        ({"beta": 0.5}, "forward_kl has none"),
+        ({"name": "generalized_jsd", "beta": 2.0}, "between 0"),
+    ],
+)
+def test_impossible_divergences_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Divergence(**settings)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="ce_weight"):
+        Teaching(TEACHER, ce_weight=1.5)
