@@ -51,10 +51,10 @@ def fit(
         RunsError: the table lacks a column that the law reads, or a row is bad.
 
     Example:
-        >>> runs = {"params": [1e7, 1e8, 1e9, 1e7, 1e8], "tokens": [1e9, 1e9, 1e9, 1e10, 1e10]}
-        >>> runs["loss"] = list(get("chinchilla")({"E": 1.8, "A": 400, "B": 2000, "alpha": 0.35, "beta": 0.37}, **runs))
-        >>> round(fit("chinchilla", runs, bootstrap=0).parameters["E"], 4)
-        1.8
+        >>> runs = {"tokens": [1e8, 1e9, 1e10, 1e11, 1e12], "loss": [3.8, 2.8, 2.3, 2.05, 1.925]}
+        >>> found = fit("power-floor:tokens", runs, bootstrap=0)
+        >>> round(found.parameters["E"], 2), round(found.parameters["alpha"], 2)
+        (1.8, 0.3)
     """
     model = get(law) if isinstance(law, str) else law
     table = runs if isinstance(runs, RunTable) else read_runs(runs, **read)

@@ -26,7 +26,7 @@ class CapacityGap(Law):
     Source: Towards the Law of Capacity Gap in Distilling Language Models (Zhang et al., 2023, arXiv 2311.07052).
 
     Example:
-        >>> float(ZHANG_2023.value(params=3e9) / 1e6)
+        >>> float((ZHANG_2023.value(params=3e9) / 1e6).round(3))
         7482.502
     """
 
@@ -61,7 +61,7 @@ def optimal_teacher(params: float) -> float:
     Source: Towards the Law of Capacity Gap in Distilling Language Models (Zhang et al., 2023, arXiv 2311.07052).
 
     Example:
-        >>> optimal_teacher(2.8e9) / 1e6
+        >>> round(optimal_teacher(2.8e9) / 1e6, 3)
         6982.902
     """
     teacher = max(float(params), float(ZHANG_2023.value(params=params)))

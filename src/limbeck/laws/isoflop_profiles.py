@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.interpolate import Akima1DInterpolator
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
@@ -117,6 +116,8 @@ def _akima(
     params: Array, loss: Array, noise: float, resamples: int, rng: np.random.Generator
 ) -> tuple[float | None, float, str]:
     """Noise-and-interpolate: ln N* and its spread from minima of Akima curves through noisy losses."""
+    from scipy.interpolate import Akima1DInterpolator  # here, so that a fit does not wait for it
+
     x, index = np.unique(np.log(params), return_index=True)
     if len(x) < 4:
         return None, 0.0, "fewer than four sizes"

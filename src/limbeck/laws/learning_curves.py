@@ -34,8 +34,8 @@ class LearningCurve:
 
     Example:
         >>> curve = LearningCurve(alpha=4.0, beta=-0.5, gamma=0.1, best_guess=0.9)
-        >>> float(curve.error_at(400)), float(curve.error_at(4))
-        (0.3, 0.9)
+        >>> curve.error_at([4, 400]).round(6).tolist()
+        [0.9, 0.3]
         >>> float(curve.examples_for(0.3).round(6))
         400.0
         >>> curve.data_to_halve()

@@ -97,8 +97,8 @@ class PowerFloor(OneColumn):
     Source: Deep Learning Scaling is Predictable, Empirically (Hestness et al., 2017, arXiv 1712.00409).
 
     Example:
-        >>> float(PowerFloor("samples", "error")({"E": 0.1, "A": 4.0, "alpha": 0.5}, samples=400.0))
-        0.3
+        >>> float(PowerFloor("samples", "error")({"E": 0.1, "A": 4.0, "alpha": 0.5}, samples=100.0))
+        0.5
     """
 
     name = "power-floor"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
@@ -154,6 +153,8 @@ def trend_conflict(
 
     Source: Scaling Laws for Autoregressive Generative Modeling (Henighan et al., 2020, arXiv 2010.14701).
     """
+
+    from scipy.optimize import brentq  # here, so that a fit does not wait for it
 
     def excess(log_compute: float) -> float:
         c = math.exp(log_compute)

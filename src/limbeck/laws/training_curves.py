@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.ndimage import gaussian_filter1d
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
@@ -81,6 +80,8 @@ class Envelope:
 
 def _on_grid(curves: Sequence[Curve], points: int, smooth: float) -> tuple[Array, Array, Array]:
     """ln C [g]; ln loss of every curve there [k, g], infinite outside its checkpoints; sizes [k]."""
+    from scipy.ndimage import gaussian_filter1d  # here, so that a fit does not wait for it
+
     if len(curves) < 2:
         raise FittingError(f"an envelope needs two or more training curves; given {len(curves)}.")
     low, high = min(c.flops.min() for c in curves), max(c.flops.max() for c in curves)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from limbeck.errors import PlanningError
 from limbeck.fitting import Fit, Model
@@ -125,7 +125,7 @@ def outlook(source: Source, level: float, **columns: float) -> Outlook:
         where = f"Published constants (arXiv {source.source.arxiv}, {source.where}): {source.note}."
         if not source.relative_error:
             return Outlook(Estimate(value), None, where)
-        half = value * source.relative_error * float(norm.ppf((1 + level) / 2))
+        half = value * source.relative_error * float(ndtri((1 + level) / 2))
         return Outlook(Estimate(value, value - half, value + half), None, where)
     if not source.draws and source.degrees_of_freedom < 2:
         value = float(source.value(**columns))
