@@ -60,8 +60,8 @@ def minimise_projected(
     quadratic = problem.loss.space != "log" and math.isinf(problem.loss.delta) and problem.loss.overestimate == 1.0
     if not quadratic or problem.prior_precision.any() or not linear_parameters(problem):
         raise FittingError(
-            "variable projection needs a squared loss on linear or relative residuals, no priors and a model with linear "
-            f"parameters; got {problem.loss.describe()} and {problem.model.name}. Use minimise()."
+            "variable projection needs a squared loss on linear or relative residuals, no priors and linear "
+            f"parameters in the model; got {problem.loss.describe()} and {problem.model.name}. Use minimise()."
         )
     rows = np.arange(len(starts)) if rows is None else rows
     return minimise(problem, solve_linear(problem, starts, rows), rows, tolerance=tolerance, adjust=solve_linear)

@@ -1,0 +1,118 @@
+"""The search for the global optimum: how many starts agree, and what happens where they do not."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fitting_examples import FineSum, Interaction, Joint, Line, Sum, Wave, design, sum_problem
+
+from limbeck.errors import FittingError
+from limbeck.fitting import Loss, Model, Parameter, Problem, Starts
+from limbeck.fitting.multistart import best_of, grid_starts
+
+
+def test_every_start_reaches_the_optimum_of_the_sum_law() -> None:
+    problem = sum_problem(model=FineSum())
+    starts = grid_starts(problem)
+    assert starts.shape == (506, 5)
+    _, objective, report = best_of(problem, starts)
+    assert (report.total, report.reached, report.basins, report.escalated) == (506, 506, 1, False)
+    assert objective == pytest.approx(best_of(problem, starts[250:251])[1], rel=1e-12)
+    assert report.summary() == "optimum reached from 506 of 506 starts"
+
+
+def test_chinchilla_runs(data_folder: Path) -> None:
+    """Objective and parameters of a tight fit to the 240 points without outliers."""
+    table = list(csv.DictReader((data_folder / "chinchilla-runs" / "runs.csv").open()))
+    rows = [row for row in table if row["outlier"] == "0"]
+    columns = {a: np.array([float(r[b]) for r in rows]) for a, b in (("params", "n_params"), ("tokens", "tokens"))}
+    problem = Problem.build(FineSum(), columns, np.array([float(row["loss"]) for row in rows]), loss=Loss())
+    z, objective, report = best_of(problem, grid_starts(problem))
+    assert objective <= 0.0010182740179
+    assert report.reached >= 0.98 * report.total
+    found = {name: float(value[0]) for name, value in problem.natural(z[None]).items()}
+    assert found == {
+        "A": pytest.approx(477.83, abs=0.006),
+        "B": pytest.approx(2143.4, abs=0.06),
+        "E": pytest.approx(1.81722, abs=6e-6),
+        "alpha": pytest.approx(0.34731, abs=6e-6),
+        "beta": pytest.approx(0.36717, abs=6e-6),
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "truth", "least"),
+    [
+        (Joint(), {"Nc": 8.8e13, "Dc": 5.4e13, "alpha": 0.076, "beta": 0.103}, 0.9),
+        (
+            Interaction(),
+            {"E": 1.8, "A": 480, "B": 2100, "C": 2e6, "alpha": 0.35, "beta": 0.37, "gamma": 0.5, "delta": 0.4},
+            0.02,
+        ),
+    ],
+    ids=["joint", "interaction"],
+)
+def test_other_laws_are_recovered(model: Model, truth: dict[str, float], least: float) -> None:
+    columns = design(80)
+    problem = Problem.build(model, columns, model(truth, **columns), loss=Loss())
+    z, objective, report = best_of(problem, grid_starts(problem, limit=150))
+    assert objective < 1e-10
+    assert report.reached >= least * report.total
+    fitted = model({name: value[0] for name, value in problem.natural(z[None]).items()}, **columns)
+    np.testing.assert_allclose(fitted, model(truth, **columns), rtol=1e-4)
+
+
+def test_a_rugged_law_escalates_and_says_so() -> None:
+    x = np.linspace(0, 1, 50)
+    problem = Problem.build(Wave(), {"x": x}, Wave()({"k": 21.0, "s": 6.5}, x=x), loss=Loss(0.1, "linear"))
+    _, _, report = best_of(problem, grid_starts(problem))
+    assert report.escalated
+    assert report.rugged
+    assert report.reached < 72
+    assert report.summary().endswith("different optima: rugged, treat the parameters with care)")
+
+
+def test_starts_are_the_product_or_a_thinned_product() -> None:
+    columns = design(10)
+    problem = Problem.build(Joint(), columns, np.full(10, 2.0), loss=Loss())
+    product = grid_starts(problem)
+    assert product.shape == (3 * 3 * 4 * 4, 4)
+    assert len(np.unique(product, axis=0)) == len(product)
+    np.testing.assert_allclose(np.unique(product[:, 0]), np.log([1e-3, 1.0, 1e3]))
+    thinned = grid_starts(problem, limit=50, seed=3)
+    assert thinned.shape == (50, 4)
+    assert (thinned == grid_starts(problem, limit=50, seed=3)).all()
+    assert (thinned != grid_starts(problem, limit=50, seed=4)).any()
+
+
+def test_missing_starts_and_hopeless_columns_are_refused() -> None:
+    class Unsure(Model):
+        name, columns, target = "unsure", ("x",), "y"
+        parameters = (Parameter("a"),)
+
+        def formula(self, p, x):  # type: ignore[no-untyped-def]
+            return np.exp(p.a * x.x)
+
+    problem = Problem.build(Unsure(), {"x": np.array([1e6])}, np.ones(1), loss=Loss(space="linear"))
+    with pytest.raises(FittingError, match="parameter a has no start values"):
+        grid_starts(problem)
+    with pytest.raises(FittingError, match="not finite at any of 2 starts"):
+        best_of(problem, np.array([[1.0], [2.0]]))
+
+
+def test_a_linear_model_needs_one_start() -> None:
+    x = np.arange(6.0)
+    problem = Problem.build(Line(), {"x": x}, 3 - 2 * x, loss=Loss(space="linear"))
+    z, objective, report = best_of(problem, grid_starts(problem))
+    assert (report.total, report.reached) == (1, 1)
+    np.testing.assert_allclose(z, [-2, 3], rtol=1e-12)
+    assert objective < 1e-25
+
+
+def test_rugged_is_below_a_fifth() -> None:
+    assert Starts(100, 19, 3).rugged
+    assert not Starts(100, 20, 3).rugged
+    assert Sum().name == "sum"

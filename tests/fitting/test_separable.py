@@ -1,0 +1,113 @@
+"""Variable projection: linear parameters solved for, the projected problem and its derivatives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from fitting_examples import TRUTH, FineSum, Interaction, Joint, Sum, design, resampled, start, sum_problem
+
+from limbeck.errors import FittingError
+from limbeck.fitting import SQUARED, Loss, Problem, minimise
+from limbeck.fitting.multistart import grid_starts
+from limbeck.fitting.separable import LEAST, basis, linear_parameters, minimise_projected, solve_linear
+
+LINEAR = Loss(math.inf, "linear")
+ONE = np.zeros(1, int)
+
+
+def test_basis_rebuilds_the_formula() -> None:
+    problem = sum_problem(20)
+    phi, rest = basis(problem, start(problem))
+    assert phi.shape == (1, 3, 20)
+    assert np.abs(rest).max() < 1e-12
+    built = (np.exp(start(problem)[:, :3, None]) * phi).sum(1) + rest
+    np.testing.assert_allclose(built[0], Sum()(TRUTH, **problem.program.columns), rtol=1e-12)
+
+
+def test_a_fixed_linear_parameter_belongs_to_the_rest() -> None:
+    columns = design(20)
+    problem = Problem.build(Sum(), columns, Sum()(TRUTH, **columns), loss=LINEAR, fixed={"E": 1.8})
+    assert linear_parameters(problem) == [0, 1]
+    _, rest = basis(problem, problem.coordinates(TRUTH)[None])
+    np.testing.assert_allclose(rest, 1.8, rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [LINEAR, Loss(math.inf, "relative"), SQUARED], ids=Loss.describe)
+def test_linear_parameters_are_exact_on_noiseless_data(loss: Loss) -> None:
+    problem = sum_problem(noise=0.0, loss=loss)
+    z = start(problem)
+    blank = z.copy()
+    blank[:, :3] = 99.0
+    np.testing.assert_allclose(solve_linear(problem, blank, ONE), z, atol=1e-9)
+
+
+def test_solution_is_stationary_in_the_linear_parameters() -> None:
+    problem = resampled(sum_problem(loss=LINEAR), 6)
+    z = start(problem, 6)
+    z[:, 3:] += np.random.default_rng(0).normal(0, 0.02, (6, 2))
+    gradient = problem.quadratic(solve_linear(problem, z, np.arange(6)), np.arange(6))[1]
+    assert np.abs(gradient[:, :3]).max() < 1e-9 * np.abs(gradient[:, 3:]).max()
+
+
+def test_a_term_that_would_be_negative_keeps_a_share() -> None:
+    columns = design(40)
+    problem = Problem.build(Sum(), columns, Sum()({**TRUTH, "E": 0.0}, **columns), loss=LINEAR)
+    z = problem.coordinates(TRUTH)[None]
+    z[:, 3:] = 0.05  # nearly flat terms need a negative E
+    solved = problem.natural(solve_linear(problem, z, ONE))
+    length = np.sqrt((problem.target**2).mean())
+    assert solved["E"][0] == pytest.approx(LEAST * length, rel=1e-9)
+    assert solved["A"][0] > 0
+    assert solved["B"][0] > 0
+
+
+def _residual(problem: Problem, eta: np.ndarray) -> np.ndarray:
+    z = np.concatenate([np.zeros(3), eta])[None]
+    return problem.residuals(solve_linear(problem, z, ONE))[0]
+
+
+def test_projected_jacobian_is_golub_and_pereyras() -> None:
+    """∂ρ/∂η = P⊥ Φ' c − (Φ' Φ⁺)ᵀ ρ, ρ = Φ c − y, against differences; Kaufman's first term has the same gradient."""
+    problem = sum_problem(30, loss=LINEAR)
+    eta = np.array([0.33, 0.40])
+    z = solve_linear(problem, np.concatenate([np.zeros(3), eta])[None], ONE)
+    phi = basis(problem, z)[0][0].T.copy()
+    c, rho = np.exp(z[0, :3]), _residual(problem, eta)
+    pseudo = np.linalg.pinv(phi)
+    project = np.eye(30) - phi @ pseudo
+    for k in range(2):
+        h = np.zeros(2)
+        h[k] = 1e-5
+        numeric = (_residual(problem, eta + h) - _residual(problem, eta - h)) / 2e-5
+        shift = np.concatenate([np.zeros(3), h])[None]
+        slope = (basis(problem, z + shift)[0][0].T.copy() - basis(problem, z - shift)[0][0].T) / 2e-5
+        kaufman = project @ slope @ c
+        np.testing.assert_allclose(kaufman - (slope @ pseudo).T @ rho, numeric, atol=1e-6)
+        gradient = problem.quadratic(z, ONE)[1][0, 3 + k]
+        assert gradient == pytest.approx(kaufman @ rho, rel=1e-6)
+        assert gradient == pytest.approx(numeric @ rho, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [LINEAR, Loss(math.inf, "relative")], ids=Loss.describe)
+def test_projected_search_ends_where_the_full_one_does(loss: Loss) -> None:
+    problem = sum_problem(loss=loss, model=FineSum())
+    starts = grid_starts(problem)[::25]
+    rows = np.zeros(len(starts), int)
+    projected, full = minimise_projected(problem, starts, rows), minimise(problem, starts, rows)
+    assert projected.converged.all()
+    np.testing.assert_allclose(projected.objective, full.objective.min(), rtol=1e-10)
+    assert projected.iterations.mean() < full.iterations.mean()
+
+
+def test_needs_a_quadratic_loss_and_linear_parameters() -> None:
+    columns = design(20)
+    for problem in (
+        sum_problem(),
+        sum_problem(loss=SQUARED),
+        Problem.build(Joint(), columns, np.ones(20), loss=LINEAR),
+    ):
+        with pytest.raises(FittingError, match="variable projection needs a squared loss"):
+            minimise_projected(problem, np.zeros((1, len(problem.free))))
+    assert linear_parameters(Problem.build(Interaction(), columns, np.ones(20), loss=LINEAR)) == [0, 1, 2, 3]
