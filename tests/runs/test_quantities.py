@@ -28,6 +28,8 @@ from limbeck.runs.quantities import number
         (3.4e21, "3.4e21"),
         (3e-5, "3e-5"),
         (math.inf, "inf"),
+        (1.75e308, "1.8e308"),
+        (999.6e12, "1e15"),
     ],
 )
 def test_si(value, text):

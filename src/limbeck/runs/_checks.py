@@ -141,6 +141,7 @@ def identity(frame: pl.DataFrame, rows: pl.Series) -> list[Problem]:
     same += [name for name, kind in frame.schema.items() if kind == pl.String and name not in same]
     alone = frame.select((pl.len().over(same) if same else pl.lit(len(frame))) == 1).to_series()
     unnamed = ~alone if same else pl.Series([len(frame) > 1] * len(frame), dtype=pl.Boolean)
+    unnamed = unnamed & frame["step"].is_not_null()
     return _cells(frame["step"], unnamed, rows, "run", lambda step: f"{UNNAMED} (step {step:g})?")
 
 

@@ -64,7 +64,7 @@ def state_rows(path: Path, run: str, file: str = "") -> Rows:
     order: dict[float, int] = {}
     for number, entry in enumerate(state["log_history"], 1):
         step = entry.get("step") if isinstance(entry, dict) else None
-        if step is None or "train_loss" in entry:  # the last entry sums up the whole training
+        if not isinstance(step, int | float) or "train_loss" in entry:  # the last entry sums up the whole training
             continue
         steps.setdefault(step, {"run": run}).update(
             {"train_loss" if key == "loss" else key: value for key, value in entry.items()}
@@ -72,11 +72,12 @@ def state_rows(path: Path, run: str, file: str = "") -> Rows:
         order[step] = number
     if not steps:
         raise RunsError(f"{path} has logged no step yet.")
-    last = state.get("global_step") or max(steps)
+    last = max(steps)
     for name in ("num_input_tokens_seen", "total_flos"):
-        if total := state.get(name):
+        total = state.get(name)
+        if isinstance(total, int | float) and total > 0 and last > 0:
             for step, row in steps.items():
-                row.setdefault(name, total * step / last)
+                row.setdefault(name, total * step / max(last, state.get("global_step") or 0))
     return list(steps.values()), [f"{file} entry {order[step]}".strip() for step in steps]
 
 

@@ -85,15 +85,15 @@ def read_text(path: Path) -> str:
 def read_csv(path: Path) -> RawTable:
     """Read a CSV file; the delimiter (comma, semicolon, tab, bar) is the one that splits its header most."""
     text = read_text(path)
-    header_line = text.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = max(",;\t|", key=lambda mark: len(next(csv.reader([header_line], delimiter=mark))))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    top = text.lstrip("\r\n").splitlines()[0]
     header: list[str] = []
     rows: list[list[str]] = []
     numbers: list[int] = []
     problems: list[Problem] = []
     start = 1
     try:
+        delimiter = max(",;\t|", key=lambda mark: len(next(csv.reader([top], delimiter=mark))))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         for cells in reader:
             if "".join(cells).strip():
                 if not header:
@@ -162,6 +162,8 @@ def of_records(
 ) -> RawTable:
     """Make a table of mappings; a key that a row does not have is an empty cell, a null that it has is a NaN."""
     names = dict.fromkeys(name for record in records for name in record)
+    if not names:
+        raise RunsError(f"{source} has no columns.")
     columns = {
         str(name): [math.nan if record.get(name, 0) is None else record.get(name) for record in records]
         for name in names
@@ -205,7 +207,7 @@ def _to_polars(frame: Any) -> pl.DataFrame:
         except (TypeError, pl.exceptions.ShapeError) as error:
             raise RunsError(f"a dictionary of columns must hold lists of one length ({error}).") from error
     if isinstance(frame, Sequence) and frame and all(isinstance(row, Mapping) for row in frame):
-        return of_records(frame, [""] * len(frame), "").frame
+        return of_records(frame, [""] * len(frame), "the list").frame
     import narwhals as nw  # only frames of other libraries pay for it
 
     try:

@@ -29,9 +29,11 @@ def si(value: float, digits: int = 2) -> str:
     """
     if not math.isfinite(value) or (abs(value) < 1000 and value == int(value)):
         return f"{value:g}"
+    if not 0.01 <= abs(value) < 1e15:
+        return scientific(value, digits)
     rounded = float(f"{value:.{digits - 1}e}")
     power = 3 * (math.floor(math.log10(abs(rounded)) + 1e-12) // 3)
-    if not -3 <= power <= 12 or abs(rounded) < 0.01:
+    if power > 12:
         return scientific(value, digits)
     prefix = {exponent: letter for letter, exponent in PREFIXES.items()}[max(power, 0)]
     number = float(Decimal(repr(rounded)).scaleb(-max(power, 0)))
