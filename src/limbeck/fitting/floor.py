@@ -24,11 +24,14 @@ class Floorless:
         problem: the law without its floor on the fit's data.
         z: its optimum in that problem's coordinates, [p].
         objective: the minimised sum, to compare with the fit's.
+        ends: where all starts ended, [starts, p]. Without a floor another term may level off in its place, so that such a law
+            has several basins, and other data another best one.
     """
 
     problem: Problem
     z: Array
     objective: float
+    ends: Array
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -53,4 +56,4 @@ def floorless(fit: Fit, most: int = 8) -> Floorless | None:
     starts = np.concatenate([problem.coordinates(fit.parameters)[None], best])
     ends = minimise(problem, starts, np.zeros(len(starts), int), damping=0.1)
     k = int(np.argmin(ends.objective))
-    return Floorless(problem, ends.z[k], float(ends.objective[k]))
+    return Floorless(problem, ends.z[k], float(ends.objective[k]), ends.z)

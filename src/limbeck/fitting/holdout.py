@@ -137,8 +137,10 @@ def _refit_floorless(fit: Fit, masks: NDArray[np.bool_]) -> Array | None:
     if bare is None:
         return None
     rows = bare.problem.with_rows(weights=masks.astype(float))
-    ends = minimise(rows, np.repeat(bare.z[None], len(masks), 0), damping=0.1)
-    return fit.model({name: v[:, None] for name, v in bare.problem.natural(ends.z).items()}, **fit.data.columns)
+    cuts, starts = len(masks), len(bare.ends)
+    ends = minimise(rows, np.tile(bare.ends, (cuts, 1)), np.repeat(np.arange(cuts), starts), damping=0.1)
+    best = np.argmin(ends.objective.reshape(cuts, starts), axis=1) + starts * np.arange(cuts)
+    return fit.model({name: v[:, None] for name, v in bare.problem.natural(ends.z[best]).items()}, **fit.data.columns)
 
 
 def _single(parameters: dict[str, Array]) -> dict[str, float]:

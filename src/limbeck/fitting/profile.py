@@ -92,12 +92,13 @@ class Profile:
         return float(np.interp(math.sqrt(limit), root[k - 1 : k + 1], values[k - 1 : k + 1]))
 
 
-def profile(fit: Fit, parameter: str) -> Profile:
+def profile(fit: Fit, parameter: str, *, robust: bool = True) -> Profile:
     """Return the profile of a free parameter.
 
     Args:
         fit: a fit.
         parameter: its name.
+        robust: calibrate the deviance by the sandwich (see `evidence`); False takes equal, independent noise for granted.
 
     Raises:
         FittingError: the parameter is unknown or fixed.
@@ -111,8 +112,8 @@ def profile(fit: Fit, parameter: str) -> Profile:
     positive = next(p for p in fit.model.parameters if p.name == parameter).log
     error, stiffness = _scale(fit, direction)
     steps = STEPS * error
-    if positive:  # a positive parameter may vanish: look as far as e^-12 of it
-        steps = np.concatenate([steps[steps < 2.0], [2.0, 4.0, 8.0, 12.0]])
+    if positive:  # it may vanish, or come back from nothing
+        steps = np.concatenate([steps[steps < 2.0], [2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0]])
     targets = centre + np.concatenate([-steps[::-1], [0.0], steps])
     precision, own = problem.prior_precision.copy(), problem.prior_precision[k]
     precision[k] += 100 * stiffness
@@ -121,14 +122,15 @@ def profile(fit: Fit, parameter: str) -> Profile:
     pulled = replace(problem, prior_precision=precision, prior_mean=mean)
     ends = _follow(pulled, z, len(targets))
     values = problem.theta(ends)[:, k]
-    return _profile(fit, parameter, np.exp(values) if positive else values, ends, direction)
+    return _profile(fit, parameter, np.exp(values) if positive else values, ends, direction if robust else None)
 
 
-def profile_prediction(fit: Fit, **columns: ArrayLike) -> Profile:
+def profile_prediction(fit: Fit, *, robust: bool = True, **columns: ArrayLike) -> Profile:
     """Return the profile of the law's prediction at one setting (run-to-run noise not included).
 
     Args:
         fit: a fit.
+        robust: see `profile`.
         columns: one number per column of the model.
 
     Raises:
@@ -145,14 +147,15 @@ def profile_prediction(fit: Fit, **columns: ArrayLike) -> Profile:
     )
     problem = fit.problem_on(joined)
     z = problem.coordinates(fit.parameters)
-    error = float(fit.standard_error(**at)[0])
+    error = float(fit.standard_error(**at)[0]) * (float(here[0]) if fit.loss.space == "relative" else 1.0)
     targets = np.concatenate([-STEPS[::-1], [0.0], STEPS]) * error
     rows = np.repeat(np.atleast_2d(problem.target), len(targets), 0)
     rows[:, -1] += targets
     ends = _follow(problem.with_rows(target=rows), z, len(targets))
     natural = problem.natural(ends)
     values = fit.model({k: v[:, None] for k, v in natural.items()}, **at)[:, 0]
-    return _profile(fit, fit.model.target, values, fit.problem.centred(problem.theta(ends)), fit.slope(**at)[:, 0])
+    direction = fit.slope(**at)[:, 0] if robust else None
+    return _profile(fit, fit.model.target, values, fit.problem.centred(problem.theta(ends)), direction)
 
 
 def evidence(fit: Fit, direction: Array | None = None) -> float:
@@ -183,10 +186,10 @@ def deviance(fit: Fit, objective: ArrayLike, direction: Array | None = None) -> 
 
 
 def _scale(fit: Fit, direction: Array) -> tuple[float, float]:
-    """Standard error of a linear function of z, at most 1, and the objective's curvature along its profile."""
+    """Standard error of a linear function of z, at most 1, and the curvature of the objective that belongs to it."""
     error = math.sqrt(max(float(direction @ fit.covariance() @ direction), 0.0))
-    along = float(direction @ inverse_hessian(fit.problem, fit.z) @ direction)
-    return float(np.clip(error, 1e-6, 1.0)), 1.0 / max(along, 1e-300)
+    error = float(np.clip(error, 1e-6, 1.0))
+    return error, 2 * fit.objective / (evidence(fit) * error**2)
 
 
 def _follow(problem: Problem, z: Array, count: int) -> Array:
@@ -201,7 +204,7 @@ def _follow(problem: Problem, z: Array, count: int) -> Array:
     return best
 
 
-def _profile(fit: Fit, name: str, values: Array, ends: Array, direction: Array) -> Profile:
+def _profile(fit: Fit, name: str, values: Array, ends: Array, direction: Array | None) -> Profile:
     objective = fit.problem.objective(ends, np.zeros(len(ends), int))
     usable = np.isfinite(objective) & np.isfinite(values)
     values, objective = values[usable], objective[usable]
