@@ -30,6 +30,7 @@ TRUTH = {
 }
 RANGES = {
     "params": (1e7, 1e10),
+    "flops": (1e17, 1e22),
     "tokens": (1e8, 1e12),
     "loss": (2.0, 5.0),
     "teacher_loss": (1.5, 3.5),

@@ -74,3 +74,29 @@ def test_files_that_are_no_fits(tmp_path):
     again = laws.load_fit(fit.save(tmp_path / "c.json"))
     at = {"params": 1e9, "tokens": 1e11}
     assert_allclose(again.predict(**at).lower, fit.predict(**at).lower)
+
+
+def test_the_better_law_wins_on_the_largest_runs():
+    comparison = laws.compare(["power", laws.Chinchilla()], COLUMNS, bootstrap=50)
+    assert [c.name for c in comparison.candidates] == ["chinchilla", "power"]
+    assert comparison.candidates[0].validation.error < 0.5 * comparison.candidates[1].validation.error
+    assert comparison.candidates[1].fit.model.columns == ("flops",)
+    with pytest.raises(FittingError, match="must predict the same column"):
+        laws.compare(["chinchilla", "downstream-error"], COLUMNS)
+    with pytest.raises(FittingError, match="none given"):
+        laws.compare([], COLUMNS)
+
+
+def test_holdout_and_delta_reach_the_engine():
+    fit = laws.fit("chinchilla", COLUMNS, bootstrap=20, holdout=0.3, delta="auto")
+    assert len(fit.holdout.cuts) == 1 and fit.holdout.cuts[0].fraction == 0.7
+    assert 0.002 < fit.loss.delta < 0.05
+
+
+def test_catalogue_is_plain_and_complete():
+    records = laws.catalogue()
+    assert [r["law"] for r in records] == laws.names()
+    kaplan = next(r for r in records if r["law"] == "kaplan")
+    assert kaplan["columns"] == ["params", "tokens"] and kaplan["parameters"]["N_c"] == "size scale"
+    assert "2001.08361" in kaplan["source"]
+    json.dumps(records)

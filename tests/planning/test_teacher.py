@@ -7,10 +7,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from limbeck import laws
-from limbeck.errors import PlanningError
+from limbeck.errors import PlanningError, RunsError
 from limbeck.fitting import SQUARED
 from limbeck.laws import DISTILLATION_2025, SUPERVISED_2025, forward_flops
-from limbeck.planning import Teacher, choose_teacher, distillation_flops
+from limbeck.planning import Teacher, choose_teacher, distillation_flops, read_teachers
 
 TEACHERS = [Teacher("7b", 7e9, 1.94, 2e12), Teacher("14b", 14e9, 1.81, 4e12), Teacher("72b", 72e9, 1.66, 8e12)]
 
@@ -118,3 +118,12 @@ def test_a_fit_of_ones_own_gives_bands_and_reach():
     banded = choose_teacher(1e9, TEACHERS, tokens=2e12, law=own, supervised=chinchilla)
     assert banded.options[0].loss.lower < banded.options[0].loss.value
     json.dumps(banded.to_dict())
+
+
+def test_teachers_from_a_table(tmp_path):
+    path = tmp_path / "teachers.csv"
+    path.write_text("name,params,loss,tokens,family\n7b,7e9,1.94,2e12,a\n14b,14e9,1.81,4e12,b\n72b,72e9,1.66,8e12,c\n")
+    assert read_teachers(path) == TEACHERS
+    assert read_teachers({"params": [7e9], "loss": [1.94]}) == [Teacher("7 B", 7e9, 1.94)]
+    with pytest.raises(RunsError, match="no column loss"):
+        read_teachers({"name": ["x"], "params": [7e9]})

@@ -5,7 +5,7 @@ Fit one on a table of runs with `fit("chinchilla", runs)`, find one by name with
 needs to know about it.
 """
 
-from limbeck.laws._fit import fit, load_fit
+from limbeck.laws._fit import compare, fit, load_fit
 from limbeck.laws.capacity_gap import (
     ZHANG_2023,
     CapacityGap,
@@ -25,7 +25,7 @@ from limbeck.laws.distillation import (
 )
 from limbeck.laws.flops import forward_flops
 from limbeck.laws.isoflop_profiles import IsoFlop, ParabolaBias, isoflop, parabola_bias
-from limbeck.laws.law import Law, Published, Source, get, names
+from limbeck.laws.law import Law, Published, Source, catalogue, get, names
 from limbeck.laws.learning_curves import (
     HESTNESS_2017,
     LearningCurve,
@@ -106,7 +106,9 @@ __all__ = [
     "Supervised",
     "SupervisedLoss",
     "Trend",
+    "catalogue",
     "chain",
+    "compare",
     "component_sparsity",
     "envelope",
     "exponent_shift",

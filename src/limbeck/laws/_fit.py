@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError
-from limbeck.fitting import Fit, Loss, Model, Prior
+from limbeck.fitting import Comparison, Fit, Loss, Model, Prior
+from limbeck.fitting import compare as compare_fits
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.resampling import Method
 from limbeck.laws.law import Law, get
@@ -27,8 +28,10 @@ def fit(
     priors: Mapping[str, Prior] | None = None,
     prior_noise: float = 0.01,
     loss: Loss | None = None,
+    delta: float | Literal["auto"] | None = None,
     weights: ArrayLike | None = None,
     method: Method = "pairs",
+    holdout: float | None = None,
     **read: Any,
 ) -> Fit:
     """Fit a law to runs. Checkpoints of one run are resampled together.
@@ -42,8 +45,10 @@ def fit(
         priors: normal beliefs about parameters (about their logarithm where they are positive).
         prior_noise: standard deviation of one residual, which weighs data against priors.
         loss: what is minimised; the law's own choice by default, else Huber 1e-3 on log residuals, summed.
+        delta: replaces the loss's threshold between squared and absolute; "auto" takes it from the residuals.
         weights: of the rows, [n].
-        method: of resampling: `pairs`, `residual` or `wild`.
+        method: of resampling: `pairs`, `residual`, `wild` or `mammen`.
+        holdout: share of the largest runs that is left out once to check the law (0.3 is usual).
         read: options of `read_runs`, such as `mapping`, `where` or `skip_bad`.
 
     Raises:
@@ -57,13 +62,13 @@ def fit(
         (1.8, 0.3)
     """
     model = get(law) if isinstance(law, str) else law
-    table = runs if isinstance(runs, RunTable) else read_runs(runs, **read)
-    table = table.require(*model.columns, model.target, skip_bad=bool(read.get("skip_bad", False)))
+    table = _table(runs, (*model.columns, model.target), read)
     return fit_model(
         model,
         {name: table.column(name) for name in model.columns},
         table.column(model.target),
         loss=loss or (model.preferred_loss if isinstance(model, Law) else None),
+        delta=delta,
         weights=weights,
         clusters=table.clusters(),
         fixed=fixed,
@@ -71,9 +76,48 @@ def fit(
         prior_noise=prior_noise,
         bootstrap=bootstrap,
         method=method,
+        holdout=holdout,
         seed=seed,
         units={name: COLUMNS[name].unit for name in (*model.columns, model.target) if name in COLUMNS},
     )
+
+
+def _table(runs: Any, columns: Sequence[str], read: Mapping[str, Any]) -> RunTable:
+    table = runs if isinstance(runs, RunTable) else read_runs(runs, **read)
+    return table.require(*columns, skip_bad=bool(read.get("skip_bad", False)))
+
+
+def compare(
+    laws: Sequence[Model | str],
+    runs: RunTable | str | Path | Mapping[str, ArrayLike] | Any,
+    *,
+    bootstrap: int = 200,
+    seed: int = 0,
+    loss: Loss | None = None,
+    **read: Any,
+) -> Comparison:
+    """Compare laws on the same runs by how well each predicts the largest from the smaller ones.
+
+    Args:
+        laws: laws or their names; they must predict the same column.
+        runs: as for `fit`; rows must have every column that one of the laws reads.
+        bootstrap: number of resamples, of the fits and per cut.
+        seed: of starts and resamples.
+        loss: what is minimised, the same for all; Huber 1e-3 on log residuals by default.
+        read: options of `read_runs`.
+
+    Raises:
+        FittingError: no laws, a law is unknown, laws predict different columns, or there are too few runs.
+        RunsError: the table lacks a column, or a row is bad.
+    """
+    models = [get(law) if isinstance(law, str) else law for law in laws]
+    if len({model.target for model in models}) != 1:
+        targets = "; ".join(f"{model.name}: {model.target}" for model in models) or "none given"
+        raise FittingError(f"laws that are compared must predict the same column ({targets}).")
+    columns = dict.fromkeys(name for model in models for name in (*model.columns, model.target))
+    table = _table(runs, tuple(columns), read)
+    fits = [fit(model, table, bootstrap=bootstrap, seed=seed, loss=loss or Loss()) for model in models]
+    return compare_fits(fits, resamples=bootstrap)
 
 
 def load_fit(path: str | Path) -> Fit:

@@ -63,6 +63,27 @@ def names() -> list[str]:
     return sorted(_REGISTRY)
 
 
+def catalogue() -> list[dict[str, Any]]:
+    """Return every law as plain data: its name, equation, columns, target, parameters and source.
+
+    Example:
+        >>> [law["equation"] for law in catalogue() if law["law"] == "chinchilla"]
+        ['E + A / params^alpha + B / tokens^beta']
+    """
+    laws = [get(name) for name in names()]
+    return [
+        {
+            "law": law.name,
+            "equation": law.equation,
+            "columns": list(law.columns),
+            "target": law.target,
+            "parameters": {p.name: p.meaning for p in law.parameters},
+            "source": str(law.source),
+        }
+        for law in laws
+    ]
+
+
 def get(name: str, **fields: Any) -> Law:
     """Return the law of a name.
 

@@ -60,7 +60,7 @@ class OneColumn(Law):
 
 @dataclass(frozen=True)
 class Power(OneColumn):
-    """Power law without a floor: y = A x^-alpha.
+    """Power law without a floor: y = A x^-alpha; of compute, unless another column is named.
 
     Source: Deep Learning Scaling is Predictable, Empirically (Hestness et al., 2017, arXiv 1712.00409).
 
@@ -68,6 +68,8 @@ class Power(OneColumn):
         >>> float(Power("tokens")({"A": 8.0, "alpha": 0.5}, tokens=16.0))
         2.0
     """
+
+    column: str = "flops"
 
     name = "power"
     source = HESTNESS

@@ -173,9 +173,8 @@ def chain(loss_fit: Fit, error_fit: Fit, level: float = 0.8, **columns: ArrayLik
         ends = [error_fit.predict(level, loss=end) for end in (reach.lower, reach.upper)]
         return Prediction(mean, ends[0].lower, ends[1].upper, level, reach.extrapolation, reach.outside)
     rng = np.random.default_rng([loss_fit.seed, error_fit.seed])
-    losses = loss_fit.values(**columns)
-    losses = loss_fit.shifted(losses, rng.choice(loss_fit.noise, losses.shape))
+    losses = loss_fit.simulate(**columns)
     pick = rng.integers(0, len(next(iter(error_fit.draws.values()))), len(losses))
     errors = error_fit.model({name: draw[pick, None] for name, draw in error_fit.draws.items()}, loss=losses)
-    errors = error_fit.shifted(errors, rng.choice(error_fit.noise, errors.shape))
+    errors = error_fit.shifted(errors, rng.choice(error_fit.noise, (len(errors), 1)))
     return Prediction(mean, *percentile_interval(errors, level), level, reach.extrapolation, reach.outside)

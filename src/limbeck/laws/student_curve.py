@@ -35,7 +35,7 @@ class StudentCurve(Law):
     source = BUSBRIDGE
     columns = ("tokens",)
     target = "loss"
-    equation = "loss = E + B / tokens^beta, E ≥ teacher loss"
+    equation = "E + B / tokens^beta, E ≥ teacher loss"
     linear = ("E", "B")
 
     @property

@@ -10,7 +10,7 @@ from limbeck.planning.costs import SCENARIOS, distillation_flops
 from limbeck.planning.estimate import Estimate, Source
 from limbeck.planning.recipe import Recipe, best_teacher_loss, recipe
 from limbeck.planning.shortlist import Candidate, Shortlist, choose_by_short_runs
-from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teacher
+from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teacher, read_teachers
 
 __all__ = [
     "SCENARIOS",
@@ -30,5 +30,6 @@ __all__ = [
     "compute_optimal",
     "distillation_flops",
     "inference_aware",
+    "read_teachers",
     "recipe",
 ]

@@ -14,7 +14,8 @@ from limbeck.fitting.model import Array
 from limbeck.laws import DISTILLATION_2025, Published, Supervised, forward_flops, optimal_student, optimal_teacher
 from limbeck.planning.costs import SMALLEST, Forward, charges
 from limbeck.planning.estimate import Ensemble, Estimate, Source, distillation_law, outlook
-from limbeck.runs.quantities import quantity, scientific
+from limbeck.runs import read_runs
+from limbeck.runs.quantities import quantity, scientific, si
 
 ALONE = "train alone"
 
@@ -34,6 +35,26 @@ class Teacher:
     params: float
     loss: float
     tokens: float | None = None
+
+
+def read_teachers(source: Any) -> list[Teacher]:
+    """Read the teachers at hand from a table: `params` and `loss`, and if possible `name` and `tokens`.
+
+    Args:
+        source: whatever `read_runs` reads: a CSV, Parquet or JSONL file, a data frame, columns by name.
+
+    Raises:
+        RunsError: the table cannot be read, or lacks a column.
+
+    Example:
+        >>> read_teachers({"name": ["7b"], "params": [7e9], "loss": [1.94]})
+        [Teacher(name='7b', params=7000000000.0, loss=1.94, tokens=None)]
+    """
+    table = read_runs(source, mix_setups=True).require("params", "loss")
+    size, loss = table.column("params"), table.column("loss")
+    known = table.frame["run"].to_list() if "run" in table.columns else [si(n) for n in size]
+    tokens = table.column("tokens").tolist() if "tokens" in table.columns else [None] * len(table)
+    return [Teacher(str(k), float(n), float(x), d) for k, n, x, d in zip(known, size, loss, tokens, strict=True)]
 
 
 @dataclass(frozen=True)
