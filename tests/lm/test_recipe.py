@@ -8,13 +8,14 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from limbeck.errors import ConfigError, TrainingError
-from limbeck.lm import DistillRecipe, byte_tokenizer, distill, load_model, save_model, tiny_llama
+from limbeck.lm import DistillationResult, byte_tokenizer, distill, load_model, read_recipe, save_model, tiny_llama
+from limbeck.lm.recipe import _warnings
 from limbeck.lm.tokenizers import load_tokenizer
 
 SIMPLE = """\
 teacher: teacher/
 student: {width: 16}
-text: book.txt
+data: book.txt
 tokens: 1280
 out: distilled/
 context: 32
@@ -46,36 +47,43 @@ def test_a_recipe_gives_a_student_folder_and_says_what_it_gave(workshop: Path) -
     assert student.config.max_position_embeddings == 64
     saved = json.loads((workshop / "distilled" / "result.json").read_text())
     assert saved == result.to_dict()
+    assert DistillationResult.from_dict(saved) == result
     assert saved["student_loss_per_byte"] == pytest.approx(result.student_loss)
 
     again = distill(workshop / "recipe.yaml")
     assert again.already_finished and "already finished" in again.summary()
     assert again.student_loss == result.student_loss
     with pytest.raises(TrainingError, match=r"holds another training[\s\S]*seed: 0 there, 1 now"):
-        distill(workshop / "recipe.yaml", ["seed=1"])
+        distill(read_recipe(workshop / "recipe.yaml", ["seed=1"]))
 
 
 def test_two_folders_and_json_lines_with_every_option(workshop: Path) -> None:
-    result = distill(
-        workshop / "recipe.yaml",
-        [
-            "student=student/",
-            "text=rows.jsonl",
-            "field=body",
-            "out=second",
-            "divergence={name: generalized_jsd, beta: 0.5, temperature: 2}",
-            "ce_weight=0.5",
-            "lr=1e-2",
-            "accumulate=2",
-        ],
-    )
+    options = [
+        "student=student/",
+        "data=rows.jsonl",
+        "field=body",
+        "out=second",
+        "divergence={name: generalized_jsd, beta: 0.5, temperature: 2}",
+        "ce_weight=0.5",
+        "lr=1e-2",
+        "accumulate=2",
+    ]
+    result = distill(read_recipe(workshop / "recipe.yaml", options))
     before = load_model(workshop / "student")
     assert result.student_loss < result.student_loss_before
     assert before.config.hidden_size == load_model(result.student).config.hidden_size
 
 
+def test_reading_a_text_often_is_said() -> None:
+    assert list(_warnings(None, 3.9)) == []
+    assert list(_warnings("short", 6.1)) == [
+        "short",
+        "the text was read 6 times: beyond 4 readings it teaches less and less",
+    ]
+
+
 def test_interrupted_between_training_and_result(workshop: Path) -> None:
-    recipe = DistillRecipe.read(workshop / "recipe.yaml", ["out=cut"])
+    recipe = read_recipe(workshop / "recipe.yaml", ["out=cut"])
     first = distill(recipe)
     (workshop / "cut" / "result.json").unlink()
     assert distill(recipe) == first
@@ -85,7 +93,7 @@ def test_plain_values_serve_as_well_as_a_file(workshop: Path) -> None:
     content = {
         "teacher": str(workshop / "teacher"),
         "student": str(workshop / "student"),
-        "text": str(workshop / "book.txt"),
+        "data": str(workshop / "book.txt"),
         "out": str(workshop / "plain"),
         "steps": 2,
         "divergence": "reverse_kl",
@@ -100,7 +108,7 @@ def test_plain_values_serve_as_well_as_a_file(workshop: Path) -> None:
     [
         (["teacher=nowhere"], "nowhere does not exist"),
         (["teacher=book.txt"], "book.txt does not exist"),
-        (["text=none.txt"], "none.txt does not exist"),
+        (["data=none.txt"], "none.txt does not exist"),
         (["context=65"], "context 65 is longer than the teacher can read: use context: 64 or less"),
         (["batch=4000"], "give more text, or a smaller batch or context".capitalize()),
         (["steps=3"], "give either tokens"),
@@ -114,7 +122,7 @@ def test_plain_values_serve_as_well_as_a_file(workshop: Path) -> None:
 )
 def test_mistakes_stop_before_any_training(workshop: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        distill(workshop / "recipe.yaml", [*overrides, "out=wrong"])
+        distill(read_recipe(workshop / "recipe.yaml", [*overrides, "out=wrong"]))
     assert message in str(caught.value)
     assert not (workshop / "wrong" / "student").exists()
 

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from limbeck.errors import ConfigError
 from limbeck.lm import Corpus, byte_tokenizer, get_tokenizer, load_tokenizer, tokenize, trained_tokenizer
-from limbeck.lm.tokenizers import separator_token
+from limbeck.lm.tokenizers import corpus_tokenizer, separator_token
 
 BYTE = byte_tokenizer()
 
@@ -70,6 +70,16 @@ def test_end_of_sequence_separates_where_there_is_one(corpus: Corpus) -> None:
 def test_unknown_names_are_refused(name: str, corpus: Corpus) -> None:
     with pytest.raises(ConfigError, match=r"bpe:1024|at least 257"):
         get_tokenizer(name, corpus)
+
+
+def test_a_trained_tokenizer_is_kept_beside_its_corpus(corpus: Corpus, tmp_path: Path) -> None:
+    corpus.save(tmp_path)
+    first = corpus_tokenizer("bpe:260", corpus, tmp_path)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"tokenizer-bpe-260"}
+    kept = tmp_path / "tokenizer-bpe-260" / "tokenizer.json"
+    written = kept.stat().st_mtime_ns
+    assert corpus_tokenizer("bpe:260", corpus, tmp_path).get_vocab() == first.get_vocab()
+    assert kept.stat().st_mtime_ns == written
 
 
 def test_folder_without_tokenizer(tmp_path: Path) -> None:

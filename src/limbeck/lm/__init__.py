@@ -13,7 +13,7 @@ from limbeck.lm.evaluation import text_loss
 from limbeck.lm.jobs import budget_folder, finished, model_folder
 from limbeck.lm.models import load_model, non_embedding_params, save_model, tiny_llama
 from limbeck.lm.pretrain import PretrainJob, pretrain
-from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill
+from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill, read_recipe
 from limbeck.lm.settings import Settings, check_settings, read_settings
 from limbeck.lm.teaching import Divergence, Teaching
 from limbeck.lm.tokenizers import (
@@ -58,6 +58,7 @@ __all__ = [
     "model_folder",
     "non_embedding_params",
     "pretrain",
+    "read_recipe",
     "read_settings",
     "save_model",
     "text_corpus",

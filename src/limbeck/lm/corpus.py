@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 import pydoc_data.topics
 import re
 import sys
@@ -222,11 +223,16 @@ def _topics() -> Iterator[Document]:
         yield Document(f"topic:{name}", topics[name])
 
 
+def _modules(root: Path) -> Iterator[str]:
+    """Paths of the standard library's modules, relative to its folder."""
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if name not in SKIPPED and not name.startswith("config-")]
+        yield from ((Path(folder) / name).relative_to(root).as_posix() for name in files if name.endswith(".py"))
+
+
 def _docstrings(root: Path) -> Iterator[Document]:
-    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
-        relative = path.relative_to(root)
-        if SKIPPED.intersection(relative.parts) or any(part.startswith("config-") for part in relative.parts):
-            continue
+    for name in sorted(_modules(root)):
+        path = root / name
         try:
             with warnings.catch_warnings(action="ignore"):
                 tree = ast.parse(path.read_bytes())
@@ -235,7 +241,7 @@ def _docstrings(root: Path) -> Iterator[Document]:
         owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
         strings = [ast.get_docstring(node, clean=True) for node in ast.walk(tree) if isinstance(node, owners)]
         if found := [string for string in strings if string]:
-            yield Document(relative.as_posix(), "\n\n".join(found))
+            yield Document(name, "\n\n".join(found))
 
 
 def _without_repeats(documents: Iterable[Document]) -> list[Document]:

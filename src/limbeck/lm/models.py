@@ -113,7 +113,7 @@ def read_config(folder: Path | str) -> Any:
 
 
 def load_model(folder: Path | str) -> Any:
-    """A causal language model from a local folder, in float32.
+    """A causal language model from a local folder, in float32, on the accelerator if there is one.
 
     Raises:
         ConfigError: the folder is missing, or is not a causal language model.
@@ -121,9 +121,10 @@ def load_model(folder: Path | str) -> Any:
     read_config(folder)
     try:
         with _no_bars():
-            return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{folder} cannot be loaded as a causal language model: {_first_line(error)}") from error
+    return model.to(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else model
 
 
 @contextmanager

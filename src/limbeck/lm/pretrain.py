@@ -13,7 +13,7 @@ from typing import Any
 from limbeck.lm.corpus import Corpus, load_corpus
 from limbeck.lm.jobs import claim, corpus_hash, records
 from limbeck.lm.models import tiny_llama
-from limbeck.lm.tokenizers import get_tokenizer, tokenize
+from limbeck.lm.tokenizers import corpus_tokenizer, tokenize
 from limbeck.lm.training import Regime, threads, train_text
 
 
@@ -60,7 +60,7 @@ def pretrain(job: PretrainJob, progress: bool = False) -> list[dict[str, Any]]:
     if rows := records(job.out, [job.regime.steps(budget) for budget in job.budgets]):
         return rows
     corpus = load_corpus(job.corpus)
-    tokenizer = get_tokenizer(job.tokenizer, corpus)
+    tokenizer = corpus_tokenizer(job.tokenizer, corpus, Path(job.corpus))
 
     def make() -> Any:
         return tiny_llama(

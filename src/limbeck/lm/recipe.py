@@ -1,18 +1,20 @@
-"""`limbeck distill recipe.yaml`: one teacher, one student, one text, as a file of at most a dozen lines.
+"""`limbeck distill recipe.yaml`: one teacher, one student, one text, in a file of five lines.
 
+```yaml
 teacher: teacher/
 student: student/          # or {width: 32}: a tiny Llama with the teacher's tokenizer
-text: corpus.txt           # UTF-8 text, or .jsonl with a text field
+data: corpus.txt           # UTF-8 text, or .jsonl with a text field
 tokens: 2e6
 out: distilled/
+```
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -28,6 +30,8 @@ from limbeck.lm.teaching import Divergence, Vocabulary, spaced
 from limbeck.lm.tokenizers import load_tokenizer, tokenize
 from limbeck.lm.training import Regime, threads
 from limbeck.lm.windows import evaluation_windows
+
+FREE_EPOCHS = 4  # readings of a text that are about as good as new text
 
 
 class DivergenceSettings(Settings):
@@ -86,7 +90,7 @@ class DistillRecipe(Settings):
     Args:
         teacher: model folder with its tokenizer.
         student: model folder, or a size to be made.
-        text: UTF-8 text, or JSON lines.
+        data: UTF-8 text, or JSON lines.
         out: folder for the student and the records.
         tokens: how much to train; or `steps`.
         field: text field of JSON lines.
@@ -106,7 +110,7 @@ class DistillRecipe(Settings):
 
     teacher: FilePath
     student: StudentSettings
-    text: FilePath
+    data: FilePath
     out: FilePath
     tokens: Count | None = Field(default=None, gt=0)
     steps: Count | None = Field(default=None, gt=0)
@@ -122,7 +126,7 @@ class DistillRecipe(Settings):
     decay: Number = Field(default=0.2, ge=0, le=1)
     weight_decay: Number = Field(default=0.1, ge=0)
     clip: Number = Field(default=1.0, gt=0)
-    seed: Count = 0
+    seed: Count = Field(default=0, ge=0)
     threads: Count = Field(default=1, gt=0)
     checkpoint_every: Count = Field(default=500, gt=0)
 
@@ -134,14 +138,18 @@ class DistillRecipe(Settings):
             raise ValueError(f"accumulate {self.accumulate} does not divide batch {self.batch}")
         return self
 
-    @classmethod
-    def read(cls, path: Path | str, overrides: Sequence[str] = ()) -> Self:
-        """Read a recipe file; `overrides` are `key=value` texts.
 
-        Raises:
-            ConfigError: with the line of every mistake.
-        """
-        return read_settings(cls, path, overrides)
+def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> DistillRecipe:
+    """Read a recipe file.
+
+    Args:
+        path: YAML; paths in it are relative to its folder.
+        overrides: `key=value` texts, dotted for nested keys.
+
+    Raises:
+        ConfigError: with the line of every mistake.
+    """
+    return read_settings(DistillRecipe, path, overrides)
 
 
 @dataclass(frozen=True)
@@ -198,10 +206,13 @@ class DistillationResult:
         losses = ("student_loss_before", "student_loss", "teacher_loss")
         return asdict(self) | {f"{name}_per_byte": getattr(self, name) / self.bytes_per_token for name in losses}
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` gave."""
+        return cls(**{field.name: content[field.name] for field in fields(cls)})
 
-def distill(
-    recipe: DistillRecipe | Mapping[str, Any] | Path | str, overrides: Sequence[str] = ()
-) -> DistillationResult:
+
+def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress: bool = True) -> DistillationResult:
     """Distil a causal language model on text.
 
     The same call goes on after an interruption, and returns at once when the work is done. In `out`: `student/` (model
@@ -209,7 +220,7 @@ def distill(
 
     Args:
         recipe: a recipe, its plain values, or the path of its YAML file.
-        overrides: `key=value` texts, for a file only.
+        progress: one line on a terminal.
 
     Raises:
         ConfigError: a mistake in the recipe, its files or its models.
@@ -217,7 +228,7 @@ def distill(
             finite.
     """
     if isinstance(recipe, Path | str):
-        recipe = DistillRecipe.read(recipe, overrides)
+        recipe = read_recipe(recipe)
     elif not isinstance(recipe, DistillRecipe):
         recipe = check_settings(DistillRecipe, recipe, source="recipe")
 
@@ -235,7 +246,7 @@ def distill(
         clip=recipe.clip,
         accumulate=recipe.accumulate,
     )
-    corpus = text_corpus(recipe.text, recipe.field)
+    corpus = text_corpus(recipe.data, recipe.field)
     training = recipe.out / "training"
     job = DistilJob(
         run=recipe.out.name,
@@ -252,11 +263,10 @@ def distill(
         checkpoint_every=recipe.checkpoint_every,
         threads=recipe.threads,
     )
-    (row,) = distil(job, progress=True)
+    (row,) = distil(job, progress=progress)
     note = recipe.out / "result.json"
     if note.is_file() and (known := json.loads(note.read_text()))["steps"] == row["step"]:
-        fields = {key: known[key] for key in DistillationResult.__dataclass_fields__}
-        return DistillationResult(**fields | {"already_finished": True})
+        return replace(DistillationResult.from_dict(known), already_finished=True)
 
     trained = model_folder(training, job.budgets[0])
     if trained.is_dir():
@@ -273,10 +283,18 @@ def distill(
         tokens=row["tokens"],
         steps=row["step"],
         seconds=row["seconds"],
-        warning=corpus.facts.warning,
+        warning="; ".join([*_warnings(corpus.facts.warning, row["epochs"])]) or None,
     )
     write_json(note, result.to_dict())
     return result
+
+
+def _warnings(text: str | None, epochs: float) -> Iterator[str]:
+    """What may be wrong with the text, or with reading it often (Niklas Muennighoff et al., 2023, arXiv 2305.16264)."""
+    if text:
+        yield text
+    if epochs > FREE_EPOCHS:
+        yield f"the text was read {epochs:.0f} times: beyond {FREE_EPOCHS} readings it teaches less and less"
 
 
 def _loss_before(job: DistilJob) -> float:

@@ -151,7 +151,9 @@ def require_vocabulary(teaching: Teaching, student: Any, windows: Tensor) -> Non
         return
     if teaching.vocabulary == "error":
         with torch.no_grad():
-            logits = teaching.teacher(input_ids=windows[:8, 0], use_cache=False).logits.float()
+            logits = teaching.teacher(
+                input_ids=windows[:8, 0].to(teaching.teacher.device), use_cache=False
+            ).logits.float()
         mass = logits.softmax(-1)[..., :common].sum(-1).mean().item()
         smaller, kept = ("student", f" (the teacher's mass there: {mass:.5f})") if mine < theirs else ("teacher", "")
         raise TrainingError(

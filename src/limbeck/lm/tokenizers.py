@@ -7,8 +7,10 @@ loss in nats per token is a loss in nats per byte; a BPE pays by the token and i
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,25 @@ def get_tokenizer(name: str, corpus: Corpus) -> PreTrainedTokenizerFast:
     if kind == "bpe" and size.isdigit():
         return trained_tokenizer(corpus.train, int(size))
     raise ConfigError(f'unknown tokenizer "{name}": write byte, or bpe:1024 (any size from {SMALLEST_BPE})')
+
+
+def corpus_tokenizer(name: str, corpus: Corpus, folder: Path) -> Any:
+    """As `get_tokenizer`, but a trained tokenizer is kept beside the saved corpus: a ladder of jobs trains it once.
+
+    Args:
+        name: `byte` or `bpe:1024`.
+        corpus: the text.
+        folder: where the corpus is saved.
+    """
+    kept = folder / f"tokenizer-{name.replace(':', '-')}"
+    if not kept.is_dir():
+        tokenizer = get_tokenizer(name, corpus)
+        with TemporaryDirectory(dir=folder) as writing:
+            tokenizer.save_pretrained(writing)
+            with suppress(OSError):  # another worker was faster, with the same result
+                Path(writing).rename(kept)
+                Path(writing).mkdir()  # for the context manager to remove
+    return load_tokenizer(kept)
 
 
 def load_tokenizer(folder: Path | str) -> Any:
