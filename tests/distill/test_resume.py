@@ -33,8 +33,11 @@ def uninterrupted(forkserver: ForkServerContext, tmp_path_factory: pytest.TempPa
 
 def assert_same_training(out: Path, reference: Path) -> None:
     final = f"step-{STEPS:08d}"
-    for name in (f"{final}/tensors.safetensors", f"{final}/state.json", "log.jsonl"):
+    for name in (f"{final}/tensors.safetensors", "log.jsonl"):
         assert (out / name).read_bytes() == (reference / name).read_bytes(), name
+    ours, theirs = (json.loads((folder / final / "state.json").read_text()) for folder in (out, reference))
+    assert ours.pop("seconds") > 0 < theirs.pop("seconds")
+    assert ours == theirs
 
 
 # The checkpoints of a whole run come after steps 5, 10, 12 (milestone), 15, 20 and 23; each waits 4 times for the disk:
@@ -98,6 +101,7 @@ def test_a_finished_training_is_not_run_again(uninterrupted: Path, tmp_path: Pat
     assert (result.steps, result.resumed_from) == (STEPS, STEPS)
     assert set(result.evaluations) == {10, STEPS}
     assert result.values["train/student/loss"] > 0
+    assert result.seconds > read_checkpoint(uninterrupted / f"step-{STEPS:08d}").state["seconds"]
     assert_same_training(out, uninterrupted)
 
 

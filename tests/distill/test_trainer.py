@@ -28,6 +28,9 @@ from limbeck.distill import (
 )
 from limbeck.errors import TrainingError
 
+# Waiting for the disk is what takes time in these trainings.
+UNSAVED: dict[str, Any] = {"checkpoint_every": None, "checkpoint_at": (), "recorder": None}
+
 
 def weights(module: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
@@ -175,7 +178,7 @@ def test_evaluation_changes_nothing(tmp_path: Path) -> None:
     final = []
     for name, evaluate_at in (("often", range(1, 24)), ("never", ())):
         torch.manual_seed(5)
-        trainer = small_training(tmp_path / name, evaluate_at=evaluate_at)
+        trainer = small_training(tmp_path / name, evaluate_at=evaluate_at, **UNSAVED)
         result = trainer.run()
         assert len(result.evaluations) == len(evaluate_at)
         final.append(weights(trainer.players[0].module))
@@ -287,7 +290,7 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
     torch.manual_seed(5)
-    uninterrupted = small_training(tmp_path / "whole")
+    uninterrupted = small_training(tmp_path / "whole", **UNSAVED)
     uninterrupted.run()
 
     def interrupt(place: str, step: int) -> None:
@@ -297,9 +300,9 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(number: int, tmp
     before = signal.getsignal(number)
     torch.manual_seed(5)
     with pytest.raises(KeyboardInterrupt, match=r"Stopped at step 8 of 23, saved in .*part\. Run the same again"):
-        small_training(tmp_path / "part", die=interrupt).run()
+        small_training(tmp_path / "part", die=interrupt, **UNSAVED).run()
     assert signal.getsignal(number) is before
-    resumed = small_training(tmp_path / "part")
+    resumed = small_training(tmp_path / "part", **UNSAVED)
     assert resumed.run().resumed_from == 8
     for ours, theirs in zip(resumed.players, uninterrupted.players, strict=True):
         assert torch.equal(weights(ours.module), weights(theirs.module))

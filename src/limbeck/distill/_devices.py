@@ -1,7 +1,8 @@
 """Where a training runs: one CPU process without ceremony, or whatever `accelerate` finds.
 
 `accelerate` places modules on a GPU, mixes precisions and joins the processes of `torchrun` or `accelerate launch`. A
-plain CPU training needs none of it and does not pay for its import; both answer the same few calls.
+plain CPU training needs none of it: its modules and optimisers stay as they are, and no process-wide state is made.
+Both answer the same few calls.
 """
 
 from __future__ import annotations

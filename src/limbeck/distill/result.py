@@ -14,7 +14,7 @@ class TrainingResult:
         steps: steps done, from the very start.
         values: last recorded values (`train/student/loss`, `train/student/lr`, ...).
         evaluations: what `evaluate` returned, by step.
-        seconds: wall time of this call.
+        seconds: wall time of this training, earlier calls that it went on from included.
         resumed_from: step at which this call took over, 0 for a fresh start.
         checkpoint: folder of the last checkpoint, None without `out`.
     """

@@ -8,6 +8,7 @@ clipping, records, evaluation, checkpoints, resume.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -75,7 +76,8 @@ class Trainer:
         progress: True shows one line on a terminal; a function is called as `progress(step, values)` at every record;
             False is silent.
         label: what the progress line calls the training.
-        accelerator: an `accelerate.Accelerator`; by default one is made only where there is a GPU or a launcher.
+        accelerator: an `accelerate.Accelerator` (device, mixed precision, processes with whole copies of the modules);
+            by default one is made only where there is a GPU or a launcher.
 
     Raises:
         TrainingError: a value that cannot work, a checkpoint of another configuration, a loss or parameter that is
@@ -128,6 +130,7 @@ class Trainer:
         self._latest: dict[str, dict[str, Tensor | float]] = {}
         self._unchecked: list[tuple[int, str, Tensor]] = []
         self._saved: Path | None = None
+        self._began, self._seconds_before = time.perf_counter(), 0.0
         self._validate(frozen, keep)
 
         self.accelerator = accelerator or choose_accelerator()
@@ -148,7 +151,7 @@ class Trainer:
                 optimiser and random states are taken over, schedules and settings are those of this trainer. A
                 checkpoint of this training's own in `out` goes first.
         """
-        began = time.perf_counter()
+        self._began = time.perf_counter()
         resumed_from = self._restore(start_from)
         self._training_mode(True)
         open_records: AbstractContextManager[Recorder | None] = nullcontext()
@@ -173,7 +176,7 @@ class Trainer:
             steps=self.step,
             values=dict(self.values),
             evaluations=dict(self.evaluations),
-            seconds=time.perf_counter() - began,
+            seconds=self._seconds(),
             resumed_from=resumed_from,
             checkpoint=str(self._saved) if self._saved else None,
         )
@@ -184,7 +187,7 @@ class Trainer:
         player.optimizer.zero_grad(set_to_none=True)
         alone = len(pieces) == 1 and self.accelerator.num_processes == 1
         sums: dict[str, Tensor | float] = {}
-        total = torch.zeros((), device=self.accelerator.device)
+        total: Tensor | float = 0.0
         for index, piece in enumerate(pieces):
             last = index == len(pieces) - 1
             with nullcontext() if last else self.accelerator.no_sync(player.module):
@@ -192,18 +195,18 @@ class Trainer:
                     parts = dict(self.loss(player.name, piece, self.step))
                 if "loss" not in parts:
                     raise TrainingError(f'the loss function must return the key "loss", got {list(parts)}.')
-                weight = 1.0 if alone else parts.get("weight", 1.0)
-                parts.pop("weight", None)
+                weight = parts.pop("weight", 1.0)
+                weight = 1.0 if alone else weight  # of a batch in one piece, any weight cancels
                 self._watch(player, parts["loss"])
-                self.accelerator.backward(parts["loss"] if alone else parts["loss"] * weight)
-            for key, part in parts.items():
-                sums[key] = part.detach() if alone else sums.get(key, 0.0) + part.detach() * weight
+                self.accelerator.backward(parts["loss"] * weight)
+            sums = {key: sums.get(key, 0.0) + part.detach() * weight for key, part in parts.items()}
             total = total + weight
         if not alone:
-            total = self.accelerator.reduce(total).clamp(min=1e-30)  # every token masked: gradients are 0, and stay 0
+            valid = self.accelerator.reduce(torch.as_tensor(total, device=self.accelerator.device).float())
+            valid = valid.clamp(min=1e-30)  # every token masked: gradients are 0, and stay 0
             gradients = [parameter.grad for parameter in player.parameters if parameter.grad is not None]
-            torch._foreach_div_(gradients, total / self.accelerator.num_processes)
-            sums = {key: self.accelerator.reduce(torch.as_tensor(value)) / total for key, value in sums.items()}
+            torch._foreach_div_(gradients, valid / self.accelerator.num_processes)
+            sums = {key: self.accelerator.reduce(torch.as_tensor(value)) / valid for key, value in sums.items()}
         if player.clip is not None:
             sums["grad_norm"] = self.accelerator.clip_grad_norm_(player.parameters, player.clip)
         player.optimizer.step()
@@ -228,7 +231,7 @@ class Trainer:
 
     def _stop_if_not_finite(self) -> None:
         for step, name, loss in self._unchecked:
-            if not loss.isfinite():
+            if not math.isfinite(loss.item()):
                 kept = f"The last good checkpoint is {self._saved}." if self._saved else "There is no checkpoint yet."
                 raise TrainingError(
                     f'player "{name}": the loss is {loss.item()} at step {step} of {self.steps}. {kept} '
@@ -306,6 +309,7 @@ class Trainer:
             "players": {player.name: player.scalars() for player in self.players},
             "latest": {name: {key: float(part) for key, part in parts.items()} for name, parts in self._latest.items()},
             "evaluations": self.evaluations,
+            "seconds": self._seconds(),
         }
         if self.accelerator.is_main_process:
             self._saved = self.checkpoints.save(self.step, tensors, state, milestone=self.step in self.checkpoint_at)
@@ -325,6 +329,7 @@ class Trainer:
         self._latest = checkpoint.state["latest"]
         if own is not None:
             self._saved, self.values = own.path, self._read_values()
+            self._seconds_before = checkpoint.state["seconds"]
             self.evaluations = {int(step): values for step, values in checkpoint.state["evaluations"].items()}
         return self.step
 
@@ -339,6 +344,9 @@ class Trainer:
         }
         as_json: dict[str, Any] = json.loads(json.dumps(settings, default=str))
         return as_json
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._began
 
     def _how_to_go_on(self) -> str:
         if self.checkpoints is None:
