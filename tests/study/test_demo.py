@@ -16,13 +16,13 @@ from limbeck.errors import ConfigError
 from limbeck.study import Design, demo
 
 DESIGN = Design(
-    ladder=(12, 8),
+    ladder=(16, 12, 8),
     ladder_budgets=(8_000, 16_000),
     ladder_seeds=2,
-    large=16,
+    large=24,
     large_budget=24_000,
     student=8,
-    small_teachers=(12,),
+    small_teachers=(16,),
     short_budgets=(4_000, 8_000),
     long_budget=16_000,
     draws=200,
@@ -89,8 +89,8 @@ def test_the_summary_holds_both_predictions(finished):
         assert row["lower"] < row["predicted"] < row["upper"]
         assert row["relative_error"] == pytest.approx(row["predicted"] / row["measured"] - 1)
         assert 1.0 < row["measured"] < 6.0
-    assert large["extrapolation"] == pytest.approx((24_576 * 6_176) / (16_384 * 3_516), rel=0.2)
-    assert summary["corpus"]["sha256"] and summary["noise"]["degrees"] == 2
+    assert large["extrapolation"] == pytest.approx((24_576 * 13_944) / (16_384 * 6_736), rel=1e-6)
+    assert summary["corpus"]["sha256"] and summary["noise"]["degrees"] == 3
     assert student["teacher"] in {row["teacher"] for row in summary["teachers"]}
 
 
