@@ -1,7 +1,7 @@
 """What people look at: terminal tables, and one HTML file with pictures and a planner that works without a network.
 
-`ReportContent` is everything a page can say; a study or a fit fills it and `write_report` renders it. `report_of` does both for the
-folder of a demo or a fit. `tables` writes the same results for a terminal.
+`ReportContent` is everything a page can say; a study or a fit fills it and `write_report` renders it. `report_of` does
+both for the folder of a demo or a fit. `tables` writes the same results for a terminal.
 """
 
 from limbeck.report import tables

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
 from limbeck.fitting import Fit
 from limbeck.runs import RunTable
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Forecast(_Part):
+@dataclass(frozen=True)
+class Forecast:
     """One number that was predicted, and what was measured.
 
     Args:
@@ -39,12 +37,18 @@ class Forecast(_Part):
     measured: float | None = None
     level: float = 0.8
     extrapolation: float | None = None
-    columns: dict[str, float] = Field(default_factory=dict)
+    columns: dict[str, float] = field(default_factory=dict)
     unit: str = ""
     written: str = ""
     sha256: str = ""
-    baselines: dict[str, float] = Field(default_factory=dict)
+    baselines: dict[str, float] = field(default_factory=dict)
     note: str = ""
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Forecast:
+        """Return the forecast of a record such as `summary.json` holds; what a forecast does not have is left aside."""
+        names = {f.name for f in fields(cls)}
+        return cls(**{name: value for name, value in record.items() if name in names})
 
     @property
     def relative_error(self) -> float | None:
@@ -59,7 +63,8 @@ class Forecast(_Part):
         return self.lower <= self.measured <= self.upper
 
 
-class StudentRow(_Part):
+@dataclass(frozen=True)
+class StudentRow:
     """One student and one of its teachers.
 
     Args:
@@ -74,7 +79,7 @@ class StudentRow(_Part):
 
     teacher: str
     teacher_loss: float | None = None
-    short: dict[str, float] = Field(default_factory=dict)
+    short: dict[str, float] = field(default_factory=dict)
     predicted: float | None = None
     lower: float | None = None
     upper: float | None = None
@@ -83,14 +88,16 @@ class StudentRow(_Part):
     chosen: bool = False
 
 
-class Sample(_Part):
+@dataclass(frozen=True)
+class Sample:
     """One prompt and what each model wrote, by the model's name."""
 
     prompt: str
     texts: dict[str, str]
 
 
-class Marked(_Part):
+@dataclass(frozen=True)
+class Marked:
     """A run that the law picture shows although the law was not fitted on it.
 
     Args:
@@ -108,7 +115,8 @@ class Marked(_Part):
     held_out: bool = False
 
 
-class ReportContent(_Part):
+@dataclass(frozen=True)
+class ReportContent:
     """Everything a report can show.
 
     Args:
@@ -138,19 +146,19 @@ class ReportContent(_Part):
     question: str = ""
     answer: str = ""
     predictions: tuple[Forecast, ...] = ()
-    fit: InstanceOf[Fit] | None = None
+    fit: Fit | None = None
     against: str | None = None
     runs: tuple[str, ...] = ()
     marked: tuple[Marked, ...] = ()
     students: tuple[StudentRow, ...] = ()
     students_note: str = ""
     samples: tuple[Sample, ...] = ()
-    facts: dict[str, str | float] = Field(default_factory=dict)
+    facts: dict[str, str | float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unique_tokens: float | None = None
     command: str = ""
-    versions: dict[str, str] = Field(default_factory=dict)
-    seeds: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    seeds: dict[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     level: float = 0.8
     missing: tuple[str, ...] = ()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from limbeck.fitting import Fit
 from limbeck.fitting.picture import ACCENT, AXIS, picture
@@ -15,11 +14,16 @@ from limbeck.report.content import Forecast, ReportContent
 from limbeck.report.numbers import percent
 from limbeck.runs.quantities import number
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 MEASURED, QUIET = "#e07b22", "#8a8f98"
 
 
 def forecast_picture(forecasts: Sequence[Forecast]) -> go.Figure:
     """Draw a prediction as a bar (its interval) with a tick, the measurement as a dot, simpler rules as diamonds."""
+    import plotly.graph_objects as go
+
     rows = [f"{f.name} " for f in forecasts]
     bars = [(row, f) for row, f in zip(rows, forecasts, strict=True) if f.lower is not None and f.upper is not None]
     interval = {
@@ -87,6 +91,8 @@ def _verdict(forecasts: Sequence[Forecast]) -> str:
 
 def fitted_picture(fit: Fit, names: Sequence[str] = ()) -> go.Figure:
     """Draw what was measured against what the law says, for every point it was fitted on."""
+    import plotly.graph_objects as go
+
     law, y = fit.value(**fit.data.columns), fit.data.target
     ends = [float(min(law.min(), y.min())), float(max(law.max(), y.max()))]
     error = np.median(np.abs(y / law - 1.0))

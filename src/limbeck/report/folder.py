@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from limbeck.errors import ConfigError
 from limbeck.fitting import Fit
@@ -31,7 +30,9 @@ def content_of(folder: str | Path) -> ReportContent:
     summary, book = _json(folder / SUMMARY), _json(folder / BOOK)
     fit = load_fit(folder / FIT) if (folder / FIT).is_file() else None
     if fit is None and not summary and not book:
-        raise ConfigError(f"{folder} holds nothing to report: expected {FIT}, {BOOK} or {SUMMARY} (limbeck fit, limbeck demo).")
+        raise ConfigError(
+            f"{folder} holds nothing to report: expected {FIT}, {BOOK} or {SUMMARY} (limbeck fit, limbeck demo)."
+        )
     table = _runs(folder)
     missing = [
         sentence
@@ -54,7 +55,7 @@ def content_of(folder: str | Path) -> ReportContent:
             marked=_marked(fit, table, predictions),
             students=_students(summary),
             students_note=_students_note(summary),
-            samples=tuple(Sample.model_validate(s) for s in summary.get("samples", ())),
+            samples=tuple(Sample(**s) for s in summary.get("samples", ())),
             facts=_facts(summary, table),
             notes=tuple(_notes(summary, predictions)),
             unique_tokens=summary.get("corpus", {}).get("train_bytes"),
@@ -64,7 +65,7 @@ def content_of(folder: str | Path) -> ReportContent:
             seconds=sum(summary["seconds"].values()) if "seconds" in summary else None,
             missing=tuple(missing),
         )
-    except (KeyError, TypeError, AttributeError, ValidationError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder}: {SUMMARY} or {BOOK} is not what `limbeck demo` writes: {error!r}.") from error
 
 
@@ -97,7 +98,7 @@ def _predictions(summary: Mapping[str, Any], book: Mapping[str, Any], fit: Fit |
         columns = fit.model.columns if fit else ()
         simpler = {k: v for k, v in baselines.get(name, {}).items() if isinstance(v, int | float)}
         found.append(
-            Forecast.model_validate(
+            Forecast.of(
                 {
                     "unit": fit.units.get(fit.model.target, "") if fit else "",
                     "columns": {c: facts[c] for c in columns} if all(c in facts for c in columns) else {},
@@ -138,7 +139,9 @@ def _marked(fit: Fit | None, table: RunTable | None, predictions: tuple[Forecast
         columns = {name: row[name] for name in fit.model.columns}
         values = [*columns.values(), row[fit.model.target]]
         if row.get("teacher_loss") is None and None not in values and _key(values) not in known:
-            marked.append(Marked(columns=columns, value=values[-1], name=str(row.get("run", "")), reason="not in the fit"))
+            marked.append(
+                Marked(columns=columns, value=values[-1], name=str(row.get("run", "")), reason="not in the fit")
+            )
     return tuple(marked)
 
 
@@ -174,8 +177,8 @@ def _students_note(summary: Mapping[str, Any]) -> str:
     if chosen.measured is not None and chosen.supervised is not None:
         gain = chosen.measured - chosen.supervised
         words.append(
-            f"Distilled from {chosen.teacher} the student reaches {chosen.measured:.3f}, trained alone on as many tokens "
-            f"{chosen.supervised:.3f}: {gain:+.3f} ({percent(gain / chosen.supervised, sign=True)})."
+            f"Distilled from {chosen.teacher} the student reaches {chosen.measured:.3f}, trained alone on as many "
+            f"tokens {chosen.supervised:.3f}: {gain:+.3f} ({percent(gain / chosen.supervised, sign=True)})."
         )
     for tokens in list(chosen.short)[:1]:
         leader = min(rows, key=_at(tokens)).teacher
@@ -192,8 +195,8 @@ def _notes(summary: Mapping[str, Any], predictions: tuple[Forecast, ...]) -> lis
     notes = []
     if any(f.inside is False for f in predictions):
         notes.append(
-            "A measurement lies outside its band. One in five must at 80 %; otherwise it is the noise of one run, or a law "
-            "that bends. Nothing here is tuned to the seed."
+            "A measurement lies outside its band. One in five must at 80 %; otherwise it is the noise of one run, or a "
+            "law that bends. Nothing here is tuned to the seed."
         )
     noise = summary.get("noise", {})
     if noise.get("run"):

@@ -65,16 +65,16 @@ def interval(lower: float, upper: float) -> str:
     return f"{significant(lower, half)} – {significant(upper, half)}"
 
 
-def estimate(value: float, lower: float | None, upper: float | None, level: float = 0.8) -> str:
-    """Return a value with its interval, or the value alone.
+def estimate(value: float, lower: float | None, upper: float | None, level: float = 0.8, unit: str = "") -> str:
+    """Return a value with its unit and interval, or the value alone.
 
     Example:
-        >>> estimate(1.40813, 1.3604, 1.4449)
-        '1.41 (80 %: 1.36 – 1.44)'
+        >>> estimate(1.40813, 1.3604, 1.4449, unit="nats/byte")
+        '1.41 nats/byte (80 %: 1.36 – 1.44)'
     """
-    if lower is None or upper is None:
-        return significant(value, None)
-    return f"{significant(value, (upper - lower) / 2)} ({level:.0%}".replace("%", " %") + f": {interval(lower, upper)})"
+    half = None if lower is None or upper is None else (upper - lower) / 2
+    text = f"{significant(value, half)} {unit}".rstrip()
+    return text if lower is None or upper is None else f"{text} ({percent(level)}: {interval(lower, upper)})"
 
 
 def percent(fraction: float, *, sign: bool = False) -> str:

@@ -98,13 +98,14 @@ function planner(data) {
     const sizes = grid(column.params.low / 10, column.params.high, 121);
     const settings = sizes.map(atBudget);
     const best = (p) => {
-      let least = Infinity, place = 0;
-      settings.forEach((at, i) => { const value = law(p, at); if (value < least) { least = value; place = i; } });
-      return place;
+      const values = settings.map((at) => law(p, at)), i = values.indexOf(Math.min(...values));
+      if (i <= 0 || i === sizes.length - 1) return i === 0 ? sizes[0] : sizes[sizes.length - 1];
+      const [a, b, c] = values.slice(i - 1, i + 2); // the vertex of the parabola through the three lowest points
+      return sizes[i] * (sizes[1] / sizes[0]) ** (a - 2 * b + c > 0 ? (a - c) / 2 / (a - 2 * b + c) : 0);
     };
-    const place = best(data.parameters);
-    if (place === 0 || place === sizes.length - 1) return null;
-    return { at: settings[place], params: sizes[place], spread: data.draws.length ? interval(data.draws.map((p) => sizes[best(p)])) : null };
+    const params = best(data.parameters);
+    if (params === sizes[0] || params === sizes[sizes.length - 1]) return null;
+    return { at: atBudget(params), params, spread: data.draws.length ? interval(data.draws.map(best)) : null };
   }
 
   const sliders = data.split

@@ -6,22 +6,21 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from limbeck.fitting.picture import residual_picture
 from limbeck.report import words
 from limbeck.report.content import Forecast, ReportContent
-from limbeck.report.folder import content_of
 from limbeck.report.figures import fitted_picture, forecast_picture, law_picture
-from limbeck.report.numbers import interval, percent
+from limbeck.report.folder import content_of
+from limbeck.report.numbers import interval, percent, significant
 from limbeck.report.planner import planner
 from limbeck.runs.quantities import number
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 REPORT = "report.html"
 
@@ -60,6 +59,9 @@ class Picture:
 
 def render(content: ReportContent) -> str:
     """Return the page as HTML."""
+    from jinja2 import Environment, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
     page = _file("page.html")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     fit = content.fit
@@ -93,9 +95,7 @@ def render(content: ReportContent) -> str:
         view |= {
             "law": Picture.of(law_picture(content, fit)),
             "equation": f"{fit.model.target} = {fit.model.equation}",
-            "residuals": Picture.of(
-                residual_picture(fit, content.level, names=content.runs or None, label=number)
-            ),
+            "residuals": Picture.of(residual_picture(fit, content.level, names=content.runs or None, label=number)),
             "repeated": repeated,
             "noise": words.noise_words(repeated),
             "identified": words.identified_words(fit, content.level),
@@ -127,7 +127,7 @@ def _forecast(forecast: Forecast) -> dict[str, str]:
     return {
         "name": forecast.name,
         "unit": forecast.unit,
-        "value": words.significant(forecast.predicted, half),
+        "value": significant(forecast.predicted, half),
         "line": words.forecast_line(forecast),
         "facts": " · ".join(fact for fact in facts if fact),
         "state": state,

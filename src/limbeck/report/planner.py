@@ -1,4 +1,4 @@
-"""What the page needs to predict by itself: the law as JavaScript, some of its draws, the noise of a run, the sliders."""
+"""What the page needs to predict by itself: the law as JavaScript, some of its draws, a run's noise, the sliders."""
 
 from __future__ import annotations
 

@@ -32,19 +32,24 @@ def reach(factor: float | None) -> str:
     """Say how far a prediction reaches beyond the data.
 
     Example:
-        >>> reach(8.0), reach(0.5), reach(None)
-        ('8× beyond the largest run', 'inside the data', '')
+        >>> reach(8.0), reach(164.0), reach(0.5), reach(None)
+        ('8× beyond the largest run', '160× beyond the largest run', 'inside the data', '')
     """
     if factor is None:
         return ""
-    return "inside the data" if factor <= 1.0 + 1e-9 else f"{factor:.2g}× beyond the largest run"
+    return "inside the data" if factor <= 1.0 + 1e-9 else f"{times(factor)} beyond the largest run"
+
+
+def times(factor: float) -> str:
+    """Return a factor with two significant digits."""
+    return f"{float(f'{factor:.2g}'):g}×"
 
 
 def forecast_line(forecast: Forecast) -> str:
     """Return prediction and measurement as one line.
 
     Example:
-        >>> forecast_line(Forecast(name="large run", predicted=1.408, lower=1.36, upper=1.445, measured=1.4324))
+        >>> forecast_line(Forecast(name="large run", predicted=1.408, lower=1.36, upper=1.4449, measured=1.4324))
         'predicted 1.41 (80 %: 1.36 – 1.44), measured 1.432: inside the band, prediction −1.7 %'
     """
     text = f"predicted {estimate(forecast.predicted, forecast.lower, forecast.upper, forecast.level)}"
@@ -110,7 +115,9 @@ def parameter_rows(fit: Fit, level: float) -> list[ParameterRow]:
         notes = [f"trades off with {partner}"] if partner else []
         if prior:
             notes.append(f"prior {prior.mean:g} ± {prior.sd:g}{' of its logarithm' if parameter.log else ''}")
-        rows.append(ParameterRow(name, significant(value, float(high - low) / 2), text, parameter.meaning, "; ".join(notes)))
+        rows.append(
+            ParameterRow(name, significant(value, float(high - low) / 2), text, parameter.meaning, "; ".join(notes))
+        )
     return rows
 
 
