@@ -126,7 +126,7 @@ def noisy(two_powers: TwoPowers, grid: dict[str, np.ndarray]) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def chinchilla_runs(data_folder: Path) -> Data:
-    """The 240 runs that Besiroglu et al. (2024, arXiv 2404.10102) read off a figure of Hoffmann et al. (2022) and kept."""
+    """The 240 runs that Besiroglu et al. (2024, arXiv 2404.10102) read off a figure of Hoffmann et al. (2022)."""
     runs = pl.read_csv(data_folder / "chinchilla-runs" / "runs.csv").filter(pl.col("outlier") == 0)
     columns = {"params": runs["n_params"].to_numpy(), "tokens": runs["tokens"].to_numpy()}
     return Data.of(TwoPowers(), columns, runs["loss"].to_numpy())

@@ -73,7 +73,7 @@ def test_no_draws_is_said(two_powers, grid, noisy) -> None:
 
 
 def test_names_are_checked(chinchilla_fit: Fit) -> None:
-    with pytest.raises(FittingError, match='no column "token".*Did you mean "tokens"'):
+    with pytest.raises(FittingError, match=r'no column "token".*Did you mean "tokens"'):
         chinchilla_fit.predict(params=1e9, token=1e10)
     with pytest.raises(FittingError, match="missing: tokens"):
         chinchilla_fit.predict(params=1e9)

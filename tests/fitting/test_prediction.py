@@ -58,7 +58,7 @@ def test_percentiles_of_known_draws() -> None:
     draws = np.arange(1001.0)[:, None] * [1, 2]
     low, high = percentile_interval(draws, 0.8)
     assert low == pytest.approx([100, 200]) and high == pytest.approx([900, 1800])
-    with pytest.raises(FittingError, match="between 0 and 1.*got 80"):
+    with pytest.raises(FittingError, match=r"between 0 and 1.*got 80"):
         percentile_interval(draws, 80)
 
 

@@ -41,7 +41,7 @@ def test_resamples_that_cannot_identify_the_model_are_drawn_again_and_counted() 
 
 
 def test_too_few_configurations_are_refused() -> None:
-    with pytest.raises(FittingError, match="at least 4 distinct configurations.*there are 3 from 3"):
+    with pytest.raises(FittingError, match=r"at least 4 distinct configurations.*there are 3 from 3"):
         pairs(np.arange(3.0)[:, None], np.arange(3), 10, 4, rng())
     with pytest.raises(FittingError, match="from 1"):
         pairs(np.arange(3.0)[:, None], np.zeros(3, int), 10, 2, rng())
@@ -104,7 +104,7 @@ def test_every_method_finds_the_spread_of_a_slope(line, method) -> None:
 
 
 def test_runs_of_several_points_widen_the_spread(line) -> None:
-    """Ten runs that share their noise: resampling points understates the spread about √6-fold, resampling runs does not."""
+    """Ten runs that share their noise: resampling points understates the spread √6-fold, resampling runs does not."""
     rng_ = np.random.default_rng(4)
     runs = np.repeat(np.arange(10), 6)
     x = np.repeat(np.linspace(0, 1, 10), 6)
@@ -132,7 +132,7 @@ def test_prior_centres_are_drawn_anew(line) -> None:
 
 def test_unknown_method_and_dependent_residuals_are_refused(line) -> None:
     x = np.arange(6.0)
-    with pytest.raises(FittingError, match='unknown resampling method "pair".*Did you mean "pairs"'):
+    with pytest.raises(FittingError, match=r'unknown resampling method "pair".*Did you mean "pairs"'):
         fit(line, {"x": x}, x, loss=Loss(math.inf, "linear"), method="pair", bootstrap=5)
     with pytest.raises(FittingError, match="6 come from 3 runs"):
         fit(

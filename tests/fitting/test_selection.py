@@ -74,7 +74,7 @@ def test_what_cannot_be_compared_is_refused(power, power_floor) -> None:
     with pytest.raises(FittingError, match="nothing to compare"):
         compare([])
     few = np.geomspace(1, 100, 4)
-    with pytest.raises(FittingError, match="power-floor cannot be compared.*3 parameters need 4"):
+    with pytest.raises(FittingError, match=r"power-floor cannot be compared.*3 parameters need 4"):
         compare([fit(power_floor, {"x": few}, 1 + few**-0.3, bootstrap=0)])
 
 

@@ -24,8 +24,8 @@ class Floorless:
         problem: the law without its floor on the fit's data.
         z: its optimum in that problem's coordinates, [p].
         objective: the minimised sum, to compare with the fit's.
-        ends: where all starts ended, [starts, p]. Without a floor another term may level off in its place, so that such a law
-            has several basins, and other data another best one.
+        ends: where all starts ended, [starts, p]. Without a floor another term may level off in its place: the law has
+            several basins then, and the best one changes with the data.
     """
 
     problem: Problem

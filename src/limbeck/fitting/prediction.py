@@ -88,7 +88,9 @@ def percentile_interval(draws: ArrayLike, level: float) -> tuple[Array, Array]:
         (1.0, 3.0)
     """
     check_level(level)
-    low, high = np.nanquantile(np.asarray(draws, float), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    values = np.asarray(draws, float)
+    quantile = np.nanquantile if np.isnan(values).any() else np.quantile
+    low, high = quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return np.asarray(low), np.asarray(high)
 
 

@@ -98,7 +98,7 @@ def profile(fit: Fit, parameter: str, *, robust: bool = True) -> Profile:
     Args:
         fit: a fit.
         parameter: its name.
-        robust: calibrate the deviance by the sandwich (see `evidence`); False takes equal, independent noise for granted.
+        robust: calibrate the deviance by the sandwich (see `evidence`); False takes noise to be equal everywhere.
 
     Raises:
         FittingError: the parameter is unknown or fixed.
