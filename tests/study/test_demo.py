@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pydoc_data.topics
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import pydoc_data.topics
 import pytest
 
 from limbeck.errors import ConfigError
@@ -59,7 +59,9 @@ def killed(text, tmp_path_factory) -> Path:
     script = SCRIPT.format(here=str(Path(__file__).parent), stage="prediction", out=str(out), text=str(text))
     path = out.parent / "script.py"
     path.write_text(script)
-    run = subprocess.run([sys.executable, str(path)], start_new_session=True, capture_output=True, timeout=300, check=False)
+    run = subprocess.run(
+        [sys.executable, str(path)], start_new_session=True, capture_output=True, timeout=300, check=False
+    )
     assert run.returncode == -signal.SIGKILL, run.stderr.decode()[-2000:]
     return out
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from limbeck.study.forecast import Forecast, ForecastBook, write_json
+from limbeck.study.forecast import Forecast, ForecastBook
 
 
 def forecast(name: str = "large run", predicted: float = 1.4) -> Forecast:
@@ -36,11 +36,3 @@ def test_the_outcome_compares_prediction_and_measurement():
     assert row["relative_error"] == pytest.approx(1.4 / 1.42 - 1)
     assert row["inside"] is True and row["unit"] == "nats/byte"
     assert forecast().outcome(1.6)["inside"] is False
-
-
-def test_a_broken_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.json"
-    write_json(path, {"x": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"x": object()})
-    assert json.loads(path.read_text()) == {"x": 1}

@@ -15,7 +15,10 @@ def test_piped_stages_print_one_plain_line_each():
         stages.done("2 M bytes")
     with stages.stage("law"):
         stages.done("held-out error 0.9 %", "   fine")
-    assert out.getvalue().splitlines() == ["[1/2] corpus      2 M bytes", "[2/2] law         held-out error 0.9 %   fine"]
+    assert out.getvalue().splitlines() == [
+        "[1/2] corpus      2 M bytes",
+        "[2/2] law         held-out error 0.9 %   fine",
+    ]
     assert set(stages.seconds) == {"corpus", "law"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,7 +71,7 @@ def fit(
     if runs is None:
         raise LimbeckError("which runs? Write: limbeck fit runs.csv --law chinchilla (limbeck fit --help explains).")
     chosen = room.get(law)
-    table = read_runs(runs, _mapping(mapping), skip_bad=skip_bad, mix_setups=mix_setups, where=where)
+    table = read_runs(runs, mapping, skip_bad=skip_bad, mix_setups=mix_setups, where=where)
     result = room.fit(
         chosen,
         table,
@@ -81,7 +80,8 @@ def fit(
         seed=seed,
         fixed=numbers(fix or [], "parameter"),
         priors=_priors(prior),
-        loss=_loss(chosen, delta, space),
+        loss=_loss(chosen, space),
+        delta=_delta(delta),
         holdout=holdout or None,
     )
     result.save(out)
@@ -139,14 +139,10 @@ def compare_laws(
 
     if holdout != "largest":
         raise LimbeckError(f'--holdout {holdout} is not known: "largest" is (rolling origin over growing compute).')
-    table = read_runs(runs, _mapping(mapping), skip_bad=skip_bad, mix_setups=mix_setups, where=where)
+    table = read_runs(runs, mapping, skip_bad=skip_bad, mix_setups=mix_setups, where=where)
     names = [name.strip() for name in laws.split(",") if name.strip()]
     comparison = room.compare([room.get(name) for name in names], table, bootstrap=bootstrap, seed=seed)
     emit(as_json, comparison.to_dict(), tables.comparison(comparison))
-
-
-def _mapping(items: list[str] | None) -> dict[str, str] | None:
-    return pairs(items, "column name") if items else None
 
 
 def _priors(items: list[str] | None) -> dict[str, Any]:
@@ -164,25 +160,27 @@ def _priors(items: list[str] | None) -> dict[str, Any]:
     return priors
 
 
-def _loss(law: Any, delta: str | None, space: str | None) -> Any:
-    """The loss that the options change, starting from the law's own; None where they say nothing."""
+def _loss(law: Any, space: str | None) -> Any:
+    """The law's own loss in another space; None leaves it as it is."""
     from dataclasses import replace
 
     from limbeck.fitting import Loss
 
-    if delta is None and space is None:
+    if space is None:
         return None
-    loss = law.preferred_loss or Loss()
-    if space is not None:
-        if space not in ("log", "linear", "relative"):
-            raise LimbeckError(f"--space {space} is not known: choose log, linear or relative.")
-        loss = replace(loss, space=space)
-    if delta is not None:
-        try:
-            threshold = "auto" if delta == "auto" else math.inf if delta == "inf" else float(delta)
-        except ValueError:
-            raise LimbeckError(f"--delta {delta}: write a positive number, auto or inf.") from None
-        if threshold != "auto" and not threshold > 0:
-            raise LimbeckError(f"--delta {delta}: write a positive number, auto or inf.")
-        loss = replace(loss, delta=threshold)
-    return loss
+    if space not in ("log", "linear", "relative"):
+        raise LimbeckError(f"--space {space} is not known: choose log, linear or relative.")
+    return replace(law.preferred_loss or Loss(), space=space)
+
+
+def _delta(text: str | None) -> float | str | None:
+    """A Huber threshold: a positive number, inf for least squares, or auto."""
+    if text is None or text == "auto":
+        return text
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not threshold > 0:
+        raise LimbeckError(f"--delta {text}: write a positive number, auto or inf.")
+    return threshold

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from limbeck.errors import FittingError
 from limbeck.fitting.covariance import sandwich
@@ -165,7 +165,7 @@ class Fit:
                     f"no interval possible: {len(self.data)} points for {len(self.free)} parameters leave "
                     f"{self.degrees_of_freedom} degrees of freedom (2 are needed). Add runs or fix parameters."
                 )
-            half = student_t.ppf((1 + level) / 2, self.degrees_of_freedom) * np.hypot(
+            half = stdtrit(self.degrees_of_freedom, (1 + level) / 2) * np.hypot(
                 self.standard_error(**flat), np.sqrt(np.mean(self.noise**2))
             )
             lower, upper = self.shifted(mean, -half), self.shifted(mean, half)

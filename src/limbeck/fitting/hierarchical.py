@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from limbeck.errors import FittingError
 from limbeck.fitting.fit import Fit
@@ -120,4 +120,4 @@ def hierarchical_draws(fit: Fit, noise: NoiseComponents, count: int, *, form: fl
 
 def _normal_scores(sd: float, count: int = 199) -> Array:
     """Equally likely values of N(0, sd²), the mid-points of `count` strips of equal probability."""
-    return np.asarray(sd * norm.ppf((np.arange(count) + 0.5) / count), float)
+    return np.asarray(sd * ndtri((np.arange(count) + 0.5) / count), float)

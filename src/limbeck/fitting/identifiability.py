@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from limbeck.errors import FittingError
 from limbeck.fitting.data import Data
@@ -183,7 +183,7 @@ def _floor_words(fit: Fit, identified: dict[str, bool]) -> list[str]:
     if other is None:
         return []
     direction = fit.problem.transform[fit.free.index(floor)]
-    if deviance(fit, other.objective, direction) > chi2.ppf(0.95, 1):
+    if deviance(fit, other.objective, direction) > chdtri(1, 0.05):
         return []
     identified[floor] = False
     factor = _parting(fit, other)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from scipy.special import ndtr, ndtri, stdtrit
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
@@ -110,7 +109,7 @@ def run_interval(simulated: Array, mean: Array, level: float, freedom: float, *,
         log: whether distances are ratios.
     """
     low, high = percentile_interval(simulated, level)
-    stretch = student_t.ppf((1 + level) / 2, freedom) / norm.ppf((1 + level) / 2)
+    stretch = stdtrit(freedom, (1 + level) / 2) / ndtri((1 + level) / 2)
     if log:
         return mean * (low / mean) ** stretch, mean * (high / mean) ** stretch
     return mean + stretch * (low - mean), mean + stretch * (high - mean)
@@ -141,9 +140,9 @@ def bca_interval(draws: ArrayLike, estimate: float, jackknife: ArrayLike, level:
     spread = float((d**2).sum())
     a = float((d**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
     below = (float((values < estimate).sum()) + 0.5 * float((values == estimate).sum())) / len(values)
-    z0 = norm.ppf(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values)))
-    shifted = z0 + norm.ppf([(1 - level) / 2, (1 + level) / 2])
-    low, high = np.quantile(values, norm.cdf(z0 + shifted / (1 - a * shifted)))
+    z0 = ndtri(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values)))
+    shifted = z0 + ndtri([(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, ndtr(z0 + shifted / (1 - a * shifted)))
     return np.asarray(low), np.asarray(high)
 
 

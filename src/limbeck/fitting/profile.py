@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from limbeck.errors import FittingError
 from limbeck.fitting.covariance import curvature, inverse_hessian
@@ -49,7 +49,7 @@ class Profile:
     def interval(self, level: float = 0.8) -> tuple[float | None, float | None]:
         """Return {v: deviance ≤ χ²₁(level)}; an end is None where the profile stays below as far as it was computed."""
         check_level(level)
-        limit = float(chi2.ppf(level, 1))
+        limit = float(chdtri(1, 1 - level))
         middle = int(np.argmin(self.deviance))
         return self._crossing(slice(middle, None, -1), limit), self._crossing(slice(middle, None), limit)
 

@@ -17,14 +17,15 @@ from typing import Any
 
 from limbeck import __version__
 from limbeck.errors import ConfigError
+from limbeck.files import write_json, write_text
 from limbeck.lm.corpus import Corpus, embedded_corpus, load_corpus, text_corpus
 from limbeck.lm.distillation import DistilJob, FreshStudent, distil
+from limbeck.lm.jobs import model_folder
 from limbeck.lm.pretrain import PretrainJob, pretrain
-from limbeck.lm.training import budget_folder
 from limbeck.planning import Shortlist, choose_by_short_runs
 from limbeck.runs.quantities import si
 from limbeck.study.design import FULL, QUICK, Design
-from limbeck.study.forecast import ForecastBook, write_json
+from limbeck.study.forecast import ForecastBook
 from limbeck.study.ladder import Ladder, fit_ladder, forecast_large
 from limbeck.study.stages import Stages
 from limbeck.study.student import fit_student, forecast_student
@@ -147,8 +148,7 @@ def demo(
                 "   " + _verdict(second),
             )
     rows = [*ladder_rows, large_row, alone_row, *(row for runs in short.values() for row in runs), *long_rows]
-    with (out / "runs.jsonl").open("w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    write_text(out / "runs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     summary = {
         "predictions": [first, second],
         "baselines": {
@@ -222,19 +222,18 @@ class _Jobs:
     def alone(self) -> Work:
         return self._pretrain(f"alone-d{self.design.student}", self.design.student, [self.design.long_budget], 101)
 
-    def _teacher(self, width: int) -> tuple[Path, int]:
+    def _teacher(self, width: int) -> Path:
         large = width == self.design.large
         run = f"large-d{width}" if large else f"d{width}-s0"
         budget = self.design.large_budget if large else max(self.design.ladder_budgets)
-        return budget_folder(self.out / "runs" / run, budget) / "model", budget
+        return model_folder(self.out / "runs" / run, budget)
 
     def _distil(self, run: str, width: int, budgets: Sequence[int], offset: int) -> Work:
-        teacher, _ = self._teacher(width)
         return distil, DistilJob(
             run=run,
             corpus=self.out / "corpus",
             out=self.out / "runs" / run,
-            teacher=teacher,
+            teacher=self._teacher(width),
             student=FreshStudent(self.design.student),
             budgets=tuple(budgets),
             seed=1000 * self.seed + offset,

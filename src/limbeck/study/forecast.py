@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from limbeck.files import write_json
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,3 @@ class ForecastBook:
         entry = {**content, "written": datetime.now(UTC).isoformat(timespec="seconds"), "sha256": digest}
         write_json(self.path, {"forecasts": [*self.entries(), entry]})
         return forecast
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON under a temporary name, force it to the disk, then rename: the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.lm.distillation import DistilJob, FreshStudent
+from limbeck.lm.jobs import budget_folder
 from limbeck.lm.pretrain import PretrainJob
-from limbeck.lm.training import budget_folder
 from limbeck.study.design import approximate_params, seconds
 from limbeck.study.stages import Stages, clock
 

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from limbeck.files import write_json, write_text
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "deep" / "a.json"
+    assert write_json(path, {"x": 1}) == path
+    with pytest.raises(TypeError):
+        write_json(path, {"x": object()})
+    assert json.loads(path.read_text()) == {"x": 1}
+    write_text(path, "é\n")
+    assert path.read_text(encoding="utf-8") == "é\n"
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
