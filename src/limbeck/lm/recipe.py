@@ -183,22 +183,20 @@ class DistillationResult:
     def summary(self) -> str:
         """The answer, in plain text."""
 
-        def both(name: str, loss: float) -> str:
-            return f"  {name:<16}{loss:8.4f} nats/token {loss / self.bytes_per_token:8.4f} nats/byte"
+        def losses(unit: str, size: float) -> str:
+            return f"loss {self.student_loss_before / size:.3f} → {self.student_loss / size:.3f} {unit}"
 
-        done = "already finished: nothing to do" if self.already_finished else f"{self.seconds:.0f} s"
         gap = self.student_loss_before - self.teacher_loss
-        closed = (
-            f", {100 * (self.student_loss_before - self.student_loss) / gap:.0f} % of the gap to the teacher closed"
-        )
+        closed = f" ({100 * (self.student_loss_before - self.student_loss) / gap:.0f} % of the way)" if gap > 0 else ""
+        time = "already finished: nothing to do" if self.already_finished else f"{self.seconds:.0f} s"
         lines = [
-            f"student {self.student} · {done}",
-            f"  {spaced(self.params)} parameters, teacher {spaced(self.teacher_params)} (without embeddings)",
-            both("student before", self.student_loss_before),
-            both("student after", self.student_loss) + (closed if gap > 0 else ""),
-            both("teacher", self.teacher_loss),
-            f"  {spaced(self.tokens)} tokens in {spaced(self.steps)} steps",
+            f"{self.student}: {losses('nats/byte', self.bytes_per_token)}, "
+            f"teacher {self.teacher_loss / self.bytes_per_token:.3f}{closed}",
+            f"  student {spaced(self.params)} parameters, teacher {spaced(self.teacher_params)} (without embeddings)",
+            f"  {spaced(self.tokens)} tokens in {spaced(self.steps)} steps · {time}",
         ]
+        if self.bytes_per_token != 1:
+            lines.insert(1, f"  {losses('nats/token', 1.0)}, teacher {self.teacher_loss:.3f}")
         return "\n".join([*lines, f"  warning: {self.warning}"] if self.warning else lines)
 
     def to_dict(self) -> dict[str, Any]:
