@@ -115,6 +115,8 @@ class Checkpoints:
         """Write the checkpoint of a step, then drop the rolling ones that are too old; return its folder."""
         path = self.milestone(step) if milestone else self.recent(step)
         write_checkpoint(path, step, tensors, state)
+        for unfinished in self.folder.glob(".writing-*"):  # left by a kill
+            shutil.rmtree(unfinished)
         for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
             shutil.rmtree(old)
         return path
