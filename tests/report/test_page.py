@@ -1,4 +1,4 @@
-"""The page in a real browser: it computes what Python computes, needs no network, fits a phone and two sheets of paper."""
+"""The page in a real browser: it computes what Python does, needs no network, fits a phone and two sheets of paper."""
 
 from __future__ import annotations
 

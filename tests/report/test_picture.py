@@ -42,7 +42,7 @@ def test_line_and_band_are_the_fits(chinchilla_fit: Any) -> None:
 
 def test_columns_can_be_chosen_and_are_checked(chinchilla_fit: Any) -> None:
     assert picture(chinchilla_fit, "params").layout.xaxis.title.text == "parameters"
-    with pytest.raises(FittingError, match='no column "parms". Did you mean "params"'):
+    with pytest.raises(FittingError, match=r'no column "parms"\. Did you mean "params"'):
         picture(chinchilla_fit, "parms")
 
 

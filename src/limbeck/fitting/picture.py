@@ -84,7 +84,9 @@ def picture(
     colours = _colours(fit, shade, columns[shade], to) if shade else ACCENT
     traces.append(_points(columns[across], fit.data.target, colours, _hover(fit, names, label)))
     layout = _layout(fit, across)
+    heights = np.concatenate([trace["y"] for trace in traces])
     layout["xaxis"] |= log_axis(float(columns[across].min()), float(end), lambda value: label(across, value))
+    layout["yaxis"] |= log_axis(float(np.nanmin(heights)), float(np.nanmax(heights)), lambda value: plain("", value))
     layout["title"]["subtitle"] = {
         "text": (f"one line per value of {shade} · " if shade else "")
         + f"band: one new run, {100 * level:.0f} % · dashed: beyond the data"
@@ -124,7 +126,6 @@ def _layout(fit: Fit, across: str) -> dict[str, Any]:
     error = np.median(np.abs(fit.data.target / fit.value(**fit.data.columns) - 1.0))
     runs = len(np.unique(fit.data.clusters))
     points = f"{len(fit.data)} points" + ("" if runs == len(fit.data) else f" of {runs} runs")
-    y = fit.data.target
     return {
         "template": "none",
         "title": {
@@ -133,8 +134,7 @@ def _layout(fit: Fit, across: str) -> dict[str, Any]:
             "x": 0,
         },
         "xaxis": {"title": {"text": _axis(fit, across)}},
-        "yaxis": log_axis(0.5 * float(y.min()), 2.0 * float(y.max()), lambda value: plain("", value))
-        | {"title": {"text": _axis(fit, fit.model.target)}},
+        "yaxis": {"title": {"text": _axis(fit, fit.model.target)}},
         "showlegend": False,
         "hovermode": "closest",
         "meta": {"across": across},

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from limbeck import __version__
 from limbeck.fitting import Fit
 from limbeck.runs import RunTable
 
@@ -179,6 +180,7 @@ class ReportContent:
             runs=run_names(fit, runs),
             facts={"runs": runs.summary(), "table": runs.source} if runs is not None else {},
             command=command,
+            versions={"limbeck": __version__, "numpy": np.__version__},
             level=level,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ def content_of(folder: str | Path) -> ReportContent:
     ]
     try:
         predictions = _predictions(summary, book, fit)
+        if fit is not None and predictions:
+            fit = replace(fit, units={**fit.units, fit.model.target: predictions[0].unit})
         return ReportContent(
-            title=f"limbeck report: {folder.name}",
+            title=f"limbeck report: {folder.resolve().name}",
             question=_question(predictions),
             predictions=predictions,
             fit=fit,

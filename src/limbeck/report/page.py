@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from limbeck.files import write_text
 from limbeck.fitting.picture import residual_picture
 from limbeck.report import words
 from limbeck.report.content import Forecast, ReportContent
@@ -27,10 +28,7 @@ REPORT = "report.html"
 
 def write_report(content: ReportContent, path: str | Path) -> Path:
     """Write a report as one HTML file and return its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(content), encoding="utf-8")
-    return path
+    return write_text(path, render(content))
 
 
 def report_of(folder: str | Path) -> Path:
@@ -72,6 +70,7 @@ def render(content: ReportContent) -> str:
         "content": content,
         "question": words.question(content),
         "forecasts": [_forecast(f) for f in forecasts],
+        "notes": [*content.notes, *(words.holdout_words(fit) if fit is not None else [])],
         "first": None,
         "first_height": 130 + 84 * len(content.predictions),
         "shorts": list(dict.fromkeys(tokens for row in content.students for tokens in row.short)),
@@ -98,7 +97,7 @@ def render(content: ReportContent) -> str:
             "residuals": Picture.of(residual_picture(fit, content.level, names=content.runs or None, label=number)),
             "repeated": repeated,
             "noise": words.noise_words(repeated),
-            "identified": words.identified_words(fit, content.level),
+            "identified": words.identified_words(fit),
             "parameters": words.parameter_rows(fit, content.level),
             "strained": ", ".join(strained),
             "planner": plan,

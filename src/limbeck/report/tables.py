@@ -21,7 +21,7 @@ from limbeck.fitting import Comparison, Fit, Prediction
 from limbeck.planning import compute_optimal
 from limbeck.report.content import Forecast
 from limbeck.report.numbers import estimate, interval, percent, significant
-from limbeck.report.words import FAR, identified_words, parameter_rows, reach, times
+from limbeck.report.words import FAR, holdout_words, identified_words, parameter_rows, reach, times
 from limbeck.runs import RunTable
 from limbeck.runs.quantities import quantity, scientific, si
 
@@ -59,7 +59,7 @@ def fit_summary(fit: Fit, runs: RunTable | None = None, *, level: float = 0.8) -
         "",
         table,
         "",
-        *[Text(sentence) for sentence in identified_words(fit, level)],
+        *[Text(sentence) for sentence in (*identified_words(fit), *holdout_words(fit))],
         *_compute_optimal(fit, level),
     )
 

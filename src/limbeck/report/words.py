@@ -169,7 +169,15 @@ def noise_words(rows: list[Repeated]) -> str:
     )
 
 
-def identified_words(fit: Fit, level: float) -> list[str]:
+def holdout_words(fit: Fit) -> list[str]:
+    """Say how well the law predicted the largest runs from the smaller ones; nothing where that was not asked for."""
+    if fit.holdout is None:
+        return []
+    lines = fit.holdout.summary().replace("  %", " %").splitlines()
+    return [f"{line[0].upper()}{line[1:]}{'' if line.endswith('.') else '.'}" for line in lines]
+
+
+def identified_words(fit: Fit) -> list[str]:
     """Say what the runs identify, how sure the optimum is and what entered besides the data."""
     words = list(fit.identifiability.words) or ["All parameters are identified by these runs."]
     words.append(f"{fit.starts.summary().capitalize()}.")
@@ -183,8 +191,6 @@ def identified_words(fit: Fit, level: float) -> list[str]:
         )
     if fit.fixed:
         words.append(f"Held at a given number: {', '.join(f'{k} = {v:g}' for k, v in fit.fixed.items())}.")
-    if fit.holdout is not None:
-        words += [f"{line[0].upper()}{line[1:]}." for line in fit.holdout.summary().replace("%", " %").splitlines()]
     if not fit.draws:
         words.append("No bootstrap was drawn: bands come from the curvature at the optimum.")
     return words
