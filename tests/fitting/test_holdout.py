@@ -103,6 +103,8 @@ def test_too_few_runs_are_a_reason_not_an_error(power_floor) -> None:
     assert fitted.holdout.to_dict()["error"] is None
     with pytest.raises(FittingError, match="between 0 and 1; got 70"):
         validate(fitted, (70,))
+    with pytest.raises(FittingError, match=r"at least 20 resamples .* got 0"):
+        validate(fitted, resamples=0)
 
 
 def test_points_of_one_run_and_runs_of_one_size_stay_together() -> None:

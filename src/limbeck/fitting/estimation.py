@@ -17,7 +17,7 @@ from limbeck.fitting.identifiability import check_distinct
 from limbeck.fitting.model import Array, Model
 from limbeck.fitting.multistart import best_of, grid_starts
 from limbeck.fitting.objective import Loss, Prior, Problem
-from limbeck.fitting.resampling import Method, resample, run_noise
+from limbeck.fitting.resampling import Method, prior_centres, resample, run_noise
 from limbeck.fitting.solver import minimise
 
 
@@ -120,10 +120,7 @@ def _bootstrapped(fit: Fit, problem: Problem, z: Array, count: int, method: Meth
     rng = np.random.default_rng([fit.seed, 0])
     resamples = resample(problem, z, fit.data, method, count, rng)
     rows = problem.with_rows(weights=resamples.weights, target=resamples.target)
-    if fit.priors:
-        precision = problem.prior_precision
-        sd = np.divide(fit.prior_noise, np.sqrt(precision), out=np.zeros_like(precision), where=precision > 0)
-        rows = rows.with_rows(prior_mean=problem.prior_mean + sd * rng.standard_normal((count, len(sd))))
+    rows = rows.with_rows(prior_mean=prior_centres(problem, fit.prior_noise, count, rng))
     ends = minimise(rows, np.repeat(z[None], count, 0), damping=0.01)
     return replace(fit, draws=problem.natural(ends.z[np.isfinite(ends.objective)]), degenerate=resamples.degenerate)
 

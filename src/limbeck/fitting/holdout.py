@@ -18,7 +18,7 @@ from limbeck.fitting.baselines import LAST_TWO, LAST_VALUE, NO_FLOOR, last_two_s
 from limbeck.fitting.floor import floorless
 from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import run_interval
-from limbeck.fitting.resampling import pairs, run_noise
+from limbeck.fitting.resampling import pairs, prior_centres, run_noise
 from limbeck.fitting.solver import minimise
 from limbeck.fitting.validation import Cut, Score, Validation
 
@@ -48,10 +48,12 @@ def validate(fit: Fit, cuts: Sequence[float] = CUTS, *, resamples: int = 200) ->
         One `Cut` per share that leaves enough runs on both sides, and the reasons for the others.
 
     Raises:
-        FittingError: a cut is not between 0 and 1.
+        FittingError: a cut is not between 0 and 1, or there are too few resamples for an interval.
     """
     if not all(0 < cut < 1 for cut in cuts):
         raise FittingError(f"cuts and held-out shares lie between 0 and 1; got {', '.join(f'{c:g}' for c in cuts)}.")
+    if resamples < 20:
+        raise FittingError(f"intervals of held-out runs need at least 20 resamples (200 is usual); got {resamples}.")
     size = np.broadcast_to(fit.model.size(SimpleNamespace(**fit.data.columns)), len(fit.data)).astype(float)
     chosen: list[tuple[float, NDArray[np.bool_]]] = []
     skipped: list[str] = []
@@ -114,9 +116,11 @@ def _refit(
     for k, train in enumerate(masks):
         part = fit.data.subset(train)
         weights[k][:, train] = pairs(part.design, part.clusters, resamples, len(fit.free) + 1, rng).weights
-    draws = minimise(
-        problem.with_rows(weights=weights.reshape(-1, len(fit.data))), np.repeat(ends.z, resamples, 0), damping=0.01
+    rows = problem.with_rows(
+        weights=weights.reshape(-1, len(fit.data)),
+        prior_mean=prior_centres(problem, fit.prior_noise, cuts * resamples, rng),
     )
+    draws = minimise(rows, np.repeat(ends.z, resamples, 0), damping=0.01)
     intervals = []
     for k, train in enumerate(masks):
         of_cut = slice(k * resamples, (k + 1) * resamples)

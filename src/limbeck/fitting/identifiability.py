@@ -116,11 +116,12 @@ def identifiability(fit: Fit) -> Identifiability:
     lost = np.flatnonzero(singular * REFUSE < singular[0])
     identified = {name: bool(seen[k] and not (np.abs(right[lost, k]) > SHARE).any()) for k, name in enumerate(names)}
     words = design_words(fit.model, fit.data)
-    if condition > WARN:
-        words += _weak_words([right[i] for i in lost] or [right[-1]], names, refused=condition > REFUSE)
-    words += _bound_words(fit, identified)
-    if identified.get(fit.model.floor or ""):
+    if fit.model.floor in names:
         words += _floor_words(fit, identified)
+    if condition > WARN:
+        known = fit.model.floor if any("fits as well" in w for w in words) else None
+        words += _weak_words([right[i] for i in lost] or [right[-1]], names, known, refused=condition > REFUSE)
+    words += _bound_words(fit, identified)
     trades = _trades(fit, scaled, identified)
     if trades:
         partners = " and ".join(dict.fromkeys(trades.values()))
@@ -131,13 +132,15 @@ def identifiability(fit: Fit) -> Identifiability:
     return Identifiability(condition, weakest, identified, trades, tuple(words))
 
 
-def _weak_words(directions: list[Array], names: tuple[str, ...], *, refused: bool) -> list[str]:
-    """Name each weak direction: which parameters move how, while the predictions stay."""
+def _weak_words(directions: list[Array], names: tuple[str, ...], known: str | None, *, refused: bool) -> list[str]:
+    """Name each weak direction but that of a `known` one: which parameters move how, while the predictions stay."""
     words = []
     for direction in directions:
         relative = direction / direction[np.argmax(np.abs(direction))]
         moving = [(name, share) for name, share in zip(names, relative, strict=True) if abs(share) > SHARE]
         together = ", ".join(f"{name} {share:+.2g}" for name, share in moving)
+        if len(moving) == 1 and moving[0][0] == known:
+            continue
         if len(moving) == 1:
             words.append(f"{moving[0][0]} is not identified by these runs: no prediction here depends on it.")
             continue
@@ -187,16 +190,15 @@ def _floor_words(fit: Fit, identified: dict[str, bool]) -> list[str]:
         return []
     identified[floor] = False
     factor = _parting(fit, other)
-    if factor is None:
-        step = "no run of a reachable size would show it"
-    else:
+    step = ""
+    if factor is not None:
         largest = int(np.argmax(fit.model.size(SimpleNamespace(**fit.data.columns))))
         there = ", ".join(f"{name} = {v[largest] * factor:.3g}" for name, v in fit.data.columns.items())
-        step = f"add one run at {there} or larger"
-    value = fit.parameters[floor]
+        step = f"add one run at {there} or larger, or "
+    value = fit.parameters[floor] if fit.parameters[floor] > 1e-3 * fit.data.target.min() else 0.0
     return [
-        f"{floor} is not identified by these runs: the law with {floor} = 0 fits as well. Next: {step}, "
-        f"or fix it with fixed={{'{floor}': {value:.3g}}} (--fix {floor}={value:.3g})."
+        f"{floor} is not identified by these runs: the law with {floor} = 0 fits as well. Next: {step}"
+        f"fix it with fixed={{'{floor}': {value:.3g}}} (--fix {floor}={value:.3g})."
     ]
 
 
