@@ -1,0 +1,25 @@
+"""Papers: one file each, with what the paper claims and a small honest experiment that tests it through limbeck.
+
+Every public module here holds one `Paper` and is found by being there: `measure` is one seed's experiment, `conclude`
+draws the effect from all seeds. `reproduce` runs papers in a pool of processes; whether a claim holds is computed from
+the numbers by one rule.
+"""
+
+from limbeck.papers._figure import Figure, Series
+from limbeck.papers._paper import Outcome, Paper, catalogue, get, papers
+from limbeck.papers._reproduce import reproduce
+from limbeck.papers._reproduction import Reproduction, table, verdict
+
+__all__ = [
+    "Figure",
+    "Outcome",
+    "Paper",
+    "Reproduction",
+    "Series",
+    "catalogue",
+    "get",
+    "papers",
+    "reproduce",
+    "table",
+    "verdict",
+]

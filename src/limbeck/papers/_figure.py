@@ -1,0 +1,79 @@
+"""The picture of a reproduction as plain numbers, so that it can be kept in a record and drawn later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points or a line.
+
+    Args:
+        name: entry of the legend.
+        x, y: coordinates, [n].
+        error: one standard error of y, [n]; empty for none.
+        kind: "points" for measurements, "line" for a law, "dashed" for its extrapolation.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    error: Sequence[float] = ()
+    kind: Literal["points", "line", "dashed"] = "points"
+
+    @classmethod
+    def measured(cls, name: str, x: Sequence[float], replicates: Iterable[Sequence[float]]) -> Series:
+        """Return the mean over replicates [seed, n] with its standard error.
+
+        Example:
+            >>> Series.measured("ours", [1.0, 2.0], [[1.0, 5.0], [3.0, 5.0]])
+            Series(name='ours', x=[1.0, 2.0], y=[2.0, 5.0], error=[1.0, 0.0], kind='points')
+        """
+        points = list(zip(*replicates, strict=True))
+        error = [stdev(values) / len(values) ** 0.5 for values in points if len(values) > 1]
+        return cls(name, list(x), [fmean(values) for values in points], error)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One pair of axes.
+
+    Args:
+        title: the finding, as a sentence.
+        x, y: labels with units.
+        series: what is drawn.
+        log_x, log_y: logarithmic axes.
+    """
+
+    title: str
+    x: str
+    y: str
+    series: tuple[Series, ...]
+    log_x: bool = False
+    log_y: bool = False
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Figure:
+        """Rebuild a figure from `dataclasses.asdict`."""
+        return cls(**{**record, "series": tuple(Series(**one) for one in record["series"])})
+
+    def plot(self) -> Any:
+        """Return the picture as a plotly figure."""
+        from plotly import graph_objects as go
+
+        figure = go.Figure()
+        for one in self.series:
+            error = {"array": list(one.error)} if one.error else None
+            dash = "dash" if one.kind == "dashed" else "solid"
+            mode = "markers" if one.kind == "points" else "lines"
+            figure.add_scatter(
+                x=list(one.x), y=list(one.y), name=one.name, mode=mode, error_y=error, line={"dash": dash}
+            )
+        figure.update_layout(title=self.title, template="simple_white")
+        figure.update_xaxes(title=self.x, type="log" if self.log_x else "linear")
+        figure.update_yaxes(title=self.y, type="log" if self.log_y else "linear")
+        return figure

@@ -1,0 +1,138 @@
+"""What a paper's file defines, and how it is found."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from time import process_time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from limbeck.errors import ConfigError, nearest
+from limbeck.papers._figure import Figure
+from limbeck.papers._reproduction import Reproduction
+
+if TYPE_CHECKING:
+    from limbeck.laws import Source
+
+QUICK_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What all seeds together say; the arguments are those of `Reproduction`."""
+
+    effects: Iterable[float]
+    checks: Mapping[str, bool] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    figure: Figure | None = None
+
+
+class Paper(ABC):
+    """A paper's claim and the experiment that tests it. A new paper is one new file in this package with one subclass.
+
+    The file must not import torch, scikit-learn or another extra at its top: listing the papers reads every file.
+    """
+
+    slug: ClassVar[str]
+    """Name on the command line."""
+    source: ClassVar[Source]
+    """The paper."""
+    claim: ClassVar[str]
+    """What it claims, in one sentence."""
+    metric: ClassVar[str]
+    """What an effect is; positive in the direction of the claim."""
+    unit: ClassVar[str] = ""
+    """Of the effect."""
+    baseline: ClassVar[str]
+    """What the effect is measured against, in a few words."""
+    extras: ClassVar[tuple[str, ...]] = ()
+    """Extras of limbeck that the experiment needs."""
+    seeds: ClassVar[int] = 3
+    """Seeds of a full run; a quick run uses at most three."""
+
+    @abstractmethod
+    def measure(self, seed: int, quick: bool) -> Any:
+        """Run the experiment once, on one core, and return its numbers (values that pickle).
+
+        Args:
+            seed: decides every random choice.
+            quick: cut the experiment down to a few seconds; still the same experiment.
+        """
+
+    @abstractmethod
+    def conclude(self, measured: Sequence[Any]) -> Outcome:
+        """Draw the effect from what every seed measured, in the order of the seeds. Light work: no training."""
+
+    def choose_seeds(self, quick: bool, seeds: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Return the given seeds, or 0, 1, ... as many as the run needs."""
+        if seeds is not None:
+            return tuple(dict.fromkeys(seeds))
+        return tuple(range(min(self.seeds, QUICK_SEEDS) if quick else self.seeds))
+
+    def run(self, quick: bool = False, seeds: Sequence[int] | None = None) -> Reproduction:
+        """Measure and conclude in this process; an error is raised, not recorded."""
+        chosen, began = self.choose_seeds(quick, seeds), process_time()
+        measured = [self.measure(seed, quick) for seed in chosen]
+        return self.report(self.conclude(measured), chosen, quick, process_time() - began)
+
+    def report(
+        self, outcome: Outcome, seeds: tuple[int, ...], quick: bool, seconds: float, error: str | None = None
+    ) -> Reproduction:
+        """Return the record of an outcome."""
+        return Reproduction(
+            slug=self.slug,
+            title=self.source.title,
+            claim=self.claim,
+            baseline=self.baseline,
+            metric=self.metric,
+            unit=self.unit,
+            seeds=seeds,
+            quick=quick,
+            effects=tuple(map(float, outcome.effects)),
+            checks={check: bool(passed) for check, passed in outcome.checks.items()},
+            seconds=seconds,
+            details=outcome.details,
+            notes=tuple(outcome.notes),
+            figure=outcome.figure,
+            error=error,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a list of papers shows, as JSON values."""
+        source = {name: getattr(self.source, name) for name in ("title", "authors", "year", "arxiv")}
+        said = {"claim": self.claim, "baseline": self.baseline, "extras": list(self.extras)}
+        return {"slug": self.slug, **source, **said}
+
+
+@cache
+def papers() -> Mapping[str, Paper]:
+    """Return every paper by its slug, sorted: one for each public module of this package."""
+    package = importlib.import_module("limbeck.papers")
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"limbeck.papers.{module.name}")
+    found = [kind() for kind in Paper.__subclasses__() if kind.__module__.startswith("limbeck.papers.")]
+    return {paper.slug: paper for paper in sorted(found, key=lambda paper: paper.slug)}
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Return what a list of the papers shows, one dictionary of JSON values each."""
+    return [paper.to_dict() for paper in papers().values()]
+
+
+def get(slug: str) -> Paper:
+    """Return the paper of a slug.
+
+    Raises:
+        ConfigError: no paper has this slug; the message offers the nearest one.
+    """
+    if slug not in papers():
+        raise ConfigError(
+            f'unknown paper "{slug}".{nearest(slug, papers())} (limbeck reproduce --list names all {len(papers())})'
+        )
+    return papers()[slug]

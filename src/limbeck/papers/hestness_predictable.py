@@ -1,0 +1,132 @@
+"""Deep Learning Scaling is Predictable, Empirically: error is a power of the number of examples, in one exponent.
+
+Logistic regression and three MLPs learn handwritten digits from nested shards of 10 to 1280 images. A line through the
+log-log learning curve of the best model on up to half of the images forecasts its error on all of them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.laws import Trend, range_warning
+from limbeck.laws.loss import HESTNESS
+from limbeck.papers._figure import Figure, Series
+from limbeck.papers._paper import Outcome, Paper
+
+SHARDS = (10, 20, 40, 80, 160, 320, 640, 1280)
+MODELS: dict[str, tuple[int, ...]] = {
+    "logistic regression": (),
+    "MLP 16": (16,),
+    "MLP 128": (128,),
+    "MLP 128-128": (128, 128),
+}
+
+
+class HestnessPredictable(Paper):
+    """Learning curves of four models of scikit-learn on its digits."""
+
+    slug = "hestness-predictable"
+    source = HESTNESS
+    claim = (
+        "Error falls as a power of the number of examples: small shards forecast large ones, models share the exponent."
+    )
+    metric = "relative error of the last value carried forward minus that of the power law, for twice the data"
+    unit = "points"
+    baseline = "last value"
+    extras = ("vision",)
+    seeds = 5
+
+    def measure(self, seed: int, quick: bool) -> list[list[float]]:
+        """Return the test error of every model (rows) on every shard."""
+        from sklearn.datasets import load_digits
+
+        images, labels = load_digits(return_X_y=True)
+        order = np.random.default_rng(seed).permutation(len(labels))
+        images, labels, test = images / 16, labels, order[SHARDS[-1] :]
+        curves = []
+        for layers in MODELS.values():
+            curve = []
+            for m in SHARDS[:6] if quick else SHARDS:
+                model = classifier(layers, seed, 50 if quick else 200)
+                with warnings.catch_warnings(action="ignore"):  # training ends at max_iter
+                    model.fit(images[order[:m]], labels[order[:m]])
+                wrong = np.sum(model.predict(images[test]) != labels[test])
+                curve.append(float((wrong + 0.5) / (len(test) + 1)))  # never zero
+            curves.append(curve)
+        return curves
+
+    def conclude(self, measured: Sequence[list[list[float]]]) -> Outcome:
+        """Fit all shards but the smallest, where guessing still matters, and the largest, which is forecast."""
+        curves = np.array(measured)  # [seed, model, shard]
+        shards = np.array(SHARDS[: curves.shape[2]], float)
+        best = curves.mean(0).min(0)
+        forecast, truth = float(line(shards, best).value(shards[-1])), float(best[-1])
+        effects = [
+            100 * (abs(c[-2] / c[-1] - 1) - abs(line(shards, c).value(shards[-1]) / c[-1] - 1)) for c in curves.min(1)
+        ]
+
+        slopes = np.array(exponents(shards, curves.mean(0)))
+        rng = np.random.default_rng(0)
+        resampled = [exponents(shards, curves[rng.integers(0, len(curves), len(curves))].mean(0)) for _ in range(500)]
+        spread = np.quantile(np.ptp(resampled, axis=1), [0.1, 0.9])
+        trend = line(shards, best)
+        return Outcome(
+            effects=effects,
+            checks={
+                "the forecast of the largest shard is within 30 %": abs(forecast / truth - 1) < 0.3,
+                "the exponents of all models lie within 0.15": float(np.ptp(slopes)) < 0.15,
+                "the exponents of the MLPs lie within 0.15": float(np.ptp(slopes[1:])) < 0.15,
+            },
+            details={
+                "shards": shards.tolist(),
+                "error": dict(zip(MODELS, curves.mean(0).tolist(), strict=True)),
+                "exponents": dict(zip(MODELS, slopes.tolist(), strict=True)),
+                "spread of the exponents": float(np.ptp(slopes)),
+                "spread, 80 % interval over seeds": spread.tolist(),
+                "exponent of the best model": trend.exponent,
+                "forecast": forecast,
+                "measured": truth,
+                "last value": float(best[-2]),
+            },
+            notes=[
+                "the exponent is far from the paper's -0.07 to -0.35: the task is tiny and nearly free of noise",
+                *filter(None, [range_warning(shards[1:-1], best[1:-1])]),
+            ],
+            figure=Figure(
+                f"Shards up to {shards[-2]:.0f} images forecast {shards[-1]:.0f}: {forecast:.3f}, measured {truth:.3f}",
+                "training images",
+                "test error",
+                (
+                    *(Series.measured(name, shards.tolist(), curves[:, k]) for k, name in enumerate(MODELS)),
+                    Series("power law", shards[1:-1].tolist(), trend.value(shards[1:-1]).tolist(), kind="line"),
+                    Series("forecast", shards[-2:].tolist(), trend.value(shards[-2:]).tolist(), kind="dashed"),
+                ),
+                log_x=True,
+                log_y=True,
+            ),
+        )
+
+
+def classifier(layers: tuple[int, ...], seed: int, iterations: int) -> Any:
+    """Return an MLP of these hidden layers, or logistic regression."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+
+    if not layers:
+        return LogisticRegression(max_iter=300)
+    return MLPClassifier(layers, learning_rate_init=5e-3, max_iter=iterations, random_state=seed)
+
+
+def line(shards: NDArray[np.float64], errors: NDArray[np.float64]) -> Trend:
+    """Return the power law through a learning curve, without its smallest and largest shard."""
+    return Trend.through(shards[1:-1], errors[1:-1])
+
+
+def exponents(shards: NDArray[np.float64], curves: NDArray[np.float64]) -> list[float]:
+    """Return the exponent of each learning curve, [model, shard]."""
+    return [line(shards, curve).exponent for curve in curves]
