@@ -145,6 +145,16 @@ def test_mistakes_stop_before_any_training(workshop: Path, overrides: list[str],
     assert not (workshop / "wrong" / "student").exists()
 
 
+def test_a_longer_run_goes_on_and_the_shorter_one_comes_back(workshop: Path) -> None:
+    def run(steps: int) -> tuple[float, float]:
+        result = distill(read_recipe(workshop / "recipe.yaml", ["out=grow", "tokens=null", f"steps={steps}"]))
+        return result.student_loss, float(load_model(result.student).model.norm.weight.sum().item())
+
+    short, long = run(4), run(8)
+    assert short != long
+    assert run(4) == short and run(8) == long
+
+
 def test_key_with_a_slip_is_named_with_its_line(workshop: Path) -> None:
     (workshop / "slip.yaml").write_text(SIMPLE + "divergence:\n  temprature: 2\n")
     with pytest.raises(ConfigError) as caught:

@@ -17,10 +17,9 @@ from limbeck.lm.corpus import load_corpus
 from limbeck.lm.evaluation import text_loss
 from limbeck.lm.jobs import claim, corpus_hash, records
 from limbeck.lm.models import context_length, folder_digest, load_model, non_embedding_params, tiny_llama
-from limbeck.lm.pretrain import setup_columns
 from limbeck.lm.teaching import Divergence, Teaching, Vocabulary, require_vocabulary
 from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenize
-from limbeck.lm.training import Regime, threads, train_text
+from limbeck.lm.training import Regime, setup_columns, threads, train_text
 from limbeck.lm.windows import evaluation_windows
 
 
@@ -104,12 +103,12 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
                 raise ConfigError(
                     f"context {job.regime.context} is longer than the {name} can read: use context: {longest} or less"
                 )
-        require_vocabulary(teaching, student, held_out)
-        known = job.teacher_loss is not None
-        loss = job.teacher_loss if known else text_loss(teacher, held_out) / text.bytes_per_token
+        require_vocabulary(teaching, student, held_out, text.largest)
+        loss = job.teacher_loss
+        if loss is None:
+            loss = text_loss(teacher, held_out) / text.bytes_per_token
         family = f"{student.config.model_type}-{student.config.num_hidden_layers}-layers"
-        kind = "byte" if len(tokenizer) == 256 else f"{type(tokenizer).__name__}:{len(tokenizer)}"
-        columns = setup_columns(job.run, job.seed, family, job.regime, kind, corpus)
+        columns = setup_columns(job.run, job.seed, family, job.regime, tokenizer, corpus)
         columns |= {
             "recipe": f"{teaching.describe()} {job.regime.describe()}",
             "teacher": job.teacher_name or Path(job.teacher).name,

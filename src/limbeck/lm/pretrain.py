@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limbeck.lm.corpus import Corpus, load_corpus
+from limbeck.lm.corpus import load_corpus
 from limbeck.lm.jobs import claim, corpus_hash, records
 from limbeck.lm.models import tiny_llama
 from limbeck.lm.tokenizers import corpus_tokenizer, tokenize
-from limbeck.lm.training import Regime, threads, train_text
+from limbeck.lm.training import Regime, setup_columns, threads, train_text
 
 
 @dataclass(frozen=True)
@@ -81,18 +81,6 @@ def pretrain(job: PretrainJob, progress: bool = False) -> list[dict[str, Any]]:
             job.out,
             regime=job.regime,
             seed=job.seed,
-            columns=setup_columns(job.run, job.seed, f"llama-{job.layers}-layers", job.regime, job.tokenizer, corpus),
+            columns=setup_columns(job.run, job.seed, f"llama-{job.layers}-layers", job.regime, tokenizer, corpus),
             progress=progress,
         )
-
-
-def setup_columns(run: str, seed: int, family: str, regime: Regime, tokenizer: str, corpus: Corpus) -> dict[str, Any]:
-    """The constants of a run record: which run, and the setup that makes losses comparable."""
-    return {
-        "run": run,
-        "seed": seed,
-        "family": family,
-        "recipe": regime.describe(),
-        "tokenizer": tokenizer,
-        "dataset": f"{corpus.facts.source} sha256:{corpus.facts.sha256[:16]}",
-    }

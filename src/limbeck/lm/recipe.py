@@ -266,12 +266,8 @@ def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress:
     if note.is_file() and (known := json.loads(note.read_text()))["steps"] == row["step"]:
         return replace(DistillationResult.from_dict(known), already_finished=True)
 
-    trained = model_folder(training, job.budgets[0])
-    if trained.is_dir():
-        shutil.rmtree(recipe.out / "student", ignore_errors=True)
-        trained.rename(recipe.out / "student")
     result = DistillationResult(
-        student=str(recipe.out / "student"),
+        student=str(_publish(model_folder(training, job.budgets[0]), recipe.out / "student")),
         student_loss_before=_loss_before(job),
         student_loss=row["loss_per_token"],
         teacher_loss=row["teacher_loss"] * row["loss_per_token"] / row["loss"],
@@ -285,6 +281,15 @@ def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress:
     )
     write_json(note, result.to_dict())
     return result
+
+
+def _publish(model: Path, folder: Path) -> Path:
+    """Copy a model folder to where the user expects it; it appears whole or not at all."""
+    writing = folder.with_name(f".{folder.name}")
+    shutil.rmtree(writing, ignore_errors=True)
+    shutil.copytree(model, writing)
+    shutil.rmtree(folder, ignore_errors=True)
+    return writing.rename(folder)
 
 
 def _warnings(text: str | None, epochs: float) -> Iterator[str]:

@@ -129,13 +129,14 @@ class Teaching:
         return f"distil {self.divergence.describe()}{mix}{vocabulary}"
 
 
-def require_vocabulary(teaching: Teaching, student: Any, windows: Tensor) -> None:
+def require_vocabulary(teaching: Teaching, student: Any, windows: Tensor, largest: int) -> None:
     """Check that teacher and student can be compared under the choice made for their vocabularies.
 
     Args:
         teaching: the teacher and the choice.
         student: the student model.
         windows: some text, int64 [n, 2, T], to measure the teacher's mass on the shared tokens.
+        largest: largest token id of the whole text.
 
     Raises:
         TrainingError: sizes differ and no choice was made; `pad` with a divergence that would be infinite; the text
@@ -143,7 +144,7 @@ def require_vocabulary(teaching: Teaching, student: Any, windows: Tensor) -> Non
     """
     theirs, mine = teaching.teacher.config.vocab_size, student.config.vocab_size
     common = min(theirs, mine)
-    if (largest := int(windows.max())) >= common:
+    if largest >= common:
         raise TrainingError(
             f"the text holds token {largest}, but only {spaced(common)} tokens are known to both models"
         )

@@ -88,6 +88,17 @@ def corpus_tokenizer(name: str, corpus: Corpus, folder: Path) -> Any:
     return load_tokenizer(kept)
 
 
+def tokenizer_name(tokenizer: Any) -> str:
+    """What the run table calls a tokenizer: `byte`, `bpe:1024`, `unigram:32000`, ...
+
+    Example:
+        >>> tokenizer_name(byte_tokenizer())
+        'byte'
+    """
+    kind = type(tokenizer.backend_tokenizer.model).__name__.lower() if tokenizer.is_fast else type(tokenizer).__name__
+    return "byte" if (kind, len(tokenizer)) == ("bpe", 256) else f"{kind}:{len(tokenizer)}"
+
+
 def load_tokenizer(folder: Path | str) -> Any:
     """The tokenizer of a model folder.
 
@@ -112,6 +123,11 @@ class TokenStream:
     train: NDArray[np.int32]
     validation: NDArray[np.int32]
     bytes_per_token: float
+
+    @property
+    def largest(self) -> int:
+        """Largest id in the text."""
+        return int(max(self.train.max(), self.validation.max()))
 
 
 def tokenize(corpus: Corpus, tokenizer: Any) -> TokenStream:

@@ -21,11 +21,12 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from limbeck.distill import Player, Trainer, decay_start, warmup_stable_decay
+from limbeck.lm.corpus import Corpus
 from limbeck.lm.evaluation import text_loss
 from limbeck.lm.jobs import RECORDS, budget_folder, finished, records
 from limbeck.lm.models import non_embedding_params, save_model
 from limbeck.lm.teaching import Teaching
-from limbeck.lm.tokenizers import TokenStream
+from limbeck.lm.tokenizers import TokenStream, tokenizer_name
 from limbeck.lm.windows import Windows, evaluation_windows
 from limbeck.runs import RunRecorder
 
@@ -184,6 +185,18 @@ def train_text(
         for checkpoint in budget_folder(out, wanted[steps]).glob("step-*"):
             shutil.rmtree(checkpoint)
     return records(out, list(wanted))
+
+
+def setup_columns(run: str, seed: int, family: str, regime: Regime, tokenizer: Any, corpus: Corpus) -> dict[str, Any]:
+    """The constants of a run record: which run, and the setup that makes losses comparable."""
+    return {
+        "run": run,
+        "seed": seed,
+        "family": family,
+        "recipe": regime.describe(),
+        "tokenizer": tokenizer_name(tokenizer),
+        "dataset": f"{corpus.facts.source} sha256:{corpus.facts.sha256[:16]}",
+    }
 
 
 def _trunk(out: Path, step: int) -> Path | None:
