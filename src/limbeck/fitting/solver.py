@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
 from limbeck.fitting.objective import Problem
 
 CONVERGED, STALLED, EXHAUSTED, NOT_FINITE = 0, 1, 2, 3
 """Status of a row: converged; no descent at the largest damping; out of iterations; no finite value at its start."""
+
+COMPILED_PAYS = 2e7
+"""Fits times points from which the compiled solver is worth its start."""
 
 CHUNK = 2048
 """Rows whose state is held at once."""
@@ -73,6 +78,7 @@ def minimise(
     tolerance: float = 1e-13,
     iterations: int = 300,
     adjust: Callable[[Problem, Array, NDArray[np.int_]], Array] | None = None,
+    compiled: bool | None = None,
 ) -> Optima:
     """Minimise the problem from every start.
 
@@ -91,6 +97,11 @@ def minimise(
         tolerance: relative fall of the objective that counts as none.
         iterations: limit per row.
         adjust: called on every trial point with the rows it belongs to (variable projection: `separable.solve_linear`).
+        compiled: whether the same algorithm runs compiled (extra `fast`, without `adjust`; equal to twelve digits). By
+            default where NumPy would take ten seconds or more and numba is installed.
+
+    Raises:
+        FittingError: the compiled solver is asked for and cannot be had.
 
     Example:
         >>> from limbeck.fitting import SQUARED, Model, Parameter, Problem
@@ -107,6 +118,14 @@ def minimise(
     """
     total = len(starts)
     rows = np.arange(total) if rows is None else rows
+    possible = adjust is None and (compiled or total * problem.program.n > COMPILED_PAYS) and find_spec("numba")
+    if compiled and not possible:
+        raise FittingError("the compiled solver needs numba (install limbeck[fast]) and takes no adjust=.")
+    if possible and compiled is not False:
+        from limbeck.fitting import _compiled
+
+        control = (float(damping), float(extra), float(longest_step), float(tolerance), int(iterations))
+        return _compiled.minimise(problem, starts, rows, control)
     z = np.clip(starts, problem.lower, problem.upper)
     ends = Optima(z, np.full(total, np.inf), np.full(total, EXHAUSTED), np.zeros(total, int))
     for first in range(0, total, CHUNK):

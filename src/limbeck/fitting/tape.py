@@ -91,7 +91,7 @@ class Program:
         self.n = len(next(iter(columns.values())))
         graph = tape.graph
         outputs = (*tape.jacobian, tape.value)
-        needed = _reachable(graph, outputs)
+        needed = reachable(graph, outputs)
         self.fixed: dict[int, Array | float] = {}
         with np.errstate(all="ignore"):
             for i in needed:
@@ -149,7 +149,7 @@ class Program:
         return self._workspace[:, :rows]
 
 
-def _reachable(graph: Graph, outputs: Sequence[int]) -> list[int]:
+def reachable(graph: Graph, outputs: Sequence[int]) -> list[int]:
     """Nodes that the outputs need, in the order of evaluation."""
     needed: set[int] = set()
     stack = list(outputs)
