@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from limbeck import laws
+from limbeck import fitting, laws
 from limbeck.errors import FittingError
+from limbeck.fitting import Loss, Model, Parameter
 from limbeck.fitting.picture import log_axis, picture, residual_picture
 from limbeck.report.figures import forecast_picture, law_picture
 
@@ -51,6 +52,22 @@ def test_one_column_and_no_draws_still_draw() -> None:
     fit = laws.fit("power:tokens", {"tokens": tokens, "loss": 60 * tokens**-0.15}, bootstrap=0)
     figure = picture(fit)
     assert len(lines(figure, "solid")) == 1 and len(figure.data[-1].x) == 8
+
+
+def test_columns_may_be_zero_or_negative() -> None:
+    class Plane(Model):
+        name, columns, target, linear = "plane", ("x", "y"), "z", ("a", "b", "c")
+        parameters = (Parameter("a"), Parameter("b"), Parameter("c"))
+
+        def formula(self, p: Any, x: Any) -> Any:
+            return p.a + p.b * x.x + p.c * x.y
+
+    x, y = np.tile([-2.0, 0.0, 1.0, 3.0], 2), np.repeat([0.0, 1.0], 4)
+    wiggle = np.array([1, -1, 1, -1, -1, 1, -1, 1]) * 0.01
+    fit = fitting.fit(Plane(), {"x": x, "y": y}, 1 + 2 * x - y + wiggle, loss=Loss(np.inf, "linear"), bootstrap=0)
+    figure = picture(fit)
+    assert lines(figure, "dash")[0].x.max() == pytest.approx(5.5)
+    assert figure.layout.xaxis.type is None and len(lines(figure, "solid")) == 2
 
 
 def test_residual_picture_says_what_it_sees(chinchilla_fit: Any) -> None:

@@ -29,7 +29,7 @@ AXIS: dict[str, Any] = {
     "exponentformat": "B",
 }
 REACH = 4.0
-"""How far the law is drawn beyond the data, as a factor of the horizontal axis."""
+"""The law is drawn at most this factor beyond the data."""
 
 LINE = 49
 """Points of a line."""
@@ -75,7 +75,7 @@ def picture(
     order = sorted(columns, key=lambda name: float(-np.ptp(np.log(np.abs(columns[name]) + 1e-300))))
     across = against or order[0]
     shade = next((name for name in order if name != across), None)
-    end = max(columns[across].max() * REACH, to[across] if to else 0.0)
+    end = max(_beyond(columns[across]), to[across] if to else -np.inf)
     traces: list[dict[str, Any]] = []
     for value, member in _groups(fit, shade, to):
         line = _line(fit, across, shade, value, member, end)
@@ -144,7 +144,7 @@ def _layout(fit: Fit, across: str) -> dict[str, Any]:
 
 def _axis(fit: Fit, name: str) -> str:
     unit = fit.units.get(name, "")
-    if unit.lower().startswith(name.lower().rstrip("s")):
+    if unit and unit.lower().startswith(name.lower().rstrip("s")):
         return unit
     return f"{name} ({unit})" if unit else name
 
@@ -189,8 +189,15 @@ def _line(
     columns = {name: np.full(LINE, np.median(v[member])) for name, v in fit.data.columns.items()}
     if shade:
         columns[shade] = np.full(LINE, value)
-    columns[across] = np.geomspace(fit.data.columns[across][member].min(), end, LINE)
+    first = fit.data.columns[across][member].min()
+    columns[across] = (np.geomspace if fit.data.columns[across].min() > 0 else np.linspace)(first, end, LINE)
     return columns
+
+
+def _beyond(values: Array) -> float:
+    """Where the law's line ends: half as far again as the data span, at most a factor `REACH`."""
+    low, high = float(values.min()), float(values.max())
+    return high * min(REACH, float(np.sqrt(high / low))) if low > 0 else high + (high - low) / 2
 
 
 def _law(
@@ -226,8 +233,9 @@ def _points(x: Array, y: Array, colour: str | list[str], hover: list[str]) -> di
 def _colours(fit: Fit, shade: str, values: Array, to: Mapping[str, float] | None) -> list[str]:
     """Colours of values of the colour column, by their logarithm between the smallest and the largest."""
     data = fit.data.columns[shade]
-    low, high = np.log([data.min(), max(data.max(), to[shade] if to else 0.0)])
-    place = (np.log(values) - low) / max(high - low, 1e-12)
+    scale = np.log if data.min() > 0 else np.asarray
+    low, high = scale([data.min(), max(data.max(), to[shade] if to else data.max())])
+    place = (scale(values) - low) / max(high - low, 1e-12)
     channels = [np.interp(place, [0.0, 0.5, 1.0], channel).astype(int) for channel in COLOURS.T]
     return [f"rgb({r}, {g}, {b})" for r, g, b in zip(*channels, strict=True)]
 

@@ -25,7 +25,7 @@ class Forecast:
         extrapolation: how many times larger than the largest run of the fit.
         columns: the setting, one value per column of the law: the planner starts there and the law is drawn up to it.
         unit: of all these numbers.
-        written: when the prediction was written down.
+        written: when the prediction was written down, ISO 8601 with a time zone.
         sha256: of what was written down.
         baselines: what simpler rules would have said, by name.
         note: one sentence beside the numbers.
@@ -55,6 +55,11 @@ class Forecast:
     def relative_error(self) -> float | None:
         """predicted / measured − 1."""
         return None if self.measured is None else self.predicted / self.measured - 1.0
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval; None without one."""
+        return None if self.lower is None or self.upper is None else (self.upper - self.lower) / 2
 
     @property
     def inside(self) -> bool | None:

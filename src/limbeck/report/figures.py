@@ -114,7 +114,7 @@ def fitted_picture(fit: Fit, names: Sequence[str] = ()) -> go.Figure:
     layout = {
         "template": "none",
         "title": {
-            "text": f"The law and the data it was fitted on agree to {percent(float(error))} (median)",
+            "text": f"The law and the data it was fitted on agree to {100 * error:.2g} % (median)",
             "subtitle": {"text": "this is a fit, not a forecast: forecasts are tested by runs the law has not seen"},
             "xref": "paper",
             "x": 0,
@@ -160,7 +160,7 @@ def law_picture(content: ReportContent, fit: Fit) -> go.Figure:
             )
     subtitle = figure.layout.title.subtitle.text
     reasons = sorted({m.reason for m in left_out if m.reason})
-    subtitle += " · star: not in the fit" if held_out else ""
+    subtitle += " · star: predicted, then measured" if held_out else ""
     subtitle += f" · hollow: {', '.join(reasons)}" if reasons else ""
     figure.layout.title.subtitle.text = subtitle
     return figure

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from limbeck.errors import ConfigError
 from limbeck.fitting import Fit
 from limbeck.laws import load_fit
@@ -64,7 +62,7 @@ def content_of(folder: str | Path) -> ReportContent:
             unique_tokens=summary.get("corpus", {}).get("train_bytes"),
             command=_command(summary),
             versions=summary.get("versions", {}),
-            seeds={"all trainings from": summary["settings"]["seed"]} if "settings" in summary else {},
+            seeds={"study": summary["settings"]["seed"]} if "settings" in summary else {},
             seconds=sum(summary["seconds"].values()) if "seconds" in summary else None,
             missing=tuple(missing),
         )
@@ -142,14 +140,12 @@ def _marked(fit: Fit | None, table: RunTable | None, predictions: tuple[Forecast
         columns = {name: row[name] for name in fit.model.columns}
         values = [*columns.values(), row[fit.model.target]]
         if row.get("teacher_loss") is None and None not in values and _key(values) not in known:
-            marked.append(
-                Marked(columns=columns, value=values[-1], name=str(row.get("run", "")), reason="not in the fit")
-            )
+            marked.append(Marked(columns=columns, value=values[-1], name=str(row.get("run", "")), reason="other runs"))
     return tuple(marked)
 
 
 def _key(values: Any) -> tuple[float, ...]:
-    return tuple(float(np.float64(f"{value:.9g}")) for value in values)
+    return tuple(float(f"{value:.9g}") for value in values)
 
 
 def _students(summary: Mapping[str, Any]) -> tuple[StudentRow, ...]:
@@ -201,10 +197,6 @@ def _notes(summary: Mapping[str, Any], predictions: tuple[Forecast, ...]) -> lis
             "A measurement lies outside its band. One in five must at 80 %; otherwise it is the noise of one run, or a "
             "law that bends. Nothing here is tuned to the seed."
         )
-    noise = summary.get("noise", {})
-    if noise.get("run"):
-        total = float(np.hypot(noise["run"], noise["point"]))
-        notes.append(f"One run differs from the next by {percent(total)}: smaller differences are not effects.")
     warning = summary.get("corpus", {}).get("warning")
     return [*notes, warning] if warning else notes
 
@@ -226,8 +218,8 @@ def _facts(summary: Mapping[str, Any], table: RunTable | None) -> dict[str, str 
 
 def _command(summary: Mapping[str, Any]) -> str:
     settings = summary.get("settings")
-    if not settings:
-        return ""
+    if not settings or "command" in summary:
+        return str(summary.get("command", ""))
     text = f" --text {settings['text']}" if settings.get("text") else ""
     tokenizer = f" --tokenizer {settings['tokenizer']}" if settings.get("tokenizer", "byte") != "byte" else ""
     return f"limbeck demo --out demo --seed {settings['seed']}{text}{tokenizer}"

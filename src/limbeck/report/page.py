@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,10 +102,10 @@ def render(content: ReportContent) -> str:
             "parameters": words.parameter_rows(fit, content.level),
             "strained": ", ".join(strained),
             "planner": plan,
+            "planner_law": Markup(plan.law),
+            "planner_size": Markup(plan.size),
             "planner_json": _embedded(json.dumps(plan.data)),
         }
-        for key in ("law", "size"):
-            view[f"planner_{key}"] = Markup(getattr(plan, key))
     return environment.from_string(page).render(view)
 
 
@@ -119,18 +120,21 @@ def _embedded(text: str) -> Markup:
 
 def _forecast(forecast: Forecast) -> dict[str, str]:
     state = {True: "inside", False: "outside", None: "open"}[forecast.inside]
-    half = None if forecast.lower is None or forecast.upper is None else (forecast.upper - forecast.lower) / 2
     facts = [words.reach(forecast.extrapolation)]
-    facts.append(f"written down {forecast.written}, before it was measured" if forecast.written else "")
+    facts.append(f"written down {_moment(forecast.written)}, before it was measured" if forecast.written else "")
     facts.append(forecast.note)
     return {
         "name": forecast.name,
         "unit": forecast.unit,
-        "value": significant(forecast.predicted, half),
+        "value": significant(forecast.predicted, forecast.half_width),
         "line": words.forecast_line(forecast),
         "facts": " · ".join(fact for fact in facts if fact),
         "state": state,
     }
+
+
+def _moment(written: str) -> str:
+    return f"{datetime.fromisoformat(written).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _reproduce(content: ReportContent) -> dict[str, str]:

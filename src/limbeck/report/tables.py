@@ -131,12 +131,11 @@ def outcomes(summary: Mapping[str, Any]) -> str:
         "", "predicted>", f"{percent(forecasts[0].level)} interval" if forecasts else "", "measured>", "error>", ""
     )
     for f in forecasts:
-        half = None if f.lower is None or f.upper is None else (f.upper - f.lower) / 2
         between = "" if f.lower is None or f.upper is None else interval(f.lower, f.upper)
         place = {True: ("inside", GOOD), False: ("outside", BAD), None: ("", "")}[f.inside]
         error = "" if f.relative_error is None else percent(f.relative_error, sign=True)
         measured = "–" if f.measured is None else f"{f.measured:#.4g}"
-        table.add_row(f.name, significant(f.predicted, half), between, measured, error, Text(*place))
+        table.add_row(f.name, significant(f.predicted, f.half_width), between, measured, error, Text(*place))
     alone = summary.get("baselines", {}).get("student", {}).get("trained alone")
     if alone is not None:
         table.add_row("student, alone", "", "", f"{alone:#.4g}", "", "", style=QUIET)

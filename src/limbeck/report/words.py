@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -173,7 +174,7 @@ def holdout_words(fit: Fit) -> list[str]:
     """Say how well the law predicted the largest runs from the smaller ones; nothing where that was not asked for."""
     if fit.holdout is None:
         return []
-    lines = fit.holdout.summary().replace("  %", " %").splitlines()
+    lines = re.sub(r"(?<=\d)%", " %", fit.holdout.summary()).splitlines()
     return [f"{line[0].upper()}{line[1:]}{'' if line.endswith('.') else '.'}" for line in lines]
 
 
