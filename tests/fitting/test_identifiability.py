@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from limbeck.errors import FittingError
-from limbeck.fitting import SQUARED, Data, Fit, Loss, Prior, fit
-from limbeck.fitting.identifiability import check_distinct, design_words
+from limbeck.fitting import Data, Fit, Loss, Prior, fit
+from limbeck.fitting.design import Design, check_distinct
 
 
 def noise(n: int, size: float = 0.01, seed: int = 0) -> np.ndarray:
@@ -57,13 +57,13 @@ def test_a_vanishing_floor_is_told_once(power_floor) -> None:
 
 
 def test_the_suggested_run_would_show_the_floor(no_floor: Fit, power_floor) -> None:
-    """Three runs at the suggested size, made with a floor, identify it."""
+    """One run of that size, with the loss that the law predicts, identifies the floor; one near the others does not."""
     (words,) = (w for w in no_floor.identifiability.words if w.startswith("E is not"))
-    at = float(words.split("x = ")[1].split(" ")[0])
-    assert at > 100
-    x = np.r_[no_floor.data.columns["x"], [10 * at] * 3]
-    y = np.r_[no_floor.data.target, (0.3 + 4 * (10 * at) ** -0.3) * noise(3)]
-    assert fit(power_floor, {"x": x}, y, loss=SQUARED, bootstrap=0).identifiability.identified["E"]
+    suggested = float(words.split("x = ")[1].split(" ")[0])
+    assert suggested > 100
+    for at, shown in ((suggested, True), (110.0, False)):
+        x, y = np.r_[no_floor.data.columns["x"], at], np.r_[no_floor.data.target, no_floor.value(x=at)]
+        assert fit(power_floor, {"x": x}, y, bootstrap=0).identifiability.identified["E"] is shown
 
 
 def test_a_floor_that_data_show(power_floor) -> None:
@@ -85,18 +85,27 @@ def test_one_value_of_a_column(two_powers, grid, truth) -> None:
     assert band.lower[0] < two_powers(truth, params=2e10, tokens=1e10) < band.upper[0]
 
 
-@pytest.mark.parametrize(("power", "name"), [(1.0, "tokens"), (-1.0, "tokens")])
-def test_all_runs_on_one_line(two_powers, power: float, name: str) -> None:
+@pytest.mark.parametrize("iso_flop", [True, False])
+def test_all_runs_on_one_line(two_powers, truth, iso_flop: bool) -> None:
     """One iso-FLOP line (params · tokens fixed), or a fixed number of tokens per parameter."""
-    params = np.geomspace(1e8, 1e10, 10)
-    columns = {"params": params, "tokens": 2e19 / params if power == 1.0 else 20 * params}
-    (words,) = design_words(two_powers, Data.of(two_powers, columns, np.ones(10)))
-    assert "params and tokens cannot be told apart; add runs off this line" in words
-    assert f"params · {name}" in words if power == 1.0 else "^-1" in words
+    params = np.geomspace(1e8, 1e10, 12)
+    columns = {"params": params, "tokens": 2e19 / params if iso_flop else 20 * params * noise(12, 1e-3)}
+    design = Design.of(Data.of(two_powers, columns, np.ones(12)))
+    assert design.line["params"] * design.line["tokens"] == pytest.approx(1.0 if iso_flop else -1.0, rel=1e-2)
+    assert "params and tokens cannot be told apart; add runs off this line" in design.words()[0]
+    product = "params · tokens" if iso_flop else "tokens / params"
+    assert design.words()[0].startswith(f"{product} hardly varies")
+    fitted = fit(two_powers, columns, two_powers(truth, **columns) * noise(12), bootstrap=20)
+    assert {n for n, known in fitted.intervals().items() if known is None} >= {"A", "B", "alpha", "beta"}
+    assert design.words()[0] in fitted.identifiability.words
+    borrowed = fit(
+        two_powers, columns, fitted.data.target, fixed={"A": truth["A"], "alpha": truth["alpha"]}, bootstrap=20
+    )
+    assert borrowed.identifiability.identified["beta"] and borrowed.intervals()["B"] is not None
 
 
 def test_a_full_grid_says_nothing(two_powers, grid, noisy) -> None:
-    assert design_words(two_powers, Data.of(two_powers, grid, noisy)) == []
+    assert Design.of(Data.of(two_powers, grid, noisy)).words() == []
 
 
 def test_fewer_configurations_than_parameters_are_refused_before_fitting(two_powers, grid) -> None:
@@ -114,6 +123,15 @@ def test_a_parameter_at_its_bound_has_no_interval(power_floor) -> None:
     assert rising.parameters["alpha"] == pytest.approx(0.0, abs=1e-9)
     assert rising.intervals()["alpha"] is None
     assert any(w.startswith("alpha ended at its bound") for w in rising.identifiability.words)
+
+
+def test_resamples_at_a_bound_leave_no_interval(power_floor) -> None:
+    """An exponent near zero: some resamples end at 0, and the interval would show that bound."""
+    x = np.geomspace(1, 30, 12)
+    fitted = fit(power_floor, {"x": x}, 3 * x**-0.002 * noise(12), fixed={"E": 1.0}, bootstrap=200)
+    assert fitted.parameters["alpha"] > 0 and np.mean(fitted.draws["alpha"] == 0) > 0.05
+    assert fitted.intervals()["alpha"] is None
+    assert any("alpha ran into a bound in" in w for w in fitted.identifiability.words)
 
 
 def test_doubtful_conditioning_warns_and_names_the_direction(line) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError
 from limbeck.fitting.data import Data
+from limbeck.fitting.design import check_distinct
 from limbeck.fitting.fit import Fit
 from limbeck.fitting.holdout import validate
-from limbeck.fitting.identifiability import check_distinct
 from limbeck.fitting.model import Array, Model
 from limbeck.fitting.multistart import best_of, grid_starts
 from limbeck.fitting.objective import Loss, Prior, Problem

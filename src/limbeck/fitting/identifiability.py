@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import chdtri
 
-from limbeck.errors import FittingError
 from limbeck.fitting.data import Data
+from limbeck.fitting.design import Design
 from limbeck.fitting.floor import Floorless, floorless
-from limbeck.fitting.model import Array, Model
+from limbeck.fitting.model import Array
 from limbeck.fitting.profile import deviance
+from limbeck.fitting.solver import minimise
 
 if TYPE_CHECKING:
     from limbeck.fitting.fit import Fit
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
 WARN, REFUSE = 1e3, 1e5
 """Condition numbers of the scaled Jacobian above which parameters are doubtful, or their intervals mean nothing."""
 
+SIGNIFICANT = float(chdtri(1, 0.05))
+"""Deviance beyond which a value of one parameter is refuted at the 95 % level, 3.84."""
+
 SHARE = 0.05
 """Component of a weak direction above which a parameter takes part in it."""
+
+STUCK = 0.05
+"""Share of the resamples at a bound above which a parameter's interval shows the bound and not the data."""
 
 
 @dataclass(frozen=True)
@@ -55,50 +62,6 @@ class Identifiability:
         }
 
 
-def check_distinct(model: Model, data: Data, free: int) -> None:
-    """Refuse data with fewer distinct configurations than free parameters: infinitely many optima fit them exactly.
-
-    Raises:
-        FittingError: so it is.
-    """
-    distinct = len(np.unique(data.design[data.weights > 0], axis=0))
-    if distinct < free:
-        raise FittingError(
-            f"{model.name} has {free} free parameters and there are {distinct} distinct configurations "
-            f"({', '.join(model.columns)}) in {len(data)} points. Add runs, fix parameters (fixed=...) or give priors."
-        )
-
-
-def design_words(model: Model, data: Data) -> list[str]:
-    """Return what the design alone cannot tell, before any fit: constant columns, and columns that move together.
-
-    Example:
-        >>> class Plane(Model):
-        ...     name = "plane"; columns = ("params", "tokens"); target = "loss"; parameters = ()
-        >>> print(*design_words(Plane(), Data.of(Plane(), {"params": [1, 2, 4], "tokens": [4, 2, 1]}, [1, 1, 1])))
-        params · tokens is the same in all runs: params and tokens cannot be told apart; add runs off this line.
-    """
-    logs = {name: np.log(v) if (v > 0).all() else v for name, v in data.columns.items()}
-    words = [
-        f"{name} is {v[0]:.4g} in all runs: its effect is not identified; add runs with another {name}."
-        for name, v in data.columns.items()
-        if np.ptp(v) <= 1e-9 * max(1.0, float(np.abs(v).max()))
-    ]
-    names = [name for name in logs if not any(w.startswith(f"{name} is ") for w in words)]
-    if len(names) < 2:
-        return words
-    centred = np.stack([logs[name] - logs[name].mean() for name in names], 1)
-    _, singular, right = np.linalg.svd(centred / np.linalg.norm(centred, axis=0), full_matrices=False)
-    if singular[-1] <= 1e-6 * singular[0]:
-        powers = right[-1] / np.linalg.norm(centred, axis=0)
-        powers = powers / powers[np.argmax(np.abs(powers))]
-        moving = [(name, power) for name, power in zip(names, powers, strict=True) if abs(power) > 1e-3]
-        line = " · ".join(name if abs(power - 1) < 1e-6 else f"{name}^{power:.3g}" for name, power in moving)
-        together = " and ".join(name for name, _ in moving)
-        words.append(f"{line} is the same in all runs: {together} cannot be told apart; add runs off this line.")
-    return words
-
-
 def identifiability(fit: Fit) -> Identifiability:
     """Report the directions that the data see least, parameters at their bounds, and a floor that they do not show.
 
@@ -115,7 +78,10 @@ def identifiability(fit: Fit) -> Identifiability:
     condition = float(singular[0] / singular[-1]) if singular[-1] > 1e-15 * singular[0] else math.inf
     lost = np.flatnonzero(singular * REFUSE < singular[0])
     identified = {name: bool(seen[k] and not (np.abs(right[lost, k]) > SHARE).any()) for k, name in enumerate(names)}
-    words = design_words(fit.model, fit.data)
+    design = Design.of(fit.data)
+    words = design.words()
+    for name in design.untold(fit.model, [name for name in names if name not in fit.priors]):
+        identified[name] = False
     if fit.model.floor in names:
         words += _floor_words(fit, identified)
     if condition > WARN:
@@ -152,16 +118,23 @@ def _weak_words(directions: list[Array], names: tuple[str, ...], known: str | No
 
 
 def _bound_words(fit: Fit, identified: dict[str, bool]) -> list[str]:
-    """Find parameters that ended at a bound, mark them, and say so."""
+    """Find parameters that ended at a bound, or whose resamples often did, mark them, and say so."""
     words = []
+    logs = {parameter.name: parameter.log for parameter in fit.model.parameters}
+    raw = [np.log(fit.draws[name]) if logs[name] else fit.draws[name] for name in fit.free if fit.draws]
+    draws = fit.problem.centred(np.stack(raw, 1)) if raw else np.empty((0, len(fit.free)))
     for k, name in enumerate(fit.free):
-        for bound in (fit.problem.lower[k], fit.problem.upper[k]):
-            if math.isfinite(bound) and abs(fit.z[k] - bound) <= 1e-9 * max(1.0, abs(bound)):
-                identified[name] = False
-                words.append(
-                    f"{name} ended at its bound ({fit.parameters[name]:.4g}): the data would take it further. "
-                    f"Check the law, or fix it with fixed={{'{name}': ...}} (--fix {name}=...)."
-                )
+        bounds = np.array([fit.problem.lower[k], fit.problem.upper[k]])
+        near = np.where(np.isfinite(bounds), 1e-6 * np.maximum(1.0, np.abs(bounds)), -1.0)
+        share = float(np.mean((np.abs(draws[:, k, None] - bounds) <= near).any(1))) if len(draws) else 0.0
+        if (np.abs(fit.z[k] - bounds) <= near).any():
+            reason = f"{name} ended at its bound ({_short(fit.parameters[name])}): the data would take it further"
+        elif share > STUCK:
+            reason = f"{name} ran into a bound in {share:.0%} of the resamples: its interval means nothing"
+        else:
+            continue
+        identified[name] = False
+        words.append(f"{reason}. Check the law, or fix it with fixed={{'{name}': ...}} (--fix {name}=...).")
     return words
 
 
@@ -181,19 +154,18 @@ def _trades(fit: Fit, scaled: Array, identified: dict[str, bool]) -> dict[str, s
 
 def _floor_words(fit: Fit, identified: dict[str, bool]) -> list[str]:
     """Say so where the law without its floor fits as well: the floor's profile is flat below."""
-    other = floorless(fit)
     floor = str(fit.model.floor)
+    other = floorless(fit)
     if other is None:
         return []
     direction = fit.problem.transform[fit.free.index(floor)]
-    if deviance(fit, other.objective, direction) > chdtri(1, 0.05):
+    if deviance(fit, other.objective, direction) > SIGNIFICANT:
         return []
     identified[floor] = False
-    factor = _parting(fit, other)
+    factor = _showing(fit, other, direction)
     step = ""
     if factor is not None:
-        largest = int(np.argmax(fit.model.size(SimpleNamespace(**fit.data.columns))))
-        there = ", ".join(f"{name} = {v[largest] * factor:.3g}" for name, v in fit.data.columns.items())
+        there = ", ".join(f"{name} = {_short(v[0])}" for name, v in _beyond(fit, np.array([factor])).items())
         step = f"add one run at {there} or larger, or "
     value = fit.parameters[floor] if fit.parameters[floor] > 1e-3 * fit.data.target.min() else 0.0
     return [
@@ -202,12 +174,36 @@ def _floor_words(fit: Fit, identified: dict[str, bool]) -> list[str]:
     ]
 
 
-def _parting(fit: Fit, other: Floorless, reach: float = 1e6) -> float | None:
-    """Factor on the largest run's columns at which the laws with and without a floor part by three times the noise."""
+def _showing(fit: Fit, other: Floorless, direction: Array) -> float | None:
+    """Factor on the largest run's columns at which one more run, as the fit predicts it, would show the floor.
+
+    It would if the law without a floor, fitted again with that run, had twice the deviance that counts as significant
+    (then four runs in five do, whatever their noise). Every factor is a row of one batch: all its runs are there, one
+    has weight 1.
+    """
+    factors = np.geomspace(1.5, 1e5, 24)
+    at, n = _beyond(fit, factors), len(fit.data)
+    joined = Data(
+        {name: np.append(v, at[name]) for name, v in fit.data.columns.items()},
+        np.append(fit.data.target, fit.value(**at)),
+        np.append(fit.data.weights, np.full(len(factors), fit.data.weights.mean())),
+        np.append(fit.data.clusters, fit.data.runs + np.arange(len(factors))),
+    )
+    problem = fit.problem_on(joined, **{str(fit.model.floor): 0.0})
+    rows = np.concatenate([np.ones((len(factors), n)), np.eye(len(factors))], 1)
+    starts = problem.centred(other.problem.theta(other.ends))
+    index = np.repeat(np.arange(len(factors)), len(starts))
+    ends = minimise(problem.with_rows(weights=rows), np.tile(starts, (len(factors), 1)), index, damping=0.1)
+    without = ends.objective.reshape(len(factors), -1).min(1)
+    shown = np.flatnonzero(deviance(fit, without, direction) > 2 * SIGNIFICANT)
+    return float(factors[shown[0]]) if len(shown) else None
+
+
+def _beyond(fit: Fit, factors: Array) -> dict[str, Array]:
+    """The largest run's columns, multiplied."""
     largest = int(np.argmax(fit.model.size(SimpleNamespace(**fit.data.columns))))
-    factors = np.geomspace(1.0, reach, 241)
-    at = {name: v[largest] * factors for name, v in fit.data.columns.items()}
-    with_floor, without = fit.value(**at), fit.model(other.parameters, **at)
-    noise = 3 * float(np.sqrt(np.mean(fit.noise**2)))
-    apart = np.flatnonzero(with_floor > fit.shifted(without, np.asarray(noise)))
-    return float(factors[apart[0]]) if len(apart) else None
+    return {name: v[largest] * factors for name, v in fit.data.columns.items()}
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}".replace("e+0", "e").replace("e+", "e")

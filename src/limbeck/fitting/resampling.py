@@ -140,7 +140,7 @@ def wild(
 
 
 def prior_centres(problem: Problem, prior_noise: float, count: int, rng: np.random.Generator) -> Array:
-    """Draw the centres of the priors from the priors, [count, p]: draws then hold the doubt that only a prior bounds."""
+    """Draw the priors' centres from the priors, [count, p]: draws then hold the doubt that only a prior bounds."""
     precision = problem.prior_precision
     sd = np.divide(prior_noise, np.sqrt(precision), out=np.zeros_like(precision), where=precision > 0)
     return np.asarray(problem.prior_mean + sd * rng.standard_normal((count, len(sd))))
