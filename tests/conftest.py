@@ -36,7 +36,7 @@ def parity() -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def walk_sections() -> Callable[..., None]:
-    """Return a walker that hands every section of a file to its check; an unknown section fails, none consumed skips."""
+    """Return a walker that hands every section of a file to its check; an unknown section fails, none skips."""
 
     def walk(data: Mapping[str, Any], checks: Mapping[str, Callable[[Any], None]], ignore: Iterable[str] = ()) -> None:
         unknown = set(data) - set(checks) - set(ignore)

@@ -1,7 +1,7 @@
 """limbeck tells what a distillation will give before you pay for it, does it, and checks the prediction.
 
-With a table of runs, start at `read_runs` and `fit`; with two models, at `limbeck.lm.distill`. Sub-packages are imported when they
-are first used, so that someone with a table of runs never waits for torch.
+With a table of runs, start at `read_runs` and `fit`; with two models, at `limbeck.lm.distill`. Sub-packages are
+imported when they are first used, so that someone with a table of runs never waits for torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Errors that a user can act on.
 
-Every error that limbeck raises for a user's mistake is a `LimbeckError`: it says what was given, what was expected and what
-to do. The command line prints its text on standard error and exits with code 2; `--debug` shows the traceback.
+Every error that limbeck raises for a user's mistake is a `LimbeckError`: it says what was given, what was expected
+and what to do. The command line prints its text on standard error and exits with code 2; `--debug` shows the
+traceback.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ class LimbeckError(Exception):
     """A mistake that the user can correct.
 
     Args:
-        message: one sentence with the value given and the value expected; further lines list details (bad rows, choices).
+        message: one sentence with the value given and the value expected; further lines list details (bad rows,
+        choices).
     """
 
 
@@ -38,7 +40,7 @@ class TrainingError(LimbeckError):
     """A training cannot start or go on: NaN loss, a checkpoint that does not fit, incompatible vocabularies."""
 
 
-class MissingExtra(LimbeckError):
+class MissingExtraError(LimbeckError):
     """An optional package is needed.
 
     Args:

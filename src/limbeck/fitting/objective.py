@@ -250,8 +250,8 @@ class Problem:
     def rounding(self, index: NDArray[np.int_]) -> Array:
         """Objective that rounding leaves at a perfect fit, [B]: residuals of 16 machine epsilons of the target."""
         size = np.abs(self.rows(self.target, index)) + (1.0 if self.loss.space == "log" else 0.0)
-        noise = 0.5 * (self.rows(self.weights, index) * (16 * np.finfo(float).eps * size) ** 2).sum(-1)
-        return np.full(index.shape, noise)
+        total = np.einsum("...n,...n->...", self.rows(self.weights, index), size**2)
+        return np.full(index.shape, 0.5 * (16 * np.finfo(float).eps) ** 2 * total)
 
     def quadratic(self, z: Array, index: NDArray[np.int_]) -> tuple[Array, Array, Array, Array]:
         """Objective [B], gradient [B, p], majoriser H_I and Newton part H_N of the Hessian [B, p, p], all in z.

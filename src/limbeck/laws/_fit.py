@@ -130,7 +130,7 @@ def load_fit(path: str | Path) -> Fit:
     try:
         record = json.loads(path.read_text())
         law, options = record["law"], record["options"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise FittingError(
             f"{path} is not a saved fit ({error}). Write one with: limbeck fit runs.csv --law NAME"
         ) from error

@@ -20,6 +20,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from limbeck.errors import ConfigError
 
 SEPARATOR = b"\0"
@@ -29,6 +32,8 @@ SHORTEST_REPEAT = 24  # characters; shorter paragraphs ("See also:") may occur m
 SHORTEST_DOCUMENT = 64
 MINIMUM_BYTES = 10_000
 COMFORTABLE_BYTES = 1_000_000
+HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
+HASHED_AT_ONCE = 2**22
 SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "pydoc_data", "ensurepip"}
 SKIPPED |= {"turtledemo", "__pycache__"}
 
@@ -213,8 +218,20 @@ def leak_share(train: bytes, validation: bytes, width: int = 50) -> float:
         >>> leak_share(b"abcdef", b"abcxyzdef", width=3)
         0.6666666666666666
     """
-    pieces = [validation[i : i + width] for i in range(0, len(validation) - width + 1, width)]
-    return sum(piece in train for piece in pieces) / max(len(pieces), 1)
+    wanted = _hashes(validation, width)[::width]
+    found = np.zeros(len(wanted), dtype=bool)
+    for start in range(0, len(train), HASHED_AT_ONCE):
+        found |= np.isin(wanted, _hashes(train[start : start + HASHED_AT_ONCE + width - 1], width))
+    return float(found.mean()) if len(found) else 0.0
+
+
+def _hashes(text: bytes, width: int) -> NDArray[np.uint64]:
+    """A 64-bit polynomial hash of every `width` consecutive bytes (arithmetic modulo 2^64)."""
+    values = np.frombuffer(text, dtype=np.uint8).astype(np.uint64) + 1
+    hashes = np.zeros(max(0, len(values) - width + 1), dtype=np.uint64)
+    for shift in range(width):
+        hashes = hashes * HASH_BASE + values[shift : shift + len(hashes)]
+    return hashes
 
 
 def _topics() -> Iterator[Document]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
-from limbeck.errors import ConfigError, MissingExtra
+from limbeck.errors import ConfigError, MissingExtraError
 from limbeck.files import write_json
 from limbeck.papers._paper import Outcome, Paper, get, papers
 from limbeck.papers._reproduction import Reproduction
@@ -49,7 +49,7 @@ def _measure(paper: Paper, seed: int, quick: bool) -> _Measured:
         except ModuleNotFoundError as missing:
             if not paper.extras or missing.name is None or missing.name.startswith("limbeck"):
                 raise
-            raise MissingExtra(missing.name, ",".join(paper.extras)) from None
+            raise MissingExtraError(missing.name, ",".join(paper.extras)) from None
     except Exception as crash:
         words = f"{type(crash).__name__}: {crash}"
         return _Measured(None, process_time() - began, words, traceback.format_exc())

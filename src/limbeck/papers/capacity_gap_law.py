@@ -19,6 +19,7 @@ from limbeck.papers._figure import Figure, Series
 from limbeck.papers._paper import Outcome, Paper
 
 STUDENT, TEACHERS = 8, (8, 16, 32, 64, 256)  # hidden units
+STEPS = 500, 300  # of teachers, of students
 
 
 class CapacityGapLaw(Paper):
@@ -31,17 +32,17 @@ class CapacityGapLaw(Paper):
     unit = "nats/char"
     baseline = "largest teacher"
     extras = ("distill",)
-    seeds = 5
+    seeds = 8
 
     def measure(self, seed: int, quick: bool) -> dict[str, Any]:
         """Train teachers of all sizes, then the same student alone and under each of them."""
         from limbeck.papers._characters import cross_entropy, learn, split
         from limbeck.papers._training import draws
 
-        steps = (150, 90) if quick else (500, 300)
+        widths = TEACHERS[1:] if quick else TEACHERS
         train, validation = split()
-        batches = [draws(len(train), count, 128, 100 * seed + k) for k, count in enumerate(steps)]
-        teachers = [learn(width, train[batches[0]], seed) for width in TEACHERS]
+        batches = [draws(len(train), count, 128, 100 * seed + k) for k, count in enumerate(STEPS)]
+        teachers = [learn(width, train[batches[0]], seed) for width in widths]
         students = [learn(STUDENT, train[batches[1]], seed + 1000, teacher) for teacher in (None, *teachers)]
         return {
             "params": [sum(weight.numel() for weight in model.parameters()) for model in (students[0], *teachers)],

@@ -34,7 +34,7 @@ class HenighanAutoregressive(Paper):
     source = HENIGHAN
     claim = "What a conditional model learns from its condition, in nats, grows as the logarithm of its size."
     metric = "slope of the information between label and image on ln N"
-    unit = "nats per e-fold of N"
+    unit = "nats per e-fold"
     baseline = "shuffled labels"
     extras = ("vision",)
 
@@ -51,7 +51,7 @@ class HenighanAutoregressive(Paper):
         shown = {"label": test, "blank": blank, "shuffled": test[torch.tensor(rng.permutation(TEST))]}
 
         widths = (4, 16, 64) if quick else WIDTHS
-        models = [learn(images[TEST:], labels[TEST:], width, 200 if quick else 900, seed) for width in widths]
+        models = [learn(images[TEST:], labels[TEST:], width, 500 if quick else 900, seed) for width in widths]
         share = np.bincount(test) / TEST
         return {
             "widths": widths,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from limbeck import laws
-from limbeck.fitting import SQUARED, Fit
+from limbeck.fitting import SQUARED, Fit, Prior
 from limbeck.fitting.hierarchical import NoiseComponents, hierarchical_draws, noise_components
 from limbeck.runs import RunTable, read_runs
 from limbeck.study.design import Design
@@ -49,15 +48,14 @@ def fit_ladder(rows: Sequence[dict[str, Any]], design: Design, seed: int) -> Lad
     sizes, tokens = table.column("params"), table.column("tokens")
     configuration = [f"{n:.0f}/{d:.0f}" for n, d in zip(sizes, tokens, strict=True)]
     noise = noise_components(table.column("loss"), configuration, table.clusters(), sizes)
-    options = {"loss": SQUARED, "prior_noise": design.residual, "bootstrap": 0, "seed": seed}
-    fit = laws.fit("chinchilla", table, priors=design.priors, **options)
-    free = laws.fit("chinchilla", table, **options)
-    return Ladder(
-        table,
-        hierarchical_draws(fit, noise, design.draws, seed=seed),
-        hierarchical_draws(free, noise, design.draws, seed=seed),
-        noise,
-    )
+
+    def fitted(priors: dict[str, Prior]) -> Fit:
+        fit = laws.fit(
+            "chinchilla", table, priors=priors, loss=SQUARED, prior_noise=design.residual, bootstrap=0, seed=seed
+        )
+        return hierarchical_draws(fit, noise, design.draws, seed=seed)
+
+    return Ladder(table, fitted(design.priors), fitted({}), noise)
 
 
 def forecast_large(ladder: Ladder, params: int, tokens: int, level: float = 0.8) -> Forecast:
@@ -94,8 +92,3 @@ def forecast_large(ladder: Ladder, params: int, tokens: int, level: float = 0.8)
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """Keep the columns that a run table knows; bookkeeping such as times stays in the records."""
     return {key: value for key, value in row.items() if isinstance(value, int | float | str | bool)}
-
-
-def gather_runs(folder: Path) -> list[Path]:
-    """All run-record files of a study, in a stable order."""
-    return sorted(folder.glob("*/*/runs.jsonl"))

@@ -54,7 +54,7 @@ class Watch:
                 done += self._cost(job, float(rows[-1].get("tokens", 0)) - float(rows[0].get("tokens", 0)))
                 if (stamp := log.stat().st_mtime) > newest:
                     newest = stamp
-                    loss = next((float(v) for k, v in rows[-1].items() if k.startswith("student/loss")), loss)
+                    loss = next((float(v) for k, v in rows[-1].items() if k == "train/student/loss"), loss)
         return done, loss
 
     @staticmethod

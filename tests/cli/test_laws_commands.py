@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from limbeck.laws import load_fit
+
+
+def test_fit_prints_json_alone_with_plain_numbers(fitted):
+    path, said = fitted
+    record = said.json()
+    assert said.code == 0, said.err
+    assert record["law"] == "chinchilla" and record["points"] == 40
+    assert set(record["parameters"]) == {"E", "A", "B", "alpha", "beta"}
+    assert record["parameters"]["E"] == pytest.approx(1.8, rel=0.03)
+    low, high = record["intervals"]["E"]
+    assert low < record["parameters"]["E"] < high
+    assert record["objective"] == load_fit(path).objective
+    assert path.with_name("fit.html").read_text().startswith("<!doctype html>")
+
+
+def test_fit_speaks_in_one_plain_screen(limbeck, runs_csv, tmp_path):
+    said = limbeck("fit", runs_csv, "--bootstrap", 100, cwd=tmp_path)
+    assert said.code == 0 and (tmp_path / "fit.json").is_file()
+    assert "40 runs" in said.out and "irreducible loss" in said.out and "saved fit.json" in said.out
+    assert "\x1b" not in said.out and max(map(len, said.out.splitlines())) <= 100
+    assert len(said.out.splitlines()) < 30
+
+
+def test_predict_says_what_python_says(limbeck, fitted):
+    path, _ = fitted
+    record = limbeck("predict", path, "params=7B", "tokens=2e12", "--level", 0.9, "--json").json()
+    there = load_fit(path).predict(level=0.9, params=7e9, tokens=2e12)
+    assert record["mean"] == there.mean[0] and record["lower"] == there.lower[0] and record["upper"] == there.upper[0]
+    assert record["extrapolation"] > 10 and record["level"] == 0.9
+    assert "beyond the largest run" in limbeck("predict", path, "params=7B", "tokens=2e12").out
+
+
+def test_compare_ranks_laws_and_baselines(limbeck, runs_csv):
+    record = limbeck("compare", "laws", runs_csv, "--laws", "power,chinchilla", "--bootstrap", 50, "--json").json()
+    assert "chinchilla" in str(record) and "last value" in str(record)
+    assert limbeck("compare", "laws", runs_csv, "--laws", "power,chinchilla", "--bootstrap", 50).out.startswith(
+        "chinchilla"
+    )
+
+
+def test_fixed_parameters_and_priors_reach_the_fit(limbeck, runs_csv, tmp_path):
+    said = limbeck(
+        "fit", runs_csv, "--fix", "E=1.7", "--prior", "alpha=0.4,0.1", "--bootstrap", 50, "--json", cwd=tmp_path
+    )
+    record = said.json()
+    assert record["parameters"]["E"] == 1.7 and record["intervals"]["E"] is None
+    assert record["priors"]["alpha"] == {"mean": 0.4, "sd": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--law", "chinchila"], 'Did you mean "chinchilla"'),
+        (["--fix", "F=1"], 'no parameter "F"'),
+        (["--fix", "E"], "write it as name=value"),
+        (["--prior", "alpha=0.4"], "mean and s.d."),
+        (["--delta", "-1"], "positive number"),
+        (["--space", "cubic"], "log, linear or relative"),
+        (["--where", "outlier=0"], 'no column "outlier"'),
+        (["--method", "magic"], "magic"),
+        (["--level", "80"], "between 0 and 1"),
+    ],
+)
+def test_a_mistake_is_one_message_and_code_2(limbeck, runs_csv, tmp_path, arguments, words):
+    said = limbeck("fit", runs_csv, "--bootstrap", 20, *arguments, cwd=tmp_path)
+    assert said.code == 2 and words in said.err and "Traceback" not in said.err and said.out == ""
+
+
+def test_bad_rows_are_listed_and_can_be_skipped(limbeck, runs_csv, tmp_path):
+    bad = tmp_path / "bad.csv"
+    lines = runs_csv.read_text().splitlines()
+    bad.write_text("\n".join([*lines, "-7,1000000000,3.0", "50000000,abc,3.0", "50000000,2e9,nan"]) + "\n")
+    said = limbeck("fit", bad, "--bootstrap", 20, cwd=tmp_path)
+    assert said.code == 2 and "3 rows cannot be used" in said.err and "--skip-bad" in said.err
+    assert re.search(r"row 42 +params", said.err) and "abc" in said.err
+    assert not (tmp_path / "fit.json").exists()
+    again = limbeck("fit", bad, "--bootstrap", 20, "--skip-bad", cwd=tmp_path)
+    assert again.code == 0 and "40 runs" in again.out
+
+
+def test_files_that_are_not_fits_or_tables(limbeck, tmp_path):
+    (tmp_path / "junk.json").write_bytes(b"\x00\xff\x00")
+    for arguments in (
+        ["predict", "junk.json", "params=1"],
+        ["predict", "none.json", "params=1"],
+        ["fit", "none.csv"],
+        ["fit"],
+        ["plan", "compute", "junk.json", "--flops", "1e20"],
+        ["report", "nowhere"],
+        ["distill", "none.yaml"],
+        ["reproduce", "no-such-paper"],
+        ["reproduce"],
+    ):
+        said = limbeck(*arguments, cwd=tmp_path)
+        assert said.code == 2 and said.err.strip() and "Traceback" not in said.err, (arguments, said)
+
+
+def test_debug_shows_the_traceback(limbeck, tmp_path):
+    said = limbeck("fit", "none.csv", "--debug", cwd=tmp_path)
+    assert "Traceback" in said.err and said.code != 0
+
+
+def test_listings(limbeck):
+    assert "chinchilla" in limbeck("fit", "--laws").out
+    assert {row["law"] for row in limbeck("fit", "--laws", "--json").json()} >= {"chinchilla", "kaplan", "power"}
+    assert "n_params" in limbeck("fit", "--columns").out
