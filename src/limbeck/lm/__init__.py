@@ -14,7 +14,6 @@ from limbeck.lm.jobs import budget_folder, finished, model_folder
 from limbeck.lm.models import load_model, non_embedding_params, save_model, tiny_llama
 from limbeck.lm.pretrain import PretrainJob, pretrain
 from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill, read_recipe
-from limbeck.lm.settings import Settings, check_settings, read_settings
 from limbeck.lm.teaching import Divergence, Teaching
 from limbeck.lm.tokenizers import (
     TokenStream,
@@ -38,14 +37,12 @@ __all__ = [
     "FreshStudent",
     "PretrainJob",
     "Regime",
-    "Settings",
     "Teaching",
     "TokenStream",
     "Windows",
     "budget_folder",
     "build_corpus",
     "byte_tokenizer",
-    "check_settings",
     "distil",
     "distill",
     "embedded_corpus",
@@ -59,7 +56,6 @@ __all__ = [
     "non_embedding_params",
     "pretrain",
     "read_recipe",
-    "read_settings",
     "save_model",
     "text_corpus",
     "text_loss",

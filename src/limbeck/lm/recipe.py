@@ -25,11 +25,11 @@ from limbeck.lm.distillation import DistilJob, FreshStudent, distil, student_mak
 from limbeck.lm.evaluation import text_loss
 from limbeck.lm.jobs import model_folder, write_json
 from limbeck.lm.models import context_length, load_model, read_config
-from limbeck.lm.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 from limbeck.lm.teaching import Divergence, Vocabulary, spaced
 from limbeck.lm.tokenizers import load_tokenizer, tokenize
 from limbeck.lm.training import Regime, threads
 from limbeck.lm.windows import evaluation_windows
+from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 
 FREE_EPOCHS = 4  # readings of a text that are about as good as new text
 

@@ -7,8 +7,7 @@ import pytest
 from pydantic import Field
 
 from limbeck.errors import ConfigError
-from limbeck.lm import Settings, check_settings, read_settings
-from limbeck.lm.settings import Count, FilePath, Number
+from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 
 
 class Inner(Settings):
