@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import scipy
+from machine import machine
 from rich.console import Console
 from rich.table import Table
 from scipy.optimize import minimize
@@ -150,26 +149,6 @@ print("RESULT", json.dumps({"seconds": seconds, "starts": 32, **{k: float(getatt
     if not answers:
         return {"absent": "the package failed: " + (done.stderr.strip().splitlines() or ["no message"])[-1]}
     return dict(json.loads(answers[0].removeprefix("RESULT")))
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.is_file()
-        else []
-    )
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": os.environ["OMP_NUM_THREADS"],
-        "load": [round(x, 2) for x in os.getloadavg()],
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "simd": [k for k in ("AVX2", "AVX512F", "AVX512_SKX") if np._core._multiarray_umath.__cpu_features__.get(k)],  # type: ignore[attr-defined]
-    }
 
 
 def measure(rounds: int, resamples: int, loop: int) -> dict[str, Any]:
