@@ -16,6 +16,7 @@ from scipy.special import ndtri
 from limbeck.errors import FittingError
 from limbeck.fitting.fit import Fit
 from limbeck.fitting.model import Array
+from limbeck.fitting.resampling import prior_centres
 from limbeck.fitting.solver import minimise
 
 
@@ -108,9 +109,7 @@ def hierarchical_draws(fit: Fit, noise: NoiseComponents, count: int, *, form: fl
     shared = rng.normal(size=(count, int(clusters.max()) + 1))[:, clusters]
     own = rng.normal(size=(count, len(fitted)))
     target = fitted + scale * (noise.run * shared + noise.point * own)
-    precision = problem.prior_precision
-    sd = np.divide(fit.prior_noise, np.sqrt(precision), out=np.zeros_like(precision), where=precision > 0)
-    centres = problem.prior_mean + sd * rng.normal(size=(count, len(sd)))
+    centres = prior_centres(problem, fit.prior_noise, count, rng)
     ends = minimise(problem.with_rows(target=target, prior_mean=centres), np.repeat(z[None], count, 0), damping=0.01)
     draws = problem.natural(ends.z[np.isfinite(ends.objective)])
     return replace(

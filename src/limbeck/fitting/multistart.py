@@ -48,7 +48,8 @@ class Starts:
         """Return the agreement in words."""
         text = f"optimum reached from {self.reached} of {self.total} starts"
         if self.rugged:
-            text += f" ({self.basins} different optima: rugged, treat the parameters with care)"
+            others = f"{self.basins} different optima" if self.basins > 1 else "the others stopped short of it"
+            text += f" ({others}: rugged, treat the parameters with care)"
         return text
 
 
