@@ -48,4 +48,4 @@ def test_nothing_to_choose_from():
         choose_by_short_runs({}, 2e6)
     table = {"tokens": TOKENS, "loss": np.array([2.4, 2.0, 1.8])}
     with pytest.raises(PlanningError, match="student-curve"):
-        choose_by_short_runs({"x": fit("power", table, bootstrap=0)}, 2e6)
+        choose_by_short_runs({"x": fit("power:tokens", table, bootstrap=0)}, 2e6)
