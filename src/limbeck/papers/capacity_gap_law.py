@@ -73,6 +73,7 @@ class CapacityGapLaw(Paper):
                 "student loss alone": float(alone.mean()),
                 "student loss": curve.y,
                 "standard error": curve.error,
+                "student loss by seed": taught.tolist(),
                 "chosen ratio": ratio[chosen].tolist(),
                 "optimum of the quadratic in ln T": best.teacher_params and best.teacher_params / student,
                 "spread of its logarithm": best.log_sd if np.isfinite(best.log_sd) else None,
