@@ -24,7 +24,8 @@ def test_identities_of_the_optimum(A, B, alpha, beta, flops):
     assert_allclose(f.loss(flops), Chinchilla()(p, params=n, tokens=d), rtol=1e-12)
     beside = Chinchilla()(p, params=n * np.array([0.99, 1.01]), tokens=d / np.array([0.99, 1.01]))
     assert (beside >= f.loss(flops)).all()
-    assert_allclose(f.tokens_reaching(f.loss(flops), n), d, rtol=1e-5)
+    enough = f.tokens_reaching(f.loss(flops), n)  # ill-conditioned where little is left to reduce: judge its loss
+    assert_allclose(Chinchilla()(p, params=n, tokens=enough), f.loss(flops), rtol=1e-12)
 
 
 def test_published_optimum_at_chinchillas_budget():

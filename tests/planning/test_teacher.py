@@ -43,7 +43,8 @@ def test_capacity_gap_and_useless_teachers_are_said():
     assert option(plan, "14b").notes == ("no better than 7b: capacity gap",)
     assert "worse than training alone" in option(plan, "72b").notes
     assert any("outside what this law can represent" in note for note in option(plan, "weak").notes)
-    text = plan.summary()
+    assert max(map(len, plan.summary().splitlines())) <= 80
+    text = " ".join(plan.summary().split())
     assert "← best" in text and "capacity gap" in text
     assert "best teacher near 2.5 B parameters" in text
     assert "refit on your own runs before you spend" in text

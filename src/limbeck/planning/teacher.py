@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -118,12 +119,15 @@ class TeacherPlan:
             teacher = "–" if o.teacher_loss is None else f"{o.teacher_loss:.4g}"
             half = "" if o.loss.lower is None or o.loss.upper is None else f" ± {(o.loss.upper - o.loss.lower) / 2:.2g}"
             marks = [m for m, name in (("best", self.best), ("best per FLOP", self.best_per_flop)) if name == o.name]
-            words = "; ".join([*(["← " + ", ".join(marks)] if marks else []), *o.notes])
+            words = "← " + ", ".join(marks) if marks else ""
             cost = f"{o.relative_cost:.2g}×"
             lines.append(
                 f"  {o.name:<{width}}{teacher:>12}   {f'{o.loss.value:.3f}{half}':<20}  {cost:<6} {words}".rstrip()
             )
-        return "\n".join([*lines, *self.infeasible, *self.notes])
+        remarks = [f"{o.name}: {'; '.join(o.notes)}." for o in self.options if o.notes]
+        for text in (*remarks, *self.infeasible, *self.notes):
+            lines += textwrap.wrap(text, 80, subsequent_indent="  ", break_on_hyphens=False)
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words."""
