@@ -92,6 +92,8 @@ def test_the_summary_holds_both_predictions(finished):
         assert 1.0 < row["measured"] < 6.0
     assert large["extrapolation"] == pytest.approx((23_552 * 13_944) / (16_384 * 6_736), rel=1e-6)
     assert summary["corpus"]["sha256"] and summary["noise"]["degrees"] == 3
+    assert list(summary["samples"][0]["texts"]) == ["large run", f"student of {student['teacher']}", "student alone"]
+    assert all(summary["samples"][0]["texts"].values())
     assert student["teacher"] in {row["teacher"] for row in summary["teachers"]}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
 from limbeck.lm.distillation import DistilJob, FreshStudent, distil
-from limbeck.lm.evaluation import text_loss
+from limbeck.lm.evaluation import continue_text, text_loss
 from limbeck.lm.jobs import budget_folder, finished, model_folder
 from limbeck.lm.models import load_model, non_embedding_params, save_model, tiny_llama
 from limbeck.lm.pretrain import PretrainJob, pretrain
@@ -43,6 +43,7 @@ __all__ = [
     "budget_folder",
     "build_corpus",
     "byte_tokenizer",
+    "continue_text",
     "distil",
     "distill",
     "embedded_corpus",

@@ -20,6 +20,7 @@ from limbeck.errors import ConfigError
 from limbeck.files import write_json, write_text
 from limbeck.lm.corpus import Corpus, embedded_corpus, load_corpus, text_corpus
 from limbeck.lm.distillation import DistilJob, FreshStudent, distil
+from limbeck.lm.evaluation import continue_text
 from limbeck.lm.jobs import model_folder
 from limbeck.lm.pretrain import PretrainJob, pretrain
 from limbeck.planning import Shortlist, choose_by_short_runs
@@ -168,9 +169,10 @@ def demo(
             }
             for candidate in shortlist.candidates
         ],
+        "samples": [plan.sample(corpus, chosen[0])],
         "noise": ladder.noise.to_dict(),
         "corpus": facts.__dict__,
-        "seconds": {name: round(value, 1) for name, value in stages.seconds.items()},
+        "seconds": _longest(out / "summary.json", stages.seconds),
         "settings": settings,
         "versions": {"limbeck": __version__, "python": sys.version.split()[0], "platform": platform.platform()},
     }
@@ -240,6 +242,18 @@ class _Jobs:
             teacher_name=f"d{width}",
         )
 
+    def sample(self, corpus: Corpus, teacher: str) -> dict[str, Any]:
+        """What the large model, the student and the student trained alone make of the same beginning."""
+        prompt = corpus.validation[:400].decode(errors="ignore").replace("\0", "\n").strip()[:40]
+        runs = {"large run": (f"large-d{self.design.large}", self.design.large_budget)}
+        runs |= {
+            f"student of {teacher}": (f"long-from-{teacher}", self.design.long_budget),
+            "student alone": (f"alone-d{self.design.student}", self.design.long_budget),
+        }
+        folders = {name: model_folder(self.out / "runs" / run, budget) for name, (run, budget) in runs.items()}
+        texts = {name: continue_text(folder, prompt, seed=self.seed) for name, folder in folders.items()}
+        return {"prompt": prompt, "texts": texts}
+
     def short_distillations(self, widths: Sequence[int]) -> list[Work]:
         return [self._distil(f"short-from-d{width}", width, self.design.short_budgets, 102) for width in widths]
 
@@ -268,6 +282,12 @@ def _claim(path: Path, settings: dict[str, Any]) -> None:
                 f"{path.parent} holds a demo with {key} = {theirs.get(key)}; now it is {value}. "
                 "Choose another --out, or delete the folder."
             )
+
+
+def _longest(path: Path, seconds: dict[str, float]) -> dict[str, float]:
+    """Wall time of each stage: a call that only reads finished work does not hide what the work took."""
+    before = json.loads(path.read_text())["seconds"] if path.is_file() else {}
+    return {name: max(round(value, 1), before.get(name, 0.0)) for name, value in seconds.items()}
 
 
 def _verdict(outcome: dict[str, Any]) -> str:
