@@ -141,8 +141,8 @@ def _reproduce(content: ReportContent) -> dict[str, str]:
     facts = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in content.facts.items()}
     if content.fit is not None:
         fit = content.fit
-        draws = len(next(iter(fit.draws.values()))) if fit.draws else 0
-        facts["fit"] = f"{fit.model.name}, {draws} draws ({fit.method}), seed {fit.seed}"
+        draws = f"{len(next(iter(fit.draws.values())))} draws ({fit.method})" if fit.draws else "no bootstrap"
+        facts["fit"] = f"{fit.model.name}, {draws}, seed {fit.seed}"
     for name, values in (("versions", content.versions), ("seeds", content.seeds)):
         if values:
             facts[name] = ", ".join(f"{k} {v}" for k, v in values.items())

@@ -13,7 +13,7 @@ from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import percentile_interval
 from limbeck.report.content import ReportContent
 from limbeck.report.javascript import law_function, size_function
-from limbeck.report.words import next_run
+from limbeck.report.words import is_count, next_run
 from limbeck.runs import COLUMNS
 
 DRAWS, NOISE = 200, 25
@@ -83,7 +83,7 @@ def stretch(fit: Fit, level: float) -> float:
 
 
 def _slider(name: str, values: Array, start: float) -> dict[str, Any]:
-    count = name in COLUMNS and COLUMNS[name].kind == "count"
+    count = is_count(name)
     low, high = float(values.min()), float(values.max())
     span = (low / 10, max(high, start) * 100) if count else (low - 0.25 * (high - low), high + 0.25 * (high - low))
     unit = COLUMNS[name].unit if name in COLUMNS else ""

@@ -21,9 +21,9 @@ from limbeck.fitting import Comparison, Fit, Prediction
 from limbeck.planning import compute_optimal
 from limbeck.report.content import Forecast
 from limbeck.report.numbers import estimate, interval, percent, significant
-from limbeck.report.words import FAR, holdout_words, identified_words, parameter_rows, reach, times
+from limbeck.report.words import FAR, holdout_words, identified_words, parameter_rows, reach, setting, times
 from limbeck.runs import RunTable
-from limbeck.runs.quantities import quantity, scientific, si
+from limbeck.runs.quantities import scientific, si
 
 GOOD, WARNING, BAD, QUIET = "green", "yellow", "red", "dim"
 
@@ -86,7 +86,7 @@ def prediction(fit: Fit, predicted: Prediction, columns: Mapping[str, Any]) -> s
     settings = [np.broadcast_to(np.asarray(v, float), predicted.mean.shape) for v in columns.values()]
     lines: list[RenderableType] = []
     for i, mean in enumerate(predicted.mean):
-        at = ", ".join(quantity(name, float(v[i])) for name, v in zip(columns, settings, strict=True))
+        at = setting({name: float(v[i]) for name, v in zip(columns, settings, strict=True)})
         unit, factor = fit.units.get(fit.model.target, ""), float(predicted.extrapolation[i])
         value = estimate(float(mean), float(predicted.lower[i]), float(predicted.upper[i]), predicted.level, unit)
         lines.append(Text.assemble(f"{fit.model.target} ", (value, "bold"), f" at {at}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -26,7 +27,8 @@ def question(content: ReportContent) -> str:
     if content.fit is None:
         return content.title
     model = content.fit.model
-    return f"How does {model.target} depend on {' and '.join(model.columns)}?"
+    columns = ", ".join(model.columns[:-1]) + " and " * (len(model.columns) > 1) + model.columns[-1]
+    return f"How does {model.target} depend on {columns}?"
 
 
 def reach(factor: float | None) -> str:
@@ -65,8 +67,23 @@ def next_run(fit: Fit, factor: float = 10.0) -> dict[str, float]:
     """Return a setting `factor` times larger than the largest point: columns that count things grow, others stay."""
     size = fit.model.size(SimpleNamespace(**fit.data.columns))
     largest = {name: float(v[int(np.argmax(size))]) for name, v in fit.data.columns.items()}
-    counts = [name for name in largest if name in COLUMNS and COLUMNS[name].kind == "count"]
+    counts = [name for name in largest if is_count(name)]
     return {name: value * (factor ** (1 / len(counts)) if name in counts else 1.0) for name, value in largest.items()}
+
+
+def setting(columns: Mapping[str, float]) -> str:
+    """Return a setting in words; what does not count things goes by its name.
+
+    Example:
+        >>> setting({"params": 7e9, "tokens": 2e12, "teacher_loss": 2.1})
+        '7 B parameters, 2 T tokens, teacher_loss 2.1 nats/token'
+    """
+    return ", ".join(f"{'' if is_count(c) else f'{c} '}{quantity(c, v)}" for c, v in columns.items())
+
+
+def is_count(column: str) -> bool:
+    """Whether a column counts things (parameters, tokens), so that it grows with scale."""
+    return column in COLUMNS and COLUMNS[column].kind == "count"
 
 
 def outlook(fit: Fit, level: float) -> Forecast | None:
@@ -75,7 +92,7 @@ def outlook(fit: Fit, level: float) -> Forecast | None:
         return None
     columns = next_run(fit)
     p: Prediction = fit.predict(level, **columns)
-    name = "a run of " + ", ".join(quantity(c, v) for c, v in columns.items())
+    name = f"a run of {setting(columns)}"
     return Forecast(
         name=name,
         predicted=float(p.mean[0]),
