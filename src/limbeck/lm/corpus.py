@@ -33,7 +33,7 @@ SHORTEST_DOCUMENT = 64
 MINIMUM_BYTES = 10_000
 COMFORTABLE_BYTES = 1_000_000
 HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
-HASHED_AT_ONCE = 2**22
+HASHED_AT_ONCE = 2**16  # fits a cache
 SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "pydoc_data", "ensurepip"}
 SKIPPED |= {"turtledemo", "__pycache__"}
 
