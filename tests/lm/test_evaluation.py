@@ -10,7 +10,7 @@ def test_a_continuation_repeats_and_stays_inside_the_context(tmp_path):
     folder = save_model(tiny_llama(16, context=32, seed=1), byte_tokenizer(), tmp_path / "model")
     first = continue_text(folder, "The limbeck ", seed=3)
     assert first == continue_text(folder, "The limbeck ", seed=3) != continue_text(folder, "The limbeck ", seed=4)
-    assert 0 < len(byte_tokenizer()(first)["input_ids"]) and len(first) <= 20
+    assert 0 < len(first) <= 20
     assert len(continue_text(folder, "The limbeck ", length=5)) <= 5
     with pytest.raises(ConfigError, match="does not exist"):
         continue_text(tmp_path / "none", "x")

@@ -59,7 +59,7 @@ def continue_text(
     generator = torch.Generator().manual_seed(seed)
     ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
     start = ids.shape[1]
-    for _ in range(min(length, context_length(model) - start)):
+    for _ in range(min(length, context_length(model.config) - start)):
         chances = (model(input_ids=ids, use_cache=False).logits[0, -1].float() / temperature).softmax(-1)
         ids = torch.cat([ids, torch.multinomial(chances, 1, generator=generator)[None]], dim=1)
     return str(tokenizer.decode(ids[0, start:]))
