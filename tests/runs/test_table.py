@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
-import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from limbeck.errors import RunsError
-from limbeck.runs import RunTable, read_runs
+from limbeck.runs import read_runs
 
 CHECKPOINTS = {
     "run": ["a", "a", "b", "b", "a"],
@@ -24,17 +20,9 @@ CHECKPOINTS = {
 def test_checkpoints_of_a_run_are_one_cluster():
     runs = read_runs(CHECKPOINTS)
     assert runs.clusters().tolist() == [0, 0, 1, 1, 0]
-    assert runs.final().column("loss").tolist() == [3.3, 3.2]
     assert runs.summary().startswith(
         "2 runs · 5 checkpoints · 1 M–2 M parameters · 6e14–2e15 FLOP · loss 3.2–4 nats/token"
     )
-
-
-def test_final_keeps_a_run_whose_steps_are_unknown():
-    runs = read_runs(
-        {"run": ["a", "b", "b"], "step": [None, 1, 2], "N": [1e6] * 3, "D": [3e8, 1e8, 2e8], "loss": [3.0] * 3}
-    )
-    assert runs.final().column("tokens").tolist() == [3e8, 2e8]
 
 
 def test_runs_of_one_name_are_told_apart_by_seed_and_setup():
@@ -48,7 +36,6 @@ def test_runs_of_one_name_are_told_apart_by_seed_and_setup():
 def test_rows_without_a_run_are_runs_of_their_own():
     runs = read_runs({"N": [1e6, 1e6], "D": [1e8, 2e8], "loss": [3.0, 2.9]})
     assert runs.clusters().tolist() == [0, 1]
-    assert len(runs.final()) == 2
 
 
 def test_column():
@@ -114,27 +101,3 @@ def test_a_table_reads_as_itself():
     runs = read_runs(CHECKPOINTS)
     assert read_runs(runs) is runs
     assert len(read_runs(runs, where="run=a")) == 3
-    assert read_runs(runs, {"tokens": "samples"}).column("samples").tolist() == CHECKPOINTS["tokens"]
-
-
-cells = st.fixed_dictionaries(
-    {
-        "run": st.text(min_size=1).filter(str.strip),
-        "params": st.floats(1e3, 1e13),
-        "tokens": st.floats(1e3, 1e15),
-        "loss": st.floats(1e-6, 1e3),
-        "teacher_loss": st.none() | st.floats(1e-6, 1e3),
-        "note": st.sampled_from(["plain", 'ü, "quoted"', ""]),
-    }
-)
-
-
-@settings(max_examples=50, deadline=None, derandomize=True)
-@given(st.lists(cells, min_size=1, max_size=8, unique_by=lambda row: row["run"].strip()))
-def test_json_round_trip(rows):
-    runs = read_runs(pl.DataFrame(rows, schema_overrides={"teacher_loss": pl.Float64}))
-    again = RunTable.from_dict(json.loads(json.dumps(runs.to_dict())))
-    assert again.frame.equals(runs.frame)
-    assert (again.source, again.derived, again.dropped) == (runs.source, runs.derived, runs.dropped)
-    assert again.rows.equals(runs.rows)
-    assert again.summary() == runs.summary()

@@ -57,7 +57,7 @@ def test_what_stays_unrecognised(name):
 def test_units_and_setup():
     assert COLUMNS["loss"].unit == "nats/token"
     assert COLUMNS["flops"].unit == "FLOP"
-    assert all(COLUMNS[name].is_text for name in SETUP)
+    assert all(COLUMNS[name].kind == "text" for name in SETUP)
     assert [c.name for c in VOCABULARY if c.essential] == ["params", "tokens", "samples", "flops", "loss"]
 
 

@@ -5,8 +5,7 @@ names and refuses, by row and column, what cannot be used. `RunRecorder` writes 
 that limbeck does.
 """
 
-from ._tables import Problem
-from .conditions import parse_conditions
+from ._bad_rows import BadRow
 from .quantities import parse_quantity, quantity, scientific, si, span
 from .readers import read_runs
 from .recorder import RunRecorder
@@ -16,11 +15,10 @@ from .vocabulary import COLUMNS, VOCABULARY, Column, vocabulary_table
 __all__ = [
     "COLUMNS",
     "VOCABULARY",
+    "BadRow",
     "Column",
-    "Problem",
     "RunRecorder",
     "RunTable",
-    "parse_conditions",
     "parse_quantity",
     "quantity",
     "read_runs",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from limbeck.errors import RunsError
+from limbeck.files import sync_folder, write_text
 
 
 class RunRecorder:
@@ -51,13 +50,13 @@ class RunRecorder:
         if self.path.exists():
             self._repair(resume_after_step)
         self._file = self.path.open("ab")
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def write(self, **row: Any) -> None:
         """Append one row; returns when it is on disk."""
-        line = json.dumps({**self._constants, **row}, default=_plain, allow_nan=True)
+        line = json.dumps({**self._constants, **row}, default=_plain)
         if "NaN" in line or "Infinity" in line:
-            line = json.dumps(_finite(json.loads(line)))
+            line = json.dumps(json.loads(line, parse_constant=lambda _: None))
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -82,12 +81,7 @@ class RunRecorder:
         kept = [line for line in complete if self._stays(line, resume_after_step)]
         if kept == lines[:-1] and not lines[-1]:
             return
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("wb") as file:
-            file.writelines(line + b"\n" for line in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        write_text(self.path, "".join(line.decode() + "\n" for line in kept))
 
     def _stays(self, line: bytes, resume_after_step: int | None) -> bool:
         row = _record(line)
@@ -110,20 +104,3 @@ def _record(line: bytes) -> dict[str, Any] | None:
 def _plain(value: Any) -> Any:
     """Return the Python number behind a NumPy or torch scalar."""
     return value.item() if hasattr(value, "item") else str(value)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the file's name survive a power failure, too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

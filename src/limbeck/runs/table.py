@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from limbeck.errors import RunsError, nearest
 
-from . import _checks
-from ._tables import Problem
+from ._bad_rows import BadRow, first_of_group, plural, refusal, run_key, unusable
 from .conditions import Where, choose
 from .quantities import span
 from .vocabulary import COLUMNS, SETUP
@@ -45,7 +44,7 @@ class RunTable:
     source: str
     rows: pl.Series
     derived: Mapping[str, str] = field(default_factory=dict)
-    dropped: tuple[Problem, ...] = ()
+    dropped: tuple[BadRow, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -64,7 +63,9 @@ class RunTable:
         self._check_present([name])
         series = self.frame[name]
         if not series.dtype.is_numeric():
-            raise RunsError(f'{self.source}: the column "{name}" holds text ("{series.drop_nulls()[0]}"), not numbers.')
+            raise RunsError(
+                f'{self.source}: the column "{name}" holds text ("{next(iter(series.drop_nulls()), "")}"), not numbers.'
+            )
         return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
     def require(self, *names: str, skip_bad: bool = False) -> RunTable:
@@ -79,30 +80,24 @@ class RunTable:
         """
         self._check_present(names)
         for name in names:
-            if name not in COLUMNS or not COLUMNS[name].is_text:
+            if name not in COLUMNS or COLUMNS[name].kind != "text":
                 self.column(name)
-        problems = _checks.missing(self.frame, self.rows, names) + _checks.not_positive(self.frame, self.rows, names)
-        return self.without(problems, skip_bad)
+        return self.without(unusable(self.frame, self.rows, names), skip_bad)
 
-    def without(self, problems: Sequence[Problem], skip_bad: bool, counting: str = "") -> RunTable:
+    def without(self, bad: Sequence[BadRow], skip_bad: bool, counting: str = "") -> RunTable:
         """Return the table without its bad rows.
 
         Raises:
             RunsError: there are bad rows and `skip_bad` is false, or no other rows are left.
         """
-        if not problems:
+        if not bad:
             return self
-        bad = self.rows.is_in([problem.row for problem in problems])
-        count = len({problem.row for problem in problems})
-        head = f"{self.source}: {count} row{'s' * (count != 1)} cannot be used" + (f" ({counting})" if counting else "")
-        text = f"{head}\n{_checks.listing(problems)}"
         if not skip_bad:
-            raise RunsError(f"{text}\n{_checks.advice(problems, self.frame)}")
-        if bad.all():
-            raise RunsError(f"{text}\nNo row is left.\n{_checks.advice(problems, self.frame)}")
-        return replace(
-            self, frame=self.frame.filter(~bad), rows=self.rows.filter(~bad), dropped=(*self.dropped, *problems)
-        )
+            raise refusal(self.source, counting, bad)
+        rest = self._keep(~self.rows.is_in([one.row for one in bad]))
+        if not len(rest):
+            raise refusal(self.source, counting, bad, "No row is left.")
+        return replace(rest, dropped=(*self.dropped, *bad))
 
     def filter(self, where: Where) -> RunTable:
         """Return the rows that satisfy conditions such as `{"family": "opt"}` or `"tokens>=1e9"`.
@@ -110,27 +105,17 @@ class RunTable:
         Raises:
             RunsError: a column is unknown, or no row is left.
         """
-        kept = choose(self.frame, where, self.source)
-        return replace(self, frame=self.frame.filter(kept), rows=self.rows.filter(kept))
+        return self._keep(choose(self.frame, where, self.source))
 
     def clusters(self) -> NDArray[np.int64]:
         """Return for every row the number of its run (0, 1, ...): checkpoints of one run are resampled together.
 
         A run is told by its name, seed and setup. In a table without run names every row is a run of its own.
         """
-        if "run" not in self.frame.columns:
+        if "run" not in self.columns:
             return np.arange(len(self), dtype=np.int64)
-        key = [name for name in ("run", "seed", *SETUP) if name in self.frame.columns]
-        return _checks.first_of_group(self.frame, key).rank("dense").cast(pl.Int64).to_numpy() - 1
-
-    def final(self) -> RunTable:
-        """Return the last checkpoint of every run."""
-        progress = next((name for name in _checks.PROGRESS if name in self.frame.columns), None)
-        if progress is None or "run" not in self.frame.columns:
-            return self
-        run = pl.Series(self.clusters())
-        last = self.frame.select(pl.col(progress).eq_missing(pl.col(progress).max().over(run))).to_series()
-        return replace(self, frame=self.frame.filter(last), rows=self.rows.filter(last))
+        first = first_of_group(self.frame, run_key(self.frame)).to_numpy()
+        return np.unique(first, return_inverse=True)[1].astype(np.int64)
 
     def setups(self) -> list[dict[str, Any]]:
         """Return the distinct setups (family, recipe, tokenizer, dataset), each with its number of `rows`."""
@@ -142,46 +127,21 @@ class RunTable:
     def summary(self) -> str:
         """Return one line: how many runs, their sizes, compute (or data) and loss, and what was dropped."""
         runs = len(np.unique(self.clusters()))
-        parts = [f"{runs} run{'s' * (runs != 1)}"]
-        if runs != len(self):
-            parts.append(f"{len(self)} checkpoints")
-        scale = next((name for name in ("flops", "tokens", "samples", "step") if self._has(name)), None)
-        for name in ("params", scale, "loss" if self._has("loss") else "error"):
-            if name and self._has(name):
-                low, high = float(np.nanmin(self.column(name))), float(np.nanmax(self.column(name)))
-                text = span(name, low, high, 3 if name in ("loss", "error") else 1 if name == "flops" else None)
-                parts.append(f"{name} {text}" if name in ("loss", "error") else text)
+        parts = [plural(runs, "run")] + [f"{len(self)} checkpoints"] * (runs != len(self))
+        held = [name for name in self.columns if self.frame[name].null_count() < len(self)]
+        scale = next((name for name in ("flops", "tokens", "samples", "step") if name in held), None)
+        measure = "loss" if "loss" in held else "error"
+        for name, digits in (("params", None), (scale, 1 if scale == "flops" else None), (measure, 3)):
+            if name in held:
+                column = self.column(name)
+                text = span(name, float(np.nanmin(column)), float(np.nanmax(column)), digits)
+                parts.append(f"{name} {text}" if name == measure else text)
         if self.dropped:
-            count = len({problem.row for problem in self.dropped})
-            parts.append(f"{count} row{'s' * (count != 1)} dropped")
+            parts.append(f"{plural(len({one.row for one in self.dropped}), 'row')} dropped")
         return " · ".join(parts)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the table as plain data for JSON."""
-        return {
-            "source": self.source,
-            "columns": self.frame.to_dict(as_series=False),
-            "rows": self.rows.to_list(),
-            "derived": dict(self.derived),
-            "dropped": [vars(problem) for problem in self.dropped],
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> RunTable:
-        """Rebuild a table from `to_dict`."""
-        text = {name for name, values in data["columns"].items() if any(isinstance(v, str) for v in values)}
-        text |= {name for name in data["columns"] if name in COLUMNS and COLUMNS[name].is_text}
-        types = {name: pl.String if name in text else pl.Float64 for name in data["columns"]}
-        return cls(
-            frame=pl.DataFrame(data["columns"], schema=types),
-            source=data["source"],
-            rows=pl.Series(data["rows"], dtype=pl.String),
-            derived=dict(data["derived"]),
-            dropped=tuple(Problem(**problem) for problem in data["dropped"]),
-        )
-
-    def _has(self, name: str) -> bool:
-        return name in self.frame.columns and self.frame[name].null_count() < len(self)
+    def _keep(self, mask: pl.Series) -> RunTable:
+        return replace(self, frame=self.frame.filter(mask), rows=self.rows.filter(mask))
 
     def _check_present(self, names: Sequence[str]) -> None:
         absent = [name for name in names if name not in self.frame.columns]

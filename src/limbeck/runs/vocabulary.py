@@ -34,8 +34,8 @@ class Column:
         kind: `count` (may carry its scale in its name), `number`, `flag` (0/1) or `text`.
         essential: every row of a table that has this column must hold it; other columns may have empty cells until a
             law asks for them.
-        positive: a law needs values above zero here (in columns that are not essential, 0 is read and means "none").
-        minimum, maximum: smallest and largest value that make sense.
+        positive: a law needs values above zero here.
+        maximum: largest value that makes sense.
     """
 
     name: str
@@ -45,13 +45,7 @@ class Column:
     kind: Literal["count", "number", "flag", "text"] = "number"
     essential: bool = False
     positive: bool = True
-    minimum: float = 0.0
     maximum: float = math.inf
-
-    @property
-    def is_text(self) -> bool:
-        """True for names such as `run` and `family`, False for everything that is computed with."""
-        return self.kind == "text"
 
 
 def _column(name: str, unit: str, meaning: str, aliases: str = "", **options: Any) -> Column:
@@ -132,7 +126,7 @@ VOCABULARY: tuple[Column, ...] = (
     _column("seconds", "s", "wall time spent", "wall_seconds elapsed_seconds train_seconds wall_time_s"),
     _column("error", "", "fraction of wrong answers, 0 to 1", "error_rate top1_error err", maximum=1.0),
     _column("accuracy_percent", "%", "right answers, 0 to 100", "accuracy_pct acc_percent", maximum=100.0),
-    _column("seed", "", "random seed of the run", "random_seed rng_seed", positive=False, minimum=-math.inf),
+    _column("seed", "", "random seed of the run", "random_seed rng_seed", positive=False),
     _text("family", meaning="setup: model family", aliases="model_family"),
     _text("recipe", meaning="setup: how it was trained", aliases="training_recipe setup hparams"),
     _text("tokenizer", meaning="setup: tokenizer", aliases="tokeniser tokenizer_name"),

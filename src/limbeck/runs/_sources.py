@@ -8,7 +8,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,7 @@ import polars as pl
 
 from limbeck.errors import RunsError
 
-
-@dataclass(frozen=True)
-class Problem:
-    """A row that cannot be used.
-
-    Args:
-        row: the row as a person finds it: "row 17" counts as an editor or a spreadsheet does (in a CSV file the header
-            is row 1).
-        column: the column at fault.
-        reason: what is wrong and what would be right.
-    """
-
-    row: str
-    column: str
-    reason: str
+from ._bad_rows import BadRow
 
 
 @dataclass(frozen=True)
@@ -42,22 +28,23 @@ class RawTable:
         rows: the label of every row, for messages.
         source: name of the table, for messages.
         counting: how rows are counted, for messages ("" when it is plain).
-        problems: rows whose cells could not be told apart.
+        bad: rows whose cells could not be told apart.
         is_log: rows may be progress reports between two evaluations.
+        derived: columns that were computed while reading, with the formula.
     """
 
     frame: pl.DataFrame
     rows: pl.Series
     source: str
     counting: str = ""
-    problems: tuple[Problem, ...] = ()
+    bad: Sequence[BadRow] = ()
     is_log: bool = False
+    derived: Mapping[str, str] = field(default_factory=dict)
 
 
-def labels(numbers: Iterable[int], file: str = "") -> list[str]:
-    """Return row labels: "row 3", or "small.jsonl row 3" where a table comes from several files."""
-    prefix = f"{file} row" if file else "row"
-    return [f"{prefix} {number}" for number in numbers]
+def labels(numbers: Iterable[int], what: str = "row") -> pl.Series:
+    """Return row labels such as "row 3"."""
+    return pl.Series([f"{what} {number}" for number in numbers], dtype=pl.String)
 
 
 def read_text(path: Path) -> str:
@@ -69,12 +56,10 @@ def read_text(path: Path) -> str:
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         text = data.decode("utf-8-sig")
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError) as error:
         raise RunsError(f"{path} cannot be read: {error}.") from error
     except UnicodeDecodeError as error:
-        raise RunsError(
-            f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8 CSV or as Parquet."
-        ) from error
+        raise RunsError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8 or as Parquet.") from error
     if "\0" in text:
         raise RunsError(f"{path} is a binary file. Expected text: CSV or JSONL (or Parquet, with the ending .parquet).")
     if not text.strip():
@@ -87,36 +72,32 @@ def read_csv(path: Path) -> RawTable:
     text = read_text(path)
     top = text.lstrip("\r\n").splitlines()[0]
     header: list[str] = []
-    rows: list[list[str]] = []
-    numbers: list[int] = []
-    problems: list[Problem] = []
+    rows: dict[int, list[str]] = {}
+    bad: list[BadRow] = []
     start = 1
     try:
         delimiter = max(",;\t|", key=lambda mark: len(next(csv.reader([top], delimiter=mark))))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         for cells in reader:
-            if "".join(cells).strip():
-                if not header:
-                    header = [cell.strip() for cell in cells]
-                elif len(cells) != len(header):
-                    reason = f"{len(cells)} cells, the header has {len(header)}"
-                    problems.append(Problem(f"row {start}", "", reason))
-                else:
-                    rows.append(cells)
-                    numbers.append(start)
+            if not "".join(cells).strip():
+                pass
+            elif not header:
+                header = [cell.strip() for cell in cells]
+            elif len(cells) != len(header):
+                bad.append(BadRow(f"row {start}", "", f"{len(cells)} cells, the header has {len(header)}"))
+            else:
+                rows[start] = cells
             start = reader.line_num + 1
     except csv.Error as error:
         raise RunsError(f"{path}, row {start}: not CSV ({error}).") from error
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise RunsError(f'{path}: the header has the column "{twice[0]}" {header.count(twice[0])} times. Rename them.')
-    if not rows and not problems:
+    if not rows and not bad:
         raise RunsError(f"{path} has a header ({', '.join(header)}) and no rows.")
-    columns = zip(*rows, strict=True) if rows else [()] * len(header)
+    columns = zip(*rows.values(), strict=True) if rows else [()] * len(header)
     frame = pl.DataFrame([pl.Series(name, list(cells), pl.String) for name, cells in zip(header, columns, strict=True)])
-    return RawTable(
-        frame, pl.Series(labels(numbers), dtype=pl.String), str(path), "the header is row 1", tuple(problems)
-    )
+    return RawTable(frame, labels(rows), str(path), "the header is row 1", bad)
 
 
 def read_parquet(path: Path) -> RawTable:
@@ -128,52 +109,15 @@ def read_parquet(path: Path) -> RawTable:
     return of_frame(frame, str(path))
 
 
-def read_jsonl(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """Read the objects of a JSONL file and their line numbers; a last line cut short by a kill is ignored.
-
-    Raises:
-        RunsError: a line is not a JSON object.
-    """
-    lines = read_text(path).split("\n")
-    records: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise RunsError(f"{path}, row {number}: not JSON ({error}). Every line must be one JSON object.") from error
-        if not isinstance(record, dict):
-            raise RunsError(
-                f'{path}, row {number}: {line[:40]} is not a JSON object like {{"params": 1e7, "loss": 3.1}}.'
-            )
-        records.append(record)
-        numbers.append(number)
-    if not records:
-        raise RunsError(f"{path} holds no complete row.")
-    return records, numbers
-
-
-def of_records(
-    records: Sequence[Mapping[str, Any]], rows: list[str], source: str, counting: str = "", is_log: bool = True
-) -> RawTable:
-    """Make a table of mappings; a key that a row does not have is an empty cell, a null that it has is a NaN."""
-    names = dict.fromkeys(name for record in records for name in record)
-    if not names:
-        raise RunsError(f"{source} has no columns.")
-    columns = {
-        str(name): [math.nan if record.get(name, 0) is None else record.get(name) for record in records]
-        for name in names
-    }
-    return RawTable(of_lists(columns), pl.Series(rows, dtype=pl.String), source, counting, is_log=is_log)
-
-
-def of_lists(columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
+def of_lists(columns: Mapping[Any, Iterable[Any]]) -> pl.DataFrame:
     """Make a frame of plain Python values of any mixture of types; nested values become JSON text."""
-    return pl.DataFrame([_series(name, values) for name, values in columns.items()])
+    return pl.DataFrame([_series(str(name), list(values)) for name, values in columns.items()])
+
+
+def of_records(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Make a frame of mappings; a key that a row does not have is an empty cell, a null that it has is a NaN."""
+    names = dict.fromkeys(name for record in records for name in record)
+    return of_lists({n: [math.nan if record.get(n, 0) is None else record.get(n) for record in records] for n in names})
 
 
 def _series(name: str, values: Sequence[Any]) -> pl.Series:
@@ -189,33 +133,29 @@ def of_frame(frame: Any, source: str = "the data frame") -> RawTable:
     Raises:
         RunsError: it is none of these.
     """
-    if isinstance(frame, pl.LazyFrame):
-        frame = frame.collect()
     if not isinstance(frame, pl.DataFrame):
         frame = _to_polars(frame)
     if not len(frame):
         raise RunsError(f"{source} has no rows.")
     frame = frame.with_columns(_series(s.name, s.to_list()) for s in frame if s.dtype.is_nested())
-    numbered = labels(range(1, len(frame) + 1))
-    return RawTable(frame, pl.Series(numbered, dtype=pl.String), source, "the first row is row 1")
+    return RawTable(frame, labels(range(1, len(frame) + 1)), source, "the first row is row 1")
 
 
 def _to_polars(frame: Any) -> pl.DataFrame:
     if isinstance(frame, Mapping):
         try:
-            return of_lists({str(name): list(values) for name, values in frame.items()})
+            return of_lists(frame)
         except (TypeError, pl.exceptions.ShapeError) as error:
             raise RunsError(f"a dictionary of columns must hold lists of one length ({error}).") from error
     if isinstance(frame, Sequence) and frame and all(isinstance(row, Mapping) for row in frame):
-        return of_records(frame, [""] * len(frame), "the list").frame
+        return of_records(frame)
     import narwhals as nw  # only frames of other libraries pay for it
 
     try:
-        foreign = nw.from_native(frame)
+        foreign = nw.from_native(frame).lazy().collect()
     except TypeError as error:
         raise RunsError(
             f"cannot read runs from a {type(frame).__name__}. Give a path, a data frame (pandas, polars, pyarrow, "
             "duckdb), a list of dictionaries or a dictionary of columns."
         ) from error
-    eager = foreign.collect() if isinstance(foreign, nw.LazyFrame) else foreign
-    return of_lists({str(name): values for name, values in eager.to_dict(as_series=False).items()})
+    return of_lists(foreign.to_dict(as_series=False))
