@@ -24,7 +24,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: env        ## the whole circle on real text: ladder, law, prediction, distillation, report
 	$(BIN)/limbeck demo --out $(OUT) $(ARGS)
 
-test: env        ## the test suite
+test: env        ## the test suite, with the examples in docstrings
+	$(BIN)/python -m pytest --doctest-modules -q src
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-slow: env   ## long studies and statistical tests

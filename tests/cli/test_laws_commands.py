@@ -111,3 +111,30 @@ def test_listings(limbeck):
     assert "chinchilla" in limbeck("fit", "--laws").out
     assert {row["law"] for row in limbeck("fit", "--laws", "--json").json()} >= {"chinchilla", "kaplan", "power"}
     assert "n_params" in limbeck("fit", "--columns").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "RUNS", "--out", "/proc/none/f.json", "--bootstrap", 20], "/proc/none"),
+        (["fit", "RUNS", "--fix", "E=-5", "--bootstrap", 20], "must lie in 0"),
+        (["predict", "FIT", "params=-7B", "tokens=2T"], "no finite value"),
+        (["predict", "FIT", "params=0", "tokens=2T"], "no finite value"),
+        (["plan", "teacher", "--student-params", "0", "--tokens", "1B", "--teachers", "TEACHERS"], "must be positive"),
+        (["plan", "teacher", "--student-params", "1B", "--tokens", "-5", "--teachers", "TEACHERS"], "must be positive"),
+        (
+            ["plan", "teacher", "--student-params", "1B", "--tokens", "1B", "--teachers", "TEACHERS", "--level", "3"],
+            "between 0 and 1",
+        ),
+    ],
+)
+def test_values_without_a_meaning_are_refused(limbeck, fitted, runs_csv, tmp_path, arguments, words):
+    (tmp_path / "teachers.csv").write_text("name,params,loss\nseven,7e9,1.94\n")
+    places = {"RUNS": runs_csv, "FIT": fitted[0], "TEACHERS": tmp_path / "teachers.csv"}
+    said = limbeck(*[places.get(a, a) for a in arguments], cwd=tmp_path)
+    assert said.code == 2 and words in said.err and "Traceback" not in said.err and said.out == ""
+
+
+def test_predict_knows_the_names_people_use(limbeck, fitted):
+    short = limbeck("predict", fitted[0], "N=7B", "D=2T", "--json").json()
+    assert short["columns"] == {"params": 7e9, "tokens": 2e12}

@@ -63,9 +63,23 @@ def main() -> None:
             raise
         print(str(MissingExtraError(str(error.name), extra)), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept.", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # `limbeck ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if debug or error.filename is None:
+            raise
+        print(f"{error.filename}: {error.strerror}. Choose another path.", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as end:
+        if end.code == 130:
+            print(_words_of_stop(end), file=sys.stderr)
+        raise
+
+
+def _words_of_stop(error: BaseException) -> str:
+    """What the interrupted work said about going on: the command-line library wraps it in exceptions of its own."""
+    reason: BaseException | None = error
+    while reason is not None and not isinstance(reason, KeyboardInterrupt):
+        reason = reason.__cause__ or reason.__context__
+    return str(reason or "") or "stopped; what was finished is kept, and the same command goes on."

@@ -60,13 +60,16 @@ def fit(
     """
     from limbeck import laws as room
     from limbeck.report import tables
-    from limbeck.runs import read_runs, vocabulary_table
+    from limbeck.runs import COLUMNS, read_runs, vocabulary_table
 
     if laws:
         emit(as_json, room.catalogue(), tables.catalogue(room.catalogue()))
         return
     if columns:
-        print(vocabulary_table())
+        listed = [
+            {"name": c.name, "unit": c.unit, "meaning": c.meaning, "aliases": list(c.aliases)} for c in COLUMNS.values()
+        ]
+        emit(as_json, listed, vocabulary_table())
         return
     if runs is None:
         raise LimbeckError("which runs? Write: limbeck fit runs.csv --law chinchilla (limbeck fit --help explains).")
@@ -88,10 +91,12 @@ def fit(
     if plot is not None:
         from limbeck.report import ReportContent, write_report
 
-        write_report(ReportContent.of_fit(result, table), plot)
+        write_report(ReportContent.of_fit(result, table, level=level), plot)
     saved = f"saved {out}" + (f" · page: {plot}" if plot else " · plot: --plot fit.html")
     text = tables.fit_summary(result, table, level=level)
-    emit(as_json, {**result.to_dict(level, full=False), "saved": str(out)}, f"{text}\n\n{saved}")
+    dropped = [f"dropped {bad.row}: {bad.column} {bad.reason}" for bad in table.dropped]
+    facts = {"derived": list(table.derived), "dropped": dropped, "saved": str(out)}
+    emit(as_json, result.to_dict(level, full=False) | facts, "\n".join([text, "", *dropped, saved]))
 
 
 def predict(
@@ -106,9 +111,10 @@ def predict(
     """
     from limbeck import laws as room
     from limbeck.report import tables
+    from limbeck.runs.vocabulary import recognise
 
     fit = room.load_fit(fitted)
-    columns = numbers(settings, "setting")
+    columns = {(recognise(name) or (name,))[0]: value for name, value in numbers(settings, "setting").items()}
     prediction = fit.predict(level=level, **columns)
     record: dict[str, Any] = {"law": fit.model.name, "columns": columns, "target": fit.model.target}
     for key, value in prediction.to_dict().items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from limbeck.errors import FittingError
+from limbeck.files import write_json
 from limbeck.fitting.covariance import sandwich
 from limbeck.fitting.data import Data
 from limbeck.fitting.identifiability import Identifiability, identifiability
@@ -155,7 +155,13 @@ class Fit:
         """
         check_level(level)
         flat = self._settings(columns)
-        mean = self.value(**flat)
+        with np.errstate(all="ignore"):
+            mean = self.value(**flat)
+        if not np.isfinite(mean).all():
+            at = ", ".join(f"{name}={v[~np.isfinite(mean)][0]:g}" for name, v in flat.items())
+            raise FittingError(
+                f"{self.model.name} has no finite value at {at}. Give positive numbers in the runs' units."
+            )
         if self.draws:
             log = self.loss.space == "log"
             lower, upper = run_interval(self.simulate(**flat), mean, level, self._spare(), log=log)
@@ -294,9 +300,7 @@ class Fit:
 
     def save(self, path: str | Path) -> Path:
         """Write the fit as JSON and return the path."""
-        path = Path(path)
-        path.write_text(json.dumps(self.to_dict(), indent=1))
-        return path
+        return write_json(path, self.to_dict())
 
     def _settings(self, columns: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """The model's columns as arrays of one length."""

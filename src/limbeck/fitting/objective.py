@@ -71,6 +71,10 @@ class Prior:
     mean: float
     sd: float
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and self.sd > 0):
+            raise FittingError(f"a prior needs a finite mean and a positive s.d.; got {self.mean:g} and {self.sd:g}.")
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -140,6 +144,13 @@ class Problem:
                 )
                 if kind == "prior on" and name in fixed:
                     raise FittingError(f"{name} is fixed at {fixed[name]:g} and has a prior too: choose one.")
+        for parameter in model.parameters:
+            value = fixed.get(parameter.name, 0.0)
+            low = 0.0 if parameter.log else parameter.lower
+            if parameter.name in fixed and not low <= value <= parameter.upper:
+                raise FittingError(
+                    f"{parameter.name} is fixed at {value:g}; it must lie in {low:g} to {parameter.upper:g}."
+                )
         if loss.space != "linear" and not (target > 0).all():
             raise FittingError(
                 f"{model.target} must be positive for a loss on {loss.space} residuals; "

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
@@ -122,7 +123,7 @@ def load_model(folder: Path | str) -> Any:
     try:
         with _no_bars():
             model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"{folder} cannot be loaded as a causal language model: {_first_line(error)}") from error
     return model.to(torch.accelerator.current_accelerator()) if torch.accelerator.is_available() else model
 

@@ -187,7 +187,11 @@ class DistillationResult:
             return f"loss {self.student_loss_before / size:.3f} → {self.student_loss / size:.3f} {unit}"
 
         gap = self.student_loss_before - self.teacher_loss
-        closed = f" ({100 * (self.student_loss_before - self.student_loss) / gap:.0f} % of the way)" if gap > 0 else ""
+        closed = (
+            f" ({100 * (self.student_loss_before - self.student_loss) / gap:.0f} % of the way)"
+            if gap > 0 and self.student_loss >= self.teacher_loss
+            else ""
+        )
         time = "already finished: nothing to do" if self.already_finished else f"{self.seconds:.0f} s"
         lines = [
             f"{self.student}: {losses('nats/byte', self.bytes_per_token)}, "

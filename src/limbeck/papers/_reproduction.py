@@ -117,7 +117,12 @@ class Reproduction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON values, with `mean`, `standard_error` and `holds` computed."""
-        measured = {"mean": self.mean, "standard_error": self.standard_error, "holds": self.holds}
+        measured = {
+            "measured": self.mean,
+            "mean": self.mean,
+            "standard_error": self.standard_error,
+            "holds": self.holds,
+        }
         return asdict(self) | {"seeds": list(self.seeds), "effects": list(self.effects)} | measured
 
     @classmethod

@@ -133,7 +133,9 @@ def outlook(source: Source, level: float, **columns: float) -> Outlook:
     p = source.predict(level, **columns)
     factor = float(p.extrapolation[0])
     note = (
-        f"{factor:.2g}× beyond the largest run" if factor > 1 else f"inside the data ({factor:.2g} of the largest run)"
+        f"{factor:.2g}× beyond the largest run"
+        if factor > 1
+        else f"{'below' if p.outside else 'inside'} the data ({factor:.2g} of the largest run)"
     )
     if p.outside:
         note += f"; outside the range of {' and '.join(p.outside)}"

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from limbeck.errors import PlanningError
 from limbeck.fitting.model import Array
+from limbeck.fitting.prediction import check_level
 from limbeck.laws import DISTILLATION_2025, Published, Supervised, forward_flops, optimal_student, optimal_teacher
 from limbeck.planning.costs import SMALLEST, Forward, charges
 from limbeck.planning.estimate import Ensemble, Estimate, Source, distillation_law, outlook
@@ -171,6 +172,10 @@ def choose_teacher(
         >>> plan.best
         '7b'
     """
+    check_level(level)
+    for what, given in (("student parameters", student_params), ("tokens", tokens), ("FLOP", flops)):
+        if given is not None and not given > 0:
+            raise PlanningError(f"{what} must be positive; got {given:g}.")
     if (tokens is None) == (flops is None):
         raise PlanningError("give the student's tokens or a budget in FLOP, one of the two.")
     case = _Case.of(student_params, scenario, law, supervised, level, forward)
