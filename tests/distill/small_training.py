@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def small_training(
 
 
 def run(out: Path, place: str | None = None, when: int = 0) -> None:
-    """Run to the end, or until SIGKILL at a place: a function of the training at a step, or n-th wait for the disk."""
+    """Run to the end, or until SIGKILL at a place: a function of the training at a step, or in the n-th checkpoint."""
     torch.set_num_threads(1)
     torch.manual_seed(5)
 
@@ -96,12 +97,19 @@ def run(out: Path, place: str | None = None, when: int = 0) -> None:
         if (here, count) == (place, when):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    waits = iter(range(10**6))
-    to_disk = checkpoints._to_disk
+    writes, renames = count(), count()
+    write_json, sync_folder = checkpoints.write_json, checkpoints.sync_folder
 
-    def watched(path: Path) -> None:
-        die("disk", next(waits))
-        to_disk(path)
+    def watched_write(path: Path, content: Any) -> Path:
+        number = next(writes)
+        die("tensors written", number)
+        write_json(path, content)
+        die("all written", number)
+        return path
 
-    checkpoints._to_disk = watched
+    def watched_sync(folder: Path) -> None:
+        die("renamed", next(renames))
+        sync_folder(folder)
+
+    checkpoints.write_json, checkpoints.sync_folder = watched_write, watched_sync
     small_training(out, die=die).run()

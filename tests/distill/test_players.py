@@ -1,14 +1,16 @@
-"""Players: learning rates, state, description."""
+"""Players: learning rates, state, description, frozen teachers."""
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
 import torch
 from small_training import network
+from torch import nn
 
-from limbeck.distill import Player, cosine, every
+from limbeck.distill import Player, cosine, every, freeze
 
 
 def player(seed: int, **options: object) -> Player:
@@ -39,8 +41,7 @@ def test_state_moves_bit_for_bit_and_settings_stay() -> None:
     for seed in range(3):
         step(ours, seed)
     theirs.optimizer.param_groups[0]["weight_decay"] = 0.0
-    tensors = {name: tensor.clone() for name, tensor in ours.tensors(ours.module).items()}
-    theirs.load(theirs.module, tensors, ours.scalars())
+    theirs.load(copy.deepcopy(ours.state()))
     assert theirs.updates == 3
     assert theirs.optimizer.param_groups[0]["weight_decay"] == 0.0
     theirs.optimizer.param_groups[0]["weight_decay"] = ours.optimizer.param_groups[0]["weight_decay"]
@@ -50,26 +51,29 @@ def test_state_moves_bit_for_bit_and_settings_stay() -> None:
         assert torch.equal(mine, other)
 
 
-def test_optimiser_state_that_is_not_a_tensor_is_kept() -> None:
-    module = network(0)
-    ours = Player("student", module, torch.optim.ASGD(module.parameters(), lr=0.1))
-    step(ours, 0)
-    ours.optimizer.state[ours.parameters[0]]["note"] = 7
-    theirs = Player("student", module, torch.optim.ASGD(module.parameters(), lr=0.1))
-    theirs.load(module, ours.tensors(module), ours.scalars())
-    assert theirs.optimizer.state[theirs.parameters[0]]["note"] == 7
-
-
 def test_description_tells_settings_apart() -> None:
-    described = player(0, schedule=partial(cosine, steps=5, floor=0.1), turn=every(3), clip=1.0).describe(network(0))
+    described = player(0, schedule=partial(cosine, steps=5, floor=0.1), turn=every(3), clip=1.0).describe()
     assert described["schedule"] == "cosine(steps=5, floor=0.1)"
     assert described["turn"] == "_at_phase(period=3, phase=0)"
+    assert described["optimised"] == ["0.weight", "0.bias", "3.weight", "3.bias"]
     assert described["tensors"]["0.weight"] == "torch.float32 [8, 4]"
     assert [(group["initial_lr"], group["parameters"]) for group in described["optimizer"]] == [(0.4, 2), (0.1, 2)]
     assert "lr" not in described["optimizer"][0]
-    assert player(0).describe(network(0))["schedule"] == "none"
+    assert player(0).describe()["schedule"] == "none"
 
 
 @pytest.mark.parametrize(("period", "phase", "steps"), [(1, 0, [0, 1, 2, 3, 4, 5]), (3, 1, [1, 4])])
 def test_every(period: int, phase: int, steps: list[int]) -> None:
     assert [step for step in range(6) if every(period, phase=phase)(step)] == steps
+
+
+def test_every_module_is_in_evaluation_mode_without_gradients() -> None:
+    first, second = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.9)), nn.BatchNorm1d(2)
+    freeze(first, second)
+    assert not any(part.training for module in (first, second) for part in module.modules())
+    assert not any(parameter.requires_grad for module in (first, second) for parameter in module.parameters())
+    ones = torch.ones(3, 2)
+    assert torch.equal(first(ones), first(ones))
+    second(ones)
+    assert second.running_mean is not None
+    assert torch.equal(second.running_mean, torch.zeros(2))

@@ -23,7 +23,6 @@ from limbeck.distill import (
     constant,
     every,
     forward_kl,
-    read_checkpoint,
     warmup_stable_decay,
 )
 from limbeck.errors import TrainingError
@@ -242,6 +241,10 @@ def test_a_branch_needs_the_same_tensors_and_an_early_enough_start(tmp_path: Pat
     other = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 3))
     with pytest.raises(TrainingError, match=r"(?s)needs the same tensors.*0\.weight: torch\.float32 \[8, 4\] in the"):
         single(other, steps=9).run(start_from=start)
+    reordered = network(2)
+    player = Player("student", reordered, torch.optim.AdamW(reversed(list(reordered.parameters())), lr=0.05))
+    with pytest.raises(TrainingError, match=r"(?s)needs the same tensors.*optimised"):
+        Trainer([player], lambda *_: {}, inputs, steps=9, progress=False).run(start_from=start)
     with pytest.raises(TrainingError, match=r"at step 6, beyond steps=5"):
         single(network(2), steps=5).run(start_from=start)
     with pytest.raises(TrainingError, match="nowhere is not a complete checkpoint"):
@@ -267,7 +270,6 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(value: fl
     checkpoint = Checkpoints(tmp_path).latest()
     assert checkpoint is not None
     assert checkpoint.step == 5
-    assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
     assert weights(trainer.players[1].module).isfinite().all()  # the bad update was not made
 
 
@@ -282,7 +284,7 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     trainer = Trainer(
         [player], loss, lambda step: torch.ones(2, 1), steps=9, out=tmp_path, checkpoint_every=2, progress=False
     )
-    with pytest.raises(TrainingError, match=r"student/module/weight is not finite after step 4"):
+    with pytest.raises(TrainingError, match=r'"student": its module is not finite after step 4 of 9'):
         trainer.run()
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
 
@@ -299,7 +301,9 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(number: int, tmp
 
     before = signal.getsignal(number)
     torch.manual_seed(5)
-    with pytest.raises(KeyboardInterrupt, match=r"Stopped at step 8 of 23, saved in .*part\. Run the same again"):
+    with pytest.raises(
+        KeyboardInterrupt, match=r"Stopped at step 8 of 23, saved in .*step-00000008: run the same again"
+    ):
         small_training(tmp_path / "part", die=interrupt, **UNSAVED).run()
     assert signal.getsignal(number) is before
     resumed = small_training(tmp_path / "part", **UNSAVED)
@@ -324,7 +328,7 @@ def test_a_second_signal_interrupts_at_once() -> None:
 def test_without_a_folder_an_interruption_says_that_nothing_was_saved() -> None:
     trainer = single(network(2), steps=3)
     trainer.batch = lambda step: (os.kill(os.getpid(), signal.SIGINT), inputs(step))[1]
-    with pytest.raises(KeyboardInterrupt, match=r"Stopped at step 1 of 3\. Nothing was saved"):
+    with pytest.raises(KeyboardInterrupt, match=r"Stopped at step 1 of 3, nothing saved\."):
         trainer.run()
 
 
@@ -333,7 +337,6 @@ def test_without_a_folder_an_interruption_says_that_nothing_was_saved() -> None:
     [
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"accumulate": 0}, "accumulate must be at least 1, got 0"),
-        ({"keep": 0}, "keep must be at least 1, got 0"),
         ({"evaluate_at": [3, 11]}, r"1 to 10; got \[11\]"),
         ({"checkpoint_at": [0]}, r"1 to 10; got \[0\]"),
     ],
@@ -360,9 +363,9 @@ def test_mistakes_in_players_and_losses() -> None:
 
 
 def test_keeps_the_newest_checkpoints_and_all_milestones(tmp_path: Path) -> None:
-    single(network(2), steps=20, out=tmp_path, checkpoint_every=3, keep=3, checkpoint_at=(2, 9)).run()
+    single(network(2), steps=20, out=tmp_path, checkpoint_every=3, checkpoint_at=(2, 9)).run()
     steps = sorted(path.name for path in tmp_path.iterdir())
-    assert steps == ["milestone-00000002", "milestone-00000009", *(f"step-{step:08d}" for step in (15, 18, 20))]
+    assert steps == ["milestone-00000002", "milestone-00000009", "step-00000018", "step-00000020"]
 
 
 def test_tied_weights_are_saved_once_and_stay_tied(tmp_path: Path) -> None:
@@ -383,23 +386,7 @@ def test_tied_weights_are_saved_once_and_stay_tied(tmp_path: Path) -> None:
     trainer(first, 4).run()
     trainer(second, 4).run()
     assert torch.equal(first["head"].weight, second["head"].weight)
-    assert second["embed"].weight is second["head"].weight
-    saved = [name for name in read_checkpoint(tmp_path / "step-00000004").tensors if "module" in name]
-    assert saved == ["student/module/embed.weight"]
-
-
-def test_progress_function_gets_every_record() -> None:
-    seen: list[tuple[int, list[str]]] = []
-    single(
-        network(2),
-        steps=5,
-        record_every=2,
-        progress=lambda step, values: seen.append((step, sorted(values))),
-        evaluate=lambda step: {"loss": 1.0},
-        evaluate_at=[3],
-    ).run()
-    train = ["train/student/loss", "train/student/lr"]
-    assert seen == [(2, train), (3, ["loss", *train]), (4, train), (5, train)]
+    assert second["embed"].weight is second["head"].weight is not first["head"].weight
 
 
 def test_is_silent_when_piped(capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from limbeck.distill.checkpoints import Checkpoint, Checkpoints, read_checkpoint
 from limbeck.distill.divergences import forward_kl, generalized_jsd, reverse_kl
-from limbeck.distill.freezing import freeze
-from limbeck.distill.losses import Paper, get_loss, loss_names, register
-from limbeck.distill.players import Player, always, every
-from limbeck.distill.result import TrainingResult
+from limbeck.distill.losses import get_loss, loss_names, register
+from limbeck.distill.players import Player, always, every, freeze
 from limbeck.distill.schedules import constant, cosine, decay_start, warmup_stable_decay
-from limbeck.distill.trainer import Trainer
+from limbeck.distill.trainer import Trainer, TrainingResult
 
 __all__ = [
     "Checkpoint",
     "Checkpoints",
-    "Paper",
     "Player",
     "Trainer",
     "TrainingResult",

@@ -1,13 +1,11 @@
-"""Checkpoints: tensors in safetensors, everything else in JSON, written so that a kill at any moment loses nothing.
+"""Checkpoints: written so that a kill at any moment loses nothing, read without running code.
 
-A checkpoint is a folder `step-00000100` with `tensors.safetensors` and `state.json`. It is written under a temporary
-name beside its final place; every file and the folder reach the disk before the rename, which is the only moment at
-which the checkpoint begins to exist. Nothing is pickled: reading one never runs code.
+A checkpoint is a folder `step-00000100` with `tensors.pt` (read with `weights_only`) and `state.json`. It is written
+under a temporary name; its files reach the disk before the rename, which is when the checkpoint begins to exist.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,16 +13,17 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import torch
 
 from limbeck.errors import TrainingError
+from limbeck.files import sync_folder, write_json
 
-TENSORS = "tensors.safetensors"
+TENSORS = "tensors.pt"
 STATE = "state.json"
-FORMAT = 1
+KEEP = 2
 
 
 @dataclass(frozen=True)
@@ -34,72 +33,56 @@ class Checkpoint:
     Args:
         path: the checkpoint's folder.
         step: steps done.
-        tensors: every tensor by its name, on the CPU.
-        state: everything that is not a tensor.
+        tensors: nested dicts and lists of tensors, on the CPU.
+        state: JSON values.
     """
 
     path: Path
     step: int
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Any]
     state: dict[str, Any]
 
 
-def write_checkpoint(path: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint folder atomically; an older folder of the same name is replaced.
-
-    Args:
-        path: the folder to create.
-        step: steps done.
-        tensors: tensors by name; none may share memory with another.
-        state: JSON values.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_checkpoint(path: Path, step: int, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint folder atomically; an older folder of the same name is replaced. Args as for `Checkpoint`."""
     writing = path.with_name(f".writing-{path.name}")
     shutil.rmtree(writing, ignore_errors=True)
-    writing.mkdir()
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, writing / TENSORS)
-    content = {"format": FORMAT, "step": step, "digest": _digest(writing / TENSORS), **state}
-    (writing / STATE).write_text(json.dumps(content, indent=1))
-    for place in (writing / TENSORS, writing / STATE, writing):
-        _to_disk(place)
+    writing.mkdir(parents=True)
+    with (writing / TENSORS).open("wb") as file:
+        torch.save(tensors, file)
+        file.flush()
+        os.fsync(file.fileno())
+    write_json(writing / STATE, {"step": step, **state})
     if path.exists():
         shutil.rmtree(path)
     writing.rename(path)
-    _to_disk(path.parent)
+    sync_folder(path.parent)
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Read and verify one checkpoint folder.
-
-    Args:
-        path: the folder.
+    """Read one checkpoint folder.
 
     Raises:
         TrainingError: the folder is missing, incomplete or damaged.
     """
     path = Path(path)
     try:
-        state = json.loads((path / STATE).read_text())
-        if state["format"] != FORMAT:
-            raise TrainingError(f"{path} has checkpoint format {state['format']}; this version reads {FORMAT}.")
-        if state["digest"] != _digest(path / TENSORS):
-            raise TrainingError(f"{path / TENSORS} does not match the digest in {STATE}: the file is damaged.")
-        return Checkpoint(path, state["step"], load_file(path / TENSORS), state)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        state = json.loads((path / STATE).read_text(encoding="utf-8"))
+        tensors = torch.load(path / TENSORS, map_location="cpu", weights_only=True)
+        return Checkpoint(path, state["step"], tensors, state)
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError) as error:
         raise TrainingError(f"{path} is not a complete checkpoint: {error}") from error
 
 
 class Checkpoints:
-    """The checkpoints of one run: a rolling window of recent ones, and milestones that stay until you delete them.
+    """The checkpoints of one run: the newest two, and milestones that stay until you delete them.
 
     Args:
         folder: the run's folder; created when the first checkpoint is written.
-        keep: how many recent checkpoints stay.
     """
 
-    def __init__(self, folder: Path | str, *, keep: int = 2) -> None:
+    def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        self.keep = keep
 
     def recent(self, step: int) -> Path:
         """Folder of the rolling checkpoint after `step` steps."""
@@ -109,15 +92,12 @@ class Checkpoints:
         """Folder of the milestone after `step` steps: what a branch starts from."""
         return self.folder / f"milestone-{step:08d}"
 
-    def save(
-        self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, milestone: bool = False
-    ) -> Path:
+    def save(self, step: int, tensors: Mapping[str, Any], state: Mapping[str, Any], *, milestone: bool = False) -> Path:
         """Write the checkpoint of a step, then drop the rolling ones that are too old; return its folder."""
         path = self.milestone(step) if milestone else self.recent(step)
         write_checkpoint(path, step, tensors, state)
-        for unfinished in self.folder.glob(".writing-*"):  # left by a kill
-            shutil.rmtree(unfinished)
-        for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
+        unfinished = self.folder.glob(".writing-*")  # left by a kill
+        for old in [*unfinished, *sorted(self.folder.glob("step-*"))[:-KEEP]]:
             shutil.rmtree(old)
         return path
 
@@ -132,15 +112,19 @@ class Checkpoints:
         return None
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+def random_state(generators: Mapping[str, torch.Generator]) -> dict[str, Any]:
+    """Copy every random state that a training depends on: torch's global ones and the named generators'."""
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "generators": {name: generator.get_state() for name, generator in generators.items()},
+    }
 
 
-def _to_disk(path: Path) -> None:
-    """Wait until a file or a folder's list of names is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def set_random_state(state: Mapping[str, Any], generators: Mapping[str, torch.Generator]) -> None:
+    """Put every random state back. Devices that this machine lacks are passed over."""
+    torch.set_rng_state(state["cpu"])
+    for device, cuda in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(cuda, device)
+    for name, generator in generators.items():
+        generator.set_state(state["generators"][name])

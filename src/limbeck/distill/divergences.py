@@ -13,25 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limbeck.distill._logits import Reduction, compare
-from limbeck.distill.losses import Paper, register
+from limbeck.distill.losses import Reduction, compare, register
 from limbeck.errors import ConfigError
-
-_HINTON = Paper(
-    "Distilling the Knowledge in a Neural Network", "Geoffrey Hinton, Oriol Vinyals, Jeff Dean", 2015, "1503.02531"
-)
-_MINILLM = Paper(
-    "MiniLLM: Knowledge Distillation of Large Language Models",
-    "Yuxian Gu, Li Dong, Furu Wei, Minlie Huang",
-    2023,
-    "2306.08543",
-)
-_GKD = Paper(
-    "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes",
-    "Rishabh Agarwal et al.",
-    2023,
-    "2306.13649",
-)
 
 
 def _weighted(probability: Tensor, log_ratio: Tensor) -> Tensor:
@@ -47,13 +30,6 @@ def _reverse_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     return _weighted(log_q.exp(), log_q - log_p)
 
 
-def _jsd(log_p: Tensor, log_q: Tensor, beta: float) -> Tensor:
-    p, q = log_p.exp(), log_q.exp()
-    mixture = beta * p + (1 - beta) * q
-    log_m = torch.where(mixture > 0, mixture, 1.0).log()
-    return beta * _weighted(p, log_p - log_m) + (1 - beta) * _weighted(q, log_q - log_m)
-
-
 def _jsd_h(u: Tensor, *, beta: float = 0.5, normalised: bool = False) -> Tensor:
     if beta == 0:
         return -u
@@ -63,7 +39,7 @@ def _jsd_h(u: Tensor, *, beta: float = 0.5, normalised: bool = False) -> Tensor:
     return h / (beta * (1 - beta)) if normalised else h
 
 
-@register(_HINTON, h=lambda u: -u)
+@register(h=lambda u: -u)
 def forward_kl(
     student: Tensor,
     teacher: Tensor,
@@ -74,21 +50,18 @@ def forward_kl(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Forward Kullback-Leibler divergence KL(p‖q): covers every mode of the teacher.
+    """Forward Kullback-Leibler divergence KL(p‖q), in nats: covers every mode of the teacher.
 
     `D = sum_v p log(p / q)`, with gradient `(q - p) / temperature` in the student's logits.
 
     Args:
-        student: logits [..., V].
+        student: logits [..., V]; computed in float32, or in float64 if they are float64.
         teacher: logits [..., V]; detached.
         target: not used.
         temperature: divides both logits.
         tau_squared: multiply by temperature², as in the paper; language-model distillation usually does not.
-        mask: positions [...] that count.
-        reduction: "mean" over the positions that count, "sum", or "none" for values [...].
-
-    Returns:
-        Nats, in float32 (float64 for float64 logits).
+        mask: positions [...] that count; None counts all.
+        reduction: "mean" over the positions that count, "sum", or "none" for values [...], 0 where masked.
 
     Raises:
         TrainingError: shapes that do not fit.
@@ -101,12 +74,10 @@ def forward_kl(
     Source: Geoffrey Hinton, Oriol Vinyals, Jeff Dean, Distilling the Knowledge in a Neural Network (2015), arXiv
         1503.02531.
     """
-    return compare(
-        _forward_kl, student, teacher, temperature=temperature, tau_squared=tau_squared, mask=mask, reduction=reduction
-    )
+    return compare(_forward_kl, student, teacher, temperature, tau_squared, mask, reduction)
 
 
-@register(_MINILLM, h=lambda u: -u.log())
+@register(h=lambda u: -u.log())
 def reverse_kl(
     student: Tensor,
     teacher: Tensor,
@@ -117,7 +88,7 @@ def reverse_kl(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Reverse Kullback-Leibler divergence KL(q‖p): seeks the teacher's modes.
+    """Reverse Kullback-Leibler divergence KL(q‖p), in nats: seeks the teacher's modes.
 
     `D = sum_v q log(q / p)`, with gradient `q (log(q / p) - D) / temperature` in the student's logits.
 
@@ -130,12 +101,10 @@ def reverse_kl(
     Source: Yuxian Gu, Li Dong, Furu Wei, Minlie Huang, MiniLLM: Knowledge Distillation of Large Language Models
         (2023), arXiv 2306.08543; here per position with the prefix held fixed.
     """
-    return compare(
-        _reverse_kl, student, teacher, temperature=temperature, tau_squared=tau_squared, mask=mask, reduction=reduction
-    )
+    return compare(_reverse_kl, student, teacher, temperature, tau_squared, mask, reduction)
 
 
-@register(_GKD, h=_jsd_h)
+@register(h=_jsd_h)
 def generalized_jsd(
     student: Tensor,
     teacher: Tensor,
@@ -148,32 +117,18 @@ def generalized_jsd(
     mask: Tensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Generalised Jensen-Shannon divergence, between forward KL (beta = 0) and reverse KL (beta = 1).
+    """Generalised Jensen-Shannon divergence, between forward KL (beta = 0) and reverse KL (beta = 1), in nats.
 
     `JSD_beta = beta KL(p‖m) + (1 - beta) KL(q‖m)`, `m = beta p + (1 - beta) q`
 
     JSD_beta itself goes to 0 at both ends. As in common trainers, `beta=0` and `beta=1` *are* forward and reverse KL,
-    so the loss jumps there: beta = 0.001 gives about a thousandth of forward KL. `normalised=True` divides by beta (1
-    - beta), which is continuous up to the ends, so that a sweep over beta does not silently rescale the learning
-    rate. In float32 keep beta at least 1e-4 away from an end, or on it.
+    so the loss jumps there: beta = 0.001 gives about a thousandth of forward KL. In float32 keep beta at least 1e-4
+    away from an end, or on it.
 
-    Args:
-        student: logits [..., V].
-        teacher: logits [..., V]; detached.
-        target: not used.
+    Args and errors as for `forward_kl`, and:
         beta: weight of the teacher in the mixture, 0 to 1.
-        normalised: divide by beta (1 - beta).
-        temperature: divides both logits.
-        tau_squared: multiply by temperature².
-        mask: positions [...] that count.
-        reduction: "mean" over the positions that count, "sum", or "none" for values [...].
-
-    Returns:
-        Nats, in float32 (float64 for float64 logits).
-
-    Raises:
-        TrainingError: shapes that do not fit.
-        ConfigError: beta, temperature or reduction out of range.
+        normalised: divide by beta (1 - beta): continuous up to the ends, so that a sweep over beta does not silently
+            rescale the learning rate.
 
     Example:
         >>> p, q = torch.tensor([3.0, 1.0]).log(), torch.zeros(2)
@@ -193,9 +148,10 @@ def generalized_jsd(
             return _forward_kl(log_p, log_q)
         if beta == 1:
             return _reverse_kl(log_p, log_q)
-        divergence = _jsd(log_p, log_q, beta)
+        p, q = log_p.exp(), log_q.exp()
+        mixture = beta * p + (1 - beta) * q
+        log_m = torch.where(mixture > 0, mixture, 1.0).log()
+        divergence = beta * _weighted(p, log_p - log_m) + (1 - beta) * _weighted(q, log_q - log_m)
         return divergence / (beta * (1 - beta)) if normalised else divergence
 
-    return compare(
-        formula, student, teacher, temperature=temperature, tau_squared=tau_squared, mask=mask, reduction=reduction
-    )
+    return compare(formula, student, teacher, temperature, tau_squared, mask, reduction)

@@ -1,74 +1,42 @@
-"""The losses that limbeck knows by name, each with the paper it comes from."""
+"""What all losses share: the registry of names, and what happens before and after a formula on logits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor
 
-from limbeck.errors import ConfigError, nearest
+from limbeck.errors import ConfigError, TrainingError, nearest
 
 LossFunction = TypeVar("LossFunction", bound=Callable[..., Tensor])
-
-
-@dataclass(frozen=True)
-class Paper:
-    """A publication.
-
-    Args:
-        title: full title.
-        authors: first author, or all of few.
-        year: of the first version.
-        arxiv: identifier (`1503.02531`).
-    """
-
-    title: str
-    authors: str
-    year: int
-    arxiv: str
+Reduction = Literal["mean", "sum", "none"]
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A loss and what is known about it.
+    """A loss that is known by name.
 
     Args:
-        name: the function's name.
         function: `name(student, teacher, target=None, *, ..., mask=None, reduction="mean")` on logits.
-        paper: where it was proposed, or used as it is here.
-        h: for an f-divergence, `h(u, **options) = f(u) - u f'(u)` of the ratio u = teacher / student, up
-            to a constant. The gradient in the student's logits is then `q (h(u) - sum_w q_w h(u_w)) / temperature`.
+        h: for an f-divergence, `h(u, **options) = f(u) - u f'(u)` of the ratio u = teacher / student, up to a constant:
+            the gradient in the student's logits is `q (h(u) - sum_w q_w h(u_w)) / temperature`.
     """
 
-    name: str
     function: Callable[..., Tensor]
-    paper: Paper
-    h: Callable[..., Tensor] | None = None
+    h: Callable[..., Tensor] | None
 
 
 _losses: dict[str, Registered] = {}
 
 
-def register(paper: Paper, *, h: Callable[..., Tensor] | None = None) -> Callable[[LossFunction], LossFunction]:
-    """Decorate a loss function to make it known under its name.
-
-    Args:
-        paper: its source.
-        h: see `Registered`.
-
-    Raises:
-        ConfigError: another loss has the name.
-    """
+def register(*, h: Callable[..., Tensor] | None = None) -> Callable[[LossFunction], LossFunction]:
+    """Decorate a loss function to make it known under its name; `h` as in `Registered`."""
 
     def remember(function: LossFunction) -> LossFunction:
-        name = function.__name__
-        if name in _losses:
-            raise ConfigError(
-                f'a loss named "{name}" exists already ({_losses[name].paper.title}): choose another name.'
-            )
-        _losses[name] = Registered(name, function, paper, h)
+        _losses[function.__name__] = Registered(function, h)
         return function
 
     return remember
@@ -77,16 +45,13 @@ def register(paper: Paper, *, h: Callable[..., Tensor] | None = None) -> Callabl
 def get_loss(name: str) -> Registered:
     """Return a registered loss.
 
-    Args:
-        name: the function's name.
-
     Raises:
         ConfigError: no loss has that name.
 
     Example:
         >>> import limbeck.distill
-        >>> get_loss("forward_kl").paper.arxiv
-        '1503.02531'
+        >>> get_loss("forward_kl").function is limbeck.distill.forward_kl
+        True
     """
     if name not in _losses:
         raise ConfigError(f'unknown loss "{name}".{nearest(name, _losses)} Known: {", ".join(loss_names())}.')
@@ -96,3 +61,49 @@ def get_loss(name: str) -> Registered:
 def loss_names() -> list[str]:
     """Names of all registered losses, sorted."""
     return sorted(_losses)
+
+
+def compare(
+    formula: Callable[[Tensor, Tensor], Tensor],
+    student: Tensor,
+    teacher: Tensor,
+    temperature: float,
+    tau_squared: bool,
+    mask: Tensor | None,
+    reduction: Reduction,
+) -> Tensor:
+    """Reduce `formula(log p, log q)` over positions, p the teacher's and q the student's softmax at a temperature.
+
+    Masked positions are cut out first: they cost nothing, and even a NaN there stays without effect. The mean over no
+    position is 0.
+
+    Args:
+        formula: maps log-probabilities [M, V] and [M, V] to values [M].
+        student, teacher, temperature, tau_squared, mask, reduction: as in `forward_kl`.
+
+    Raises:
+        TrainingError: shapes that do not fit.
+        ConfigError: a temperature or reduction that does not exist.
+    """
+    if student.shape != teacher.shape:
+        raise TrainingError(
+            f"student logits {list(student.shape)} and teacher logits {list(teacher.shape)} differ in shape: "
+            "both need the same positions and the same vocabulary."
+        )
+    if mask is not None and mask.shape != student.shape[:-1]:
+        raise TrainingError(f"the mask {list(mask.shape)} must have the positions' shape {list(student.shape[:-1])}.")
+    if temperature <= 0:
+        raise ConfigError(f"temperature must be positive, got {temperature}.")
+    if reduction not in ("mean", "sum", "none"):
+        raise ConfigError(f'reduction must be "mean", "sum" or "none", got "{reduction}".')
+
+    dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
+    positions = ... if mask is None else mask.bool()
+    log_q = torch.log_softmax(student[positions].to(dtype) / temperature, dim=-1)
+    log_p = torch.log_softmax(teacher.detach()[positions].to(dtype) / temperature, dim=-1)
+    values = formula(log_p, log_q)
+    if tau_squared:
+        values = values * temperature**2
+    if reduction == "none":
+        return values if mask is None else values.new_zeros(mask.shape).masked_scatter(mask.bool(), values)
+    return values.sum() if reduction == "sum" else values.sum() / max(1, values.numel())

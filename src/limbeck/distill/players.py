@@ -1,7 +1,7 @@
 """Players: the participants of a training, each with its own optimiser, learning-rate schedule and turn.
 
 Distilling a language model has one player, the student; distribution matching has three: student, fake score,
-discriminator.
+discriminator. Teachers do not play: they are frozen.
 """
 
 from __future__ import annotations
@@ -18,6 +18,19 @@ from limbeck.errors import TrainingError
 
 Schedule = Callable[[int], float]
 Turn = Callable[[int], bool]
+
+
+def freeze(*modules: nn.Module) -> None:
+    """Put teachers in evaluation mode (no dropout, running statistics stand still) and out of training, in place.
+
+    Example:
+        >>> teacher = nn.Linear(2, 2)
+        >>> freeze(teacher)
+        >>> teacher.training, teacher.weight.requires_grad
+        (False, False)
+    """
+    for module in modules:
+        module.eval().requires_grad_(False)
 
 
 def always(step: int) -> bool:
@@ -46,8 +59,8 @@ class Player:
 
     Args:
         name: part of the name of everything recorded about it (`train/student/loss`).
-        module: what it trains. The trainer replaces it by the prepared module (moved, wrapped for several processes),
-            so a loss calls `player.module`.
+        module: what it trains. The trainer replaces it by the prepared module (wrapped for several processes), so a
+            loss calls `player.module`.
         optimizer: a torch optimiser over (some of) the module's parameters, built with the peak learning rate.
         schedule: factor on the learning rate as a function of the updates made before; None keeps it constant.
         turn: at which steps it moves.
@@ -66,16 +79,17 @@ class Player:
     clip: float | None = None
     updates: int = 0
     parameters: list[nn.Parameter] = field(init=False, repr=False)
+    _bare: nn.Module = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        own = {id(parameter) for parameter in self.module.parameters()}
+        self._bare = self.module
         self.parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        strange = sum(id(parameter) not in own for parameter in self.parameters)
+        own = set(self.module.parameters())
+        strange = sum(parameter not in own for parameter in self.parameters)
         if strange:
             raise TrainingError(
                 f'player "{self.name}": {strange} of {len(self.parameters)} parameters of its optimiser '
-                "are not in its module. "
-                "Build the optimiser from module.parameters() after the module is final."
+                "are not in its module. Build the optimiser from module.parameters() after the module is final."
             )
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -87,74 +101,40 @@ class Player:
             group["lr"] = group["initial_lr"] * factor
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def tensors(self, module: nn.Module) -> dict[str, Tensor]:
-        """Every tensor that makes up the player, by name: the module's state and the optimiser's.
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold of the player; the tensors are its own, not copies."""
+        optimizer = self.optimizer.state_dict()["state"]
+        return {"module": self._bare.state_dict(), "optimizer": optimizer, "updates": self.updates}
 
-        Args:
-            module: the player's module as it was before it was prepared.
-        """
-        optimizer = {
-            f"{self.name}/optimizer/{index}/{key}": value
-            for index, entries in self.optimizer.state_dict()["state"].items()
-            for key, value in entries.items()
-            if isinstance(value, Tensor)
-        }
-        return {f"{self.name}/module/{key}": value for key, value in _unshared(module).items()} | optimizer
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave, in place; learning rates and other settings stay those of this player."""
+        self._bare.load_state_dict(state["module"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        self.updates = state["updates"]
 
-    def scalars(self) -> dict[str, Any]:
-        """What a checkpoint must hold of the player beside its tensors."""
-        plain = {
-            f"{index}/{key}": value
-            for index, entries in self.optimizer.state_dict()["state"].items()
-            for key, value in entries.items()
-            if not isinstance(value, Tensor)
-        }
-        return {"updates": self.updates, "optimizer": plain}
+    def is_finite(self) -> bool:
+        """Whether no number of the module is NaN or infinite."""
+        tensors = self._bare.state_dict().values()
+        return all(bool(tensor.isfinite().all()) for tensor in tensors if isinstance(tensor, Tensor))
 
-    def load(self, module: nn.Module, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """Take over the state of a checkpoint in place; learning rates and other settings stay those of this player.
-
-        Args:
-            module: the player's module as it was before it was prepared.
-            tensors: all tensors of the checkpoint.
-            scalars: what `scalars()` gave.
-        """
-        for key, value in _unshared(module).items():
-            value.copy_(tensors[f"{self.name}/module/{key}"])
-        prefix = f"{self.name}/optimizer/"
-        state: dict[int, dict[str, Any]] = {}
-        for name, entry in [
-            *((k[len(prefix) :], t) for k, t in tensors.items() if k.startswith(prefix)),
-            *scalars["optimizer"].items(),
-        ]:
-            index, _, key = name.partition("/")
-            state.setdefault(int(index), {})[key] = entry
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        self.updates = scalars["updates"]
-
-    def describe(self, module: nn.Module) -> dict[str, Any]:
-        """What a checkpoint must agree with: shapes and settings, as JSON values."""
+    def describe(self) -> dict[str, Any]:
+        """What a checkpoint must agree with, as JSON values; a branch needs only `tensors` and `optimised`."""
+        names = {parameter: name for name, parameter in self._bare.named_parameters()}
         groups = [
             {key: value for key, value in group.items() if key not in ("params", "lr")}
             | {"parameters": len(group["params"])}
             for group in self.optimizer.state_dict()["param_groups"]
         ]
+        tensors = {name: tensor for name, tensor in self._bare.state_dict().items() if isinstance(tensor, Tensor)}
         return {
-            "tensors": {key: f"{value.dtype} {list(value.shape)}" for key, value in _unshared(module).items()},
+            "tensors": {name: f"{tensor.dtype} {list(tensor.shape)}" for name, tensor in tensors.items()},
+            "optimised": [names[parameter] for parameter in self.parameters],
             "optimizer": groups,
             "schedule": _describe(self.schedule),
             "turn": _describe(self.turn),
             "clip": self.clip,
         }
-
-
-def _unshared(module: nn.Module) -> dict[str, Tensor]:
-    """Tensors of a module's state, each memory once (tied weights appear under their first name)."""
-    state: dict[str, Tensor] = module.state_dict()
-    first: dict[Any, str] = {}
-    for key, value in state.items():
-        first.setdefault((value.data_ptr(), value.shape, value.stride()) if value.numel() else key, key)
-    return {key: state[key] for key in first.values()}
 
 
 def _describe(function: Callable[..., Any] | None) -> str:

@@ -1,7 +1,8 @@
-"""Learning-rate schedules: plain functions of a player's update, with values between 0 and 1.
+"""Learning-rate schedules: plain functions of the updates that a player has made, with values between 0 and 1.
 
-A schedule multiplies the learning rate that the optimiser was built with. Fix its arguments with `functools.partial`,
-so that a checkpoint can tell two schedules apart: `Player(..., schedule=partial(warmup_stable_decay, steps=1000))`.
+A schedule multiplies the learning rate that the optimiser was built with. Fix its arguments, which are counted in
+updates, with `functools.partial`, so that a checkpoint can tell two schedules apart: `Player(...,
+schedule=partial(warmup_stable_decay, steps=1000))`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,6 @@ def constant(update: int, *, warmup: int = 0) -> float:
 
     `factor(u) = min(1, (u + 1) / warmup)`
 
-    Args:
-        update: number of updates the player has made before this one (0 for the first).
-        warmup: length of the warm-up in updates.
-
     Example:
         >>> [constant(update, warmup=4) for update in (0, 1, 3, 100)]
         [0.25, 0.5, 1.0, 1.0]
@@ -28,10 +25,6 @@ def constant(update: int, *, warmup: int = 0) -> float:
 def decay_start(steps: int, *, decay: float = 0.2) -> int:
     """First update of the final decay of `warmup_stable_decay`: where a trunk must leave a checkpoint for a branch.
 
-    Args:
-        steps: length of the branch in updates, counted from the start of the trunk.
-        decay: share of `steps` that decays.
-
     Example:
         >>> decay_start(244)
         195
@@ -40,18 +33,12 @@ def decay_start(steps: int, *, decay: float = 0.2) -> int:
 
 
 def warmup_stable_decay(update: int, *, steps: int, warmup: int = 50, decay: float = 0.2) -> float:
-    """Linear warm-up, constant, linear decay to 0 over the last part of the run.
+    """Linear warm-up, constant, linear decay to 0 over the share `decay` of the steps.
 
     `factor(u) = min((u + 1) / warmup, 1, (steps - u) / (steps - decay_start))`
 
     Until `decay_start(steps, decay=decay)` it equals `constant(warmup=warmup)` bit for bit, so that runs of several
     lengths can share one trunk and pay only for their decays.
-
-    Args:
-        update: number of updates the player has made before this one.
-        steps: length of the run in updates.
-        warmup: length of the warm-up in updates.
-        decay: share of `steps` that decays.
 
     Example:
         >>> [round(warmup_stable_decay(update, steps=100, warmup=10), 2) for update in (0, 9, 80, 90, 99)]
@@ -69,12 +56,6 @@ def cosine(update: int, *, steps: int, warmup: int = 0, floor: float = 0.0) -> f
     """Linear warm-up, then half a cosine from 1 to `floor` at `steps`.
 
     `factor(u) = floor + (1 - floor) (1 + cos(pi (u - warmup) / (steps - warmup))) / 2`
-
-    Args:
-        update: number of updates the player has made before this one.
-        steps: length of the run in updates.
-        warmup: length of the warm-up in updates.
-        floor: value at `steps` (and after).
 
     Example:
         >>> [round(cosine(update, steps=100, floor=0.1), 3) for update in (0, 50, 100)]
