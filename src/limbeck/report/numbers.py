@@ -30,9 +30,6 @@ def at_digit(value: float, digit: int) -> str:
     if not math.isfinite(value):
         return f"{value:g}"
     rounded = round(value, -digit)
-    if rounded == 0.0 and value != 0.0:  # not known to one digit, but not zero
-        digit = math.floor(math.log10(abs(value)))
-        rounded = round(value, -digit)
     if rounded == 0.0:
         return "0"
     power = math.floor(math.log10(abs(rounded)) + 1e-12)

@@ -14,7 +14,7 @@ from limbeck.fitting.prediction import percentile_interval
 from limbeck.report.content import Forecast, ReportContent
 from limbeck.report.numbers import estimate, interval, last_digit, percent, significant
 from limbeck.runs import COLUMNS
-from limbeck.runs.quantities import quantity
+from limbeck.runs.quantities import quantity, scientific
 
 FAR = 10.0
 """Beyond this factor a forecast gets a warning."""
@@ -133,9 +133,10 @@ def parameter_rows(fit: Fit, level: float) -> list[ParameterRow]:
         notes = [f"trades off with {partner}"] if partner else []
         if prior:
             notes.append(f"prior {prior.mean:g} ± {prior.sd:g}{' of its logarithm' if parameter.log else ''}")
-        rows.append(
-            ParameterRow(name, significant(value, float(high - low) / 2), text, parameter.meaning, "; ".join(notes))
-        )
+        shown = significant(value, float(high - low) / 2)
+        if shown == "0" and value > 0:  # its interval is wider than itself, but it is not nothing
+            shown = f"{value:.1g}" if value < 1e5 else scientific(value, 1)
+        rows.append(ParameterRow(name, shown, text, parameter.meaning, "; ".join(notes)))
     return rows
 
 
