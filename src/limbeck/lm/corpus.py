@@ -16,6 +16,7 @@ import re
 import sys
 import sysconfig
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -256,9 +257,21 @@ def _docstrings(root: Path) -> Iterator[Document]:
         except (SyntaxError, ValueError):  # a deliberately broken file of the standard library
             continue
         owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        strings = [ast.get_docstring(node, clean=True) for node in ast.walk(tree) if isinstance(node, owners)]
+        strings = [ast.get_docstring(node, clean=True) for node in _statements(tree) if isinstance(node, owners)]
         if found := [string for string in strings if string]:
             yield Document(name, "\n\n".join(found))
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """As `ast.walk`, in its order, without the expressions: they hold no docstring owners and are most of the nodes."""
+    pending: deque[ast.AST] = deque([tree])
+    while pending:
+        node = pending.popleft()
+        yield node
+        for name in ("body", "handlers", "orelse", "finalbody", "cases"):
+            inner = getattr(node, name, ())
+            if isinstance(inner, list):  # the body of a lambda is no list
+                pending.extend(inner)
 
 
 def _without_repeats(documents: Iterable[Document]) -> list[Document]:

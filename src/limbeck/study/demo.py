@@ -89,6 +89,7 @@ def demo(
     plan = _Jobs(out, design, tokenizer, seed)
 
     with Workers[Any](workers) as pool:
+        pool.warm(_import_training)
         with stages.stage("corpus"):
             corpus = _corpus(out / "corpus", text)
             facts = corpus.facts
@@ -260,6 +261,11 @@ class _Jobs:
     def long_distillations(self, teachers: Sequence[str]) -> list[Work]:
         """The long run from the chosen teacher and from the runner-up, with a seed that no short run had."""
         return [self._distil(f"long-from-{name}", int(name[1:]), [self.design.long_budget], 103) for name in teachers]
+
+
+def _import_training() -> None:
+    """Load in a worker what its first training needs."""
+    import limbeck.lm.training  # noqa: F401
 
 
 def _corpus(folder: Path, text: Path | None) -> Corpus:

@@ -35,6 +35,12 @@ class Workers(Generic[Job]):
         )
         return self
 
+    def warm(self, function: Callable[[], Any]) -> None:
+        """Start all processes and run a function in each, without waiting: imports then overlap with other work."""
+        if self._pool is not None:
+            for _ in range(self.count):
+                self._pool.submit(function)
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._pool is None:
             return
