@@ -138,3 +138,16 @@ def test_values_without_a_meaning_are_refused(limbeck, fitted, runs_csv, tmp_pat
 def test_predict_knows_the_names_people_use(limbeck, fitted):
     short = limbeck("predict", fitted[0], "N=7B", "D=2T", "--json").json()
     assert short["columns"] == {"params": 7e9, "tokens": 2e12}
+
+
+def test_a_table_that_looks_like_checkpoints_gets_a_hint(limbeck, runs_csv, tmp_path):
+    header, *rows = runs_csv.read_text().splitlines()
+    few = [f"{(1, 2, 4)[i % 3]}e8,{row.split(',', 1)[1]}" for i, row in enumerate(rows)]
+    (tmp_path / "curves.csv").write_text("\n".join([header, *few]) + "\n")
+    options = ("--bootstrap", 20, "--holdout", 0)
+    assert "--map run=COLUMN" in limbeck("fit", "curves.csv", *options, cwd=tmp_path).out
+    assert "--map run=COLUMN" not in limbeck("fit", runs_csv, *options, cwd=tmp_path).out
+
+
+def test_version(limbeck):
+    assert limbeck("--version").out == "limbeck 0.1.0\n"

@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from limbeck import __version__
 from limbeck.cli import decide, laws, machine, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
@@ -39,8 +40,17 @@ app.command("reproduce")(train.reproduce)
 app.command("doctor")(machine.doctor)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"limbeck {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True, callback=_show_version),
+) -> None:
     """Options of every command."""
 
 

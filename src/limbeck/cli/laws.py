@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from limbeck.cli.arguments import JsonOption, LevelOption, SeedOption, emit, numbers, pairs
 from limbeck.errors import LimbeckError
+
+if TYPE_CHECKING:
+    from limbeck.runs import RunTable
 
 RunsArgument = Annotated[
     str, typer.Argument(help="Table of runs: CSV, Parquet, JSONL, trainer_state.json, or a folder of runs.")
@@ -96,7 +99,7 @@ def fit(
     text = tables.fit_summary(result, table, level=level)
     dropped = [f"dropped {bad.row}: {bad.column} {bad.reason}" for bad in table.dropped]
     facts = {"derived": list(table.derived), "dropped": dropped, "saved": str(out)}
-    emit(as_json, result.to_dict(level, full=False) | facts, "\n".join([text, "", *dropped, saved]))
+    emit(as_json, result.to_dict(level, full=False) | facts, "\n".join([text, "", *_hint(table), *dropped, saved]))
 
 
 def predict(
@@ -126,8 +129,7 @@ def compare_laws(
     runs: RunsArgument,
     laws: Annotated[str, typer.Option("--laws", help="Laws, separated by commas.")] = "chinchilla,kaplan,power",
     holdout: Annotated[str, typer.Option("--holdout", help="What is held out: largest.")] = "largest",
-    bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples for the bands.", min=0)] = 200,
-    level: LevelOption = 0.8,
+    bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples for the bands.", min=20)] = 200,
     seed: SeedOption = 0,
     mapping: MapOption = None,
     where: WhereOption = None,
@@ -149,6 +151,18 @@ def compare_laws(
     names = [name.strip() for name in laws.split(",") if name.strip()]
     comparison = room.compare([room.get(name) for name in names], table, bootstrap=bootstrap, seed=seed)
     emit(as_json, comparison.to_dict(), tables.comparison(comparison))
+
+
+def _hint(table: RunTable) -> list[str]:
+    """What to do where rows may be checkpoints of one training that the table does not name."""
+    if "run" in table.columns or not {"params", "tokens"} <= set(table.columns):
+        return []
+    rows_per_size = table.frame.group_by("params").len()["len"].to_list()
+    if sorted(rows_per_size)[len(rows_per_size) // 2] < 5:
+        return []
+    return [
+        "Every row counts as a run of its own. If rows are checkpoints, name their run: --map run=COLUMN (wider bands)."
+    ]
 
 
 def _priors(items: list[str] | None) -> dict[str, Any]:

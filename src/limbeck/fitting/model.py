@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -41,7 +42,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(ABC):
     """A law as data: the columns it reads, the column it predicts, its parameters and one formula.
 
     A subclass sets the class attributes and writes `formula(self, p, x)` with NumPy functions on the attributes of `p`
@@ -69,9 +70,9 @@ class Model:
     floor: ClassVar[str | None] = None
     """The parameter at which the formula levels off and which may be 0; a fit checks whether the data show it."""
 
+    @abstractmethod
     def formula(self, p: Any, x: Any) -> Any:
         """Return the prediction from parameters `p.name` and columns `x.name` (arrays that broadcast, or symbols)."""
-        raise NotImplementedError
 
     def size(self, x: Any) -> Any:
         """Return what orders data from small to large (compute, say): extrapolation is measured along it.

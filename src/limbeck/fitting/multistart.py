@@ -49,6 +49,7 @@ class Starts:
         text = f"optimum reached from {self.reached} of {self.total} starts"
         if self.rugged:
             others = f"{self.basins} different optima" if self.basins > 1 else "the others stopped short of it"
+            others = others if self.reached else f"none ended there by itself, the best was refined; {others}"
             text += f" ({others}: rugged, treat the parameters with care)"
         return text
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.errors import ConfigError, TrainingError
+from limbeck.files import write_json
 
 RECORDS = "runs.jsonl"
 NOTE = "training.json"
@@ -72,10 +73,3 @@ def corpus_hash(folder: Path | str) -> str:
     if not facts.is_file():
         raise ConfigError(f"{folder} is not a saved corpus: corpus.json is missing")
     return str(json.loads(facts.read_text())["sha256"])
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a small JSON file that appears whole or not at all."""
-    writing = path.with_name(f".{path.name}")
-    writing.write_text(json.dumps(content, indent=1, ensure_ascii=False))
-    writing.replace(path)

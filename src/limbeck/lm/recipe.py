@@ -20,10 +20,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from limbeck.files import write_json
 from limbeck.lm.corpus import load_corpus, text_corpus
 from limbeck.lm.distillation import DistilJob, FreshStudent, distil, student_maker
 from limbeck.lm.evaluation import text_loss
-from limbeck.lm.jobs import model_folder, write_json
+from limbeck.lm.jobs import model_folder
 from limbeck.lm.models import context_length, load_model, read_config
 from limbeck.lm.teaching import Divergence, Vocabulary, spaced
 from limbeck.lm.tokenizers import load_tokenizer, tokenize
