@@ -1,10 +1,27 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from limbeck.files import write_json, write_text
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
+    path = write_text(tmp_path / "a.txt", "old")
+
+    def broken(*_: object) -> None:
+        assert path.read_text() == "old"
+        raise OSError("disk full")
+
+    for place, name in ((os, "fsync"), (Path, "replace")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, broken)
+            with pytest.raises(OSError, match="disk full"):
+                write_text(path, "new")
+        assert path.read_text() == "old"
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,6 +120,9 @@ def test_data_keep_their_runs() -> None:
         columns = ("x",)
         target = "y"
         parameters = (Parameter("c", start=(1.0,)),)
+
+        def formula(self, p: Any, x: Any) -> Any:
+            return p.c + 0 * x.x
 
     data = Data.of(Flat(), {"x": 2.0}, [1.0, 2.0, 3.0, 4.0], clusters=["b", "a", "b", "c"])
     assert data.clusters.tolist() == [1, 0, 1, 2] and data.runs == 3 and len(data) == 4
