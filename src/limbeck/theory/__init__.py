@@ -1,0 +1,5 @@
+"""Theory: closed forms and toy models that say why the laws hold and where they stop.
+
+Each file is one subject: a formula that can be evaluated, the experiment in miniature that shows it, and what it means
+for a decision. NumPy throughout; a model that has to be trained imports torch only when it is.
+"""
