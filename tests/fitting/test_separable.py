@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from fitting_examples import TRUTH, FineSum, Interaction, Joint, Sum, design, resampled, start, sum_problem
 
 from limbeck.errors import FittingError
-from limbeck.fitting import SQUARED, Loss, Problem, minimise
+from limbeck.fitting import SQUARED, Loss, Model, Parameter, Problem, minimise
 from limbeck.fitting.multistart import grid_starts
 from limbeck.fitting.separable import LEAST, basis, linear_parameters, minimise_projected, solve_linear
 
@@ -41,6 +42,21 @@ def test_linear_parameters_are_exact_on_noiseless_data(loss: Loss) -> None:
     blank = z.copy()
     blank[:, :3] = 99.0
     np.testing.assert_allclose(solve_linear(problem, blank, ONE), z, atol=1e-9)
+
+
+def test_two_columns_that_cannot_be_told_apart_share_their_term() -> None:
+    class Step(Model):
+        name, columns, target, linear = "step", ("x",), "y", ("low", "height")
+        parameters = (Parameter("low"), Parameter("height", log=True), Parameter("centre", start=(-30.0,)))
+
+        def formula(self, p: Any, x: Any) -> Any:
+            return p.low + p.height / (1 + np.exp(p.centre - x.x))
+
+    x = np.linspace(0, 1, 2000)  # the step lies far below: the two multiply ones that differ by 1e-13
+    problem = Problem.build(Step(), {"x": x}, 0.3 + 0.4 * x, loss=LINEAR)
+    solved = problem.natural(solve_linear(problem, np.array([[0.0, 0.0, -30.0]]), ONE))
+    assert solved["low"][0] == pytest.approx(0.25, abs=0.01)
+    assert solved["height"][0] == pytest.approx(0.25, abs=0.01)
 
 
 def test_solution_is_stationary_in_the_linear_parameters() -> None:

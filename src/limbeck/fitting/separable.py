@@ -93,10 +93,10 @@ def solve_linear(problem: Problem, z: Array, index: NDArray[np.int_]) -> Array:
         wanted = (np.broadcast_to(target, rest.shape) - rest) * root
         gram, right = phi @ phi.swapaxes(1, 2), (phi @ wanted[:, :, None])[:, :, 0]
         least = LEAST * np.sqrt((wanted**2).sum(1))[:, None]
-        held = np.zeros(right.shape, bool)
+        held, rounding = np.zeros(right.shape, bool), 4 * rest.shape[1] * np.finfo(float).eps  # two equal columns
         for _ in linear:
             free = ~held
-            system = gram * (free[:, :, None] & free[:, None, :]) + np.eye(len(linear)) * (held + 1e-14)[:, :, None]
+            system = gram * (free[:, :, None] & free[:, None, :]) + np.eye(len(linear)) * (held + rounding)[:, :, None]
             coefficients = np.linalg.solve(
                 system, np.where(held, least, right - (gram @ (held * least)[:, :, None])[:, :, 0])[:, :, None]
             )[:, :, 0]
