@@ -7,24 +7,45 @@ trunk. Every training writes run records that the laws can be fitted to, with lo
 
 from __future__ import annotations
 
-from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
-from limbeck.lm.distillation import DistilJob, FreshStudent, distil
-from limbeck.lm.evaluation import continue_text, text_loss
-from limbeck.lm.jobs import budget_folder, finished, model_folder
-from limbeck.lm.models import load_model, non_embedding_params, save_model, tiny_llama
-from limbeck.lm.pretrain import PretrainJob, pretrain
-from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill, read_recipe
-from limbeck.lm.teaching import Divergence, Teaching
-from limbeck.lm.tokenizers import (
-    TokenStream,
-    byte_tokenizer,
-    get_tokenizer,
-    load_tokenizer,
-    tokenize,
-    trained_tokenizer,
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
+    from limbeck.lm.distillation import distil
+    from limbeck.lm.evaluation import continue_text, text_loss
+    from limbeck.lm.folders import budget_folder, finished, model_folder
+    from limbeck.lm.jobs import DistilJob, FreshStudent, PretrainJob, Regime
+    from limbeck.lm.models import load_model, non_embedding_params, save_model, tiny_llama
+    from limbeck.lm.pretraining import pretrain
+    from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill, read_recipe
+    from limbeck.lm.teaching import Divergence, Teaching
+    from limbeck.lm.tokenizers import (
+        TokenStream,
+        byte_tokenizer,
+        get_tokenizer,
+        load_tokenizer,
+        tokenize,
+        trained_tokenizer,
+    )
+    from limbeck.lm.training import train_text
+    from limbeck.lm.windows import Windows, evaluation_windows
+
+_MODULES = (
+    "corpus",
+    "folders",
+    "jobs",
+    "windows",
+    "teaching",
+    "tokenizers",
+    "models",
+    "evaluation",
+    "training",
+    "pretraining",
+    "distillation",
+    "recipe",
 )
-from limbeck.lm.training import Regime, train_text
-from limbeck.lm.windows import Windows, evaluation_windows
+"""In the order in which a name is looked for: those that need no torch first."""
 
 __all__ = [
     "Corpus",
@@ -65,3 +86,13 @@ __all__ = [
     "train_text",
     "trained_tokenizer",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used when it is used: a job is described without waiting for torch."""
+    if name in __all__:
+        for module in _MODULES:
+            found = importlib.import_module(f"limbeck.lm.{module}")
+            if hasattr(found, name):
+                return getattr(found, name)
+    raise AttributeError(f"module 'limbeck.lm' has no attribute {name!r}")

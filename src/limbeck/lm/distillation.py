@@ -1,78 +1,26 @@
-"""Off-policy distillation of a causal language model on text, as a job that a worker process can run.
+"""Off-policy distillation of a causal language model on text.
 
 The student reads the data set, the teacher says its next-token distribution at every position in the same step (no
-cache: 2 M tokens of 256 logits are already a gigabyte), and `train_text` does the rest, as for pretraining. Jobs are
-idempotent and resume after a kill.
+cache: 2 M tokens of 256 logits are already a gigabyte), and `train_text` does the rest, as for pretraining.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from limbeck.errors import ConfigError
 from limbeck.lm.corpus import load_corpus
 from limbeck.lm.evaluation import text_loss
-from limbeck.lm.jobs import claim, corpus_hash, records
+from limbeck.lm.folders import claim, corpus_hash, records
+from limbeck.lm.jobs import DistilJob, FreshStudent
 from limbeck.lm.models import context_length, folder_digest, load_model, non_embedding_params, tiny_llama
-from limbeck.lm.teaching import Divergence, Teaching, Vocabulary, require_vocabulary
+from limbeck.lm.teaching import Divergence, Teaching, require_vocabulary
 from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenize
-from limbeck.lm.training import Regime, setup_columns, threads, train_text
+from limbeck.lm.training import setup_columns, threads, train_text
 from limbeck.lm.windows import evaluation_windows
-
-
-@dataclass(frozen=True)
-class FreshStudent:
-    """A student to be made: a tiny Llama with the teacher's tokenizer.
-
-    Args:
-        width, layers, heads: of `tiny_llama`.
-    """
-
-    width: int
-    layers: int = 2
-    heads: int | None = None
-
-
-@dataclass(frozen=True)
-class DistilJob:
-    """One teacher and one student, for several token budgets on one trunk.
-
-    Args:
-        run: name in the run table.
-        corpus: folder that `Corpus.save` wrote.
-        out: folder of this job alone.
-        teacher: model folder with its tokenizer.
-        student: model folder with its tokenizer, or a size to be made.
-        budgets: tokens.
-        seed: of initial weights (of a fresh student) and order.
-        divergence: what is minimised.
-        ce_weight: share of the next-token loss.
-        vocabulary: what to do where the vocabularies differ in size.
-        regime: batch, schedule, optimiser.
-        teacher_name: column `teacher` of the run records; by default the name of the teacher's folder.
-        teacher_loss: validation loss of the teacher in nats per byte if it is known; None measures it.
-        checkpoint_every: steps between rolling checkpoints.
-        threads: CPU threads; one is fastest for tiny models.
-    """
-
-    run: str
-    corpus: Path
-    out: Path
-    teacher: Path
-    student: Path | FreshStudent
-    budgets: tuple[int, ...]
-    seed: int = 0
-    divergence: Divergence = field(default_factory=Divergence)
-    ce_weight: float = 0.0
-    vocabulary: Vocabulary = "error"
-    regime: Regime = field(default_factory=Regime)
-    teacher_name: str = ""
-    teacher_loss: float | None = None
-    checkpoint_every: int = 500
-    threads: int = 1
 
 
 def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
@@ -93,7 +41,7 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
     corpus = load_corpus(job.corpus)
     teacher, tokenizer = load_model(job.teacher), load_tokenizer(job.teacher)
     make_student = student_maker(job.student, teacher, tokenizer, seed=job.seed)
-    teaching = Teaching(teacher.eval(), job.divergence, job.ce_weight, job.vocabulary)
+    teaching = Teaching(teacher.eval(), job.divergence or Divergence(), job.ce_weight, job.vocabulary)
     with threads(job.threads):
         text = tokenize(corpus, tokenizer)
         held_out = evaluation_windows(text.validation, job.regime.context)
@@ -138,7 +86,7 @@ def _identity(job: DistilJob) -> dict[str, Any]:
         "teacher": folder_digest(job.teacher),
         "student": asdict(job.student) if isinstance(job.student, FreshStudent) else folder_digest(job.student),
         "seed": job.seed,
-        "divergence": job.divergence.describe(),
+        "divergence": (job.divergence or Divergence()).describe(),
         "ce_weight": job.ce_weight,
         "vocabulary": job.vocabulary,
         "regime": asdict(job.regime),

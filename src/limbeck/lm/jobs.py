@@ -1,75 +1,158 @@
-"""The folder of a training: what it is for, which token budgets are finished, and where each budget keeps its model."""
+"""What is trained, as plain data: a job travels to a spawned process and imports torch only where it runs.
+
+Jobs are idempotent (finished budgets return at once) and resume after a kill at any moment.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from limbeck.errors import ConfigError, TrainingError
-from limbeck.files import write_json
+if TYPE_CHECKING:
+    from limbeck.lm.teaching import Divergence
 
-RECORDS = "runs.jsonl"
-NOTE = "training.json"
+RATE_TIMES_WIDTH = 0.256
+Vocabulary = Literal["error", "common", "pad"]
 
 
-def claim(out: Path | str, settings: Mapping[str, Any]) -> None:
-    """Note in a folder what it is for, or compare with what it was for once it holds a checkpoint or a record.
+@dataclass(frozen=True)
+class Regime:
+    """How a language model is trained; the defaults are the measured optimum for tiny models.
 
     Args:
-        out: the folder; it is made.
-        settings: everything that changes the result of the training, except its length; JSON values.
-
-    Raises:
-        TrainingError: the folder holds another training, with the settings that differ.
+        batch: windows a step.
+        context: predicted tokens a window.
+        learning_rate: peak; None means 0.256 / hidden size, the optimum over widths 16 to 128.
+        warmup: steps of linear warm-up; long ones move short runs off the law.
+        decay: share of the steps in which the rate falls linearly to 0.
+        weight_decay: on matrices only.
+        clip: largest gradient norm.
+        accumulate: micro-batches a step.
     """
-    out = Path(out)
-    mine = json.loads(json.dumps(settings))
-    if (out / NOTE).is_file() and ((out / RECORDS).is_file() or any(out.glob("*-tokens/*-*"))):
-        theirs = json.loads((out / NOTE).read_text())
-        differing = [key for key in dict.fromkeys([*theirs, *mine]) if theirs.get(key) != mine.get(key)]
-        if differing:
-            listed = "\n".join(f"  {key}: {theirs.get(key)} there, {mine.get(key)} now" for key in differing)
-            raise TrainingError(f"{out} holds another training. Choose another folder, or delete it.\n{listed}")
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / NOTE, mine)
+
+    batch: int = 8
+    context: int = 128
+    learning_rate: float | None = None
+    warmup: int = 50
+    decay: float = 0.2
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    accumulate: int = 1
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens predicted in one step."""
+        return self.batch * self.context
+
+    def steps(self, tokens: int) -> int:
+        """Steps that a token budget buys, at least one.
+
+        Example:
+            >>> Regime().steps(250_000)
+            244
+        """
+        return max(1, round(tokens / self.step_tokens))
+
+    def exact(self, tokens: int) -> int:
+        """Tokens that a budget comes to in whole steps."""
+        return self.steps(tokens) * self.step_tokens
+
+    def describe(self) -> str:
+        """One phrase that tells two recipes apart in a run table."""
+        rate = f"{RATE_TIMES_WIDTH}/width" if self.learning_rate is None else f"{self.learning_rate:g}"
+        return (
+            f"adamw lr={rate} warmup={self.warmup} decay={self.decay:g} batch={self.batch}x{self.context} "
+            f"weight_decay={self.weight_decay:g} clip={self.clip:g}"
+        )
 
 
-def finished(out: Path | str) -> dict[int, dict[str, Any]]:
-    """The run records of the finished budgets, by their steps."""
-    path = Path(out) / RECORDS
-    if not path.is_file():
-        return {}
-    complete, _, _ = path.read_text().rpartition("\n")  # a line that a kill cut short does not count
-    rows = [json.loads(line) for line in complete.splitlines()]
-    return {row["step"]: row for row in rows}
+@dataclass(frozen=True)
+class PretrainJob:
+    """One size and seed, for several token budgets on one trunk.
 
-
-def records(out: Path | str, steps: Sequence[int]) -> list[dict[str, Any]]:
-    """The records of all these lengths, shortest first, or nothing while one is missing."""
-    rows, wanted = finished(out), sorted(set(steps))
-    return [rows[one] for one in wanted] if rows.keys() >= set(wanted) else []
-
-
-def budget_folder(out: Path | str, tokens: int) -> Path:
-    """Where a budget of a training keeps its log and its checkpoints."""
-    return Path(out) / f"{tokens}-tokens"
-
-
-def model_folder(out: Path | str, tokens: int) -> Path:
-    """Where a finished budget of a training keeps its model, for `from_pretrained`."""
-    return budget_folder(out, tokens) / "model"
-
-
-def corpus_hash(folder: Path | str) -> str:
-    """The hash of a saved corpus, from its facts alone.
-
-    Raises:
-        ConfigError: the folder is not a saved corpus.
+    Args:
+        run: name in the run table; the budgets of one job are one run, a cluster to every resampling method.
+        corpus: folder that `Corpus.save` wrote.
+        out: folder of this job alone.
+        width, layers, heads: of `tiny_llama`.
+        budgets: tokens.
+        seed: of initial weights and order.
+        tokenizer: `byte`, or `bpe:1024`.
+        regime: batch, schedule, optimiser.
     """
-    facts = Path(folder) / "corpus.json"
-    if not facts.is_file():
-        raise ConfigError(f"{folder} is not a saved corpus: corpus.json is missing")
-    return str(json.loads(facts.read_text())["sha256"])
+
+    run: str
+    corpus: Path
+    out: Path
+    width: int
+    budgets: tuple[int, ...]
+    seed: int = 0
+    layers: int = 2
+    heads: int | None = None
+    tokenizer: str = "byte"
+    regime: Regime = field(default_factory=Regime)
+
+    def __call__(self, progress: bool = False) -> list[dict[str, Any]]:
+        """Run it here: see `limbeck.lm.pretraining`."""
+        from limbeck.lm.pretraining import pretrain
+
+        return pretrain(self, progress)
+
+
+@dataclass(frozen=True)
+class FreshStudent:
+    """A student to be made: a tiny Llama with the teacher's tokenizer.
+
+    Args:
+        width, layers, heads: of `tiny_llama`.
+    """
+
+    width: int
+    layers: int = 2
+    heads: int | None = None
+
+
+@dataclass(frozen=True)
+class DistilJob:
+    """One teacher and one student, for several token budgets on one trunk.
+
+    Args:
+        run: name in the run table.
+        corpus: folder that `Corpus.save` wrote.
+        out: folder of this job alone.
+        teacher: model folder with its tokenizer.
+        student: model folder with its tokenizer, or a size to be made.
+        budgets: tokens.
+        seed: of initial weights (of a fresh student) and order.
+        divergence: what is minimised; None is the forward KL.
+        ce_weight: share of the next-token loss.
+        vocabulary: what to do where the vocabularies differ in size.
+        regime: batch, schedule, optimiser.
+        teacher_name: column `teacher` of the run records; by default the name of the teacher's folder.
+        teacher_loss: validation loss of the teacher in nats per byte if it is known; None measures it.
+        checkpoint_every: steps between rolling checkpoints.
+        threads: CPU threads; one is fastest for tiny models.
+    """
+
+    run: str
+    corpus: Path
+    out: Path
+    teacher: Path
+    student: Path | FreshStudent
+    budgets: tuple[int, ...]
+    seed: int = 0
+    divergence: Divergence | None = None
+    ce_weight: float = 0.0
+    vocabulary: Vocabulary = "error"
+    regime: Regime = field(default_factory=Regime)
+    teacher_name: str = ""
+    teacher_loss: float | None = None
+    checkpoint_every: int = 500
+    threads: int = 1
+
+    def __call__(self, progress: bool = False) -> list[dict[str, Any]]:
+        """Run it here: see `limbeck.lm.distil`."""
+        from limbeck.lm.distillation import distil
+
+        return distil(self, progress)

@@ -22,13 +22,14 @@ from pydantic import Field, model_validator
 
 from limbeck.files import write_json
 from limbeck.lm.corpus import load_corpus, text_corpus
-from limbeck.lm.distillation import DistilJob, FreshStudent, distil, student_maker
+from limbeck.lm.distillation import distil, student_maker
 from limbeck.lm.evaluation import text_loss
-from limbeck.lm.jobs import model_folder
+from limbeck.lm.folders import model_folder
+from limbeck.lm.jobs import DistilJob, FreshStudent, Regime, Vocabulary
 from limbeck.lm.models import context_length, load_model, read_config
-from limbeck.lm.teaching import Divergence, Vocabulary, spaced
+from limbeck.lm.teaching import Divergence, spaced
 from limbeck.lm.tokenizers import load_tokenizer, tokenize
-from limbeck.lm.training import Regime, threads
+from limbeck.lm.training import threads
 from limbeck.lm.windows import evaluation_windows
 from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from limbeck.distill import get_loss
 from limbeck.errors import ConfigError, TrainingError
-
-Vocabulary = Literal["error", "common", "pad"]
+from limbeck.lm.jobs import Vocabulary
 
 
 @dataclass(frozen=True)

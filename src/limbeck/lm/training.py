@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,62 +23,15 @@ from torch.nn import functional as F  # noqa: N812
 from limbeck.distill import Player, Trainer, decay_start, warmup_stable_decay
 from limbeck.lm.corpus import Corpus
 from limbeck.lm.evaluation import text_loss
-from limbeck.lm.jobs import RECORDS, budget_folder, finished, records
+from limbeck.lm.folders import RECORDS, budget_folder, finished, records
+from limbeck.lm.jobs import RATE_TIMES_WIDTH, Regime
 from limbeck.lm.models import non_embedding_params, save_model
 from limbeck.lm.teaching import Teaching
 from limbeck.lm.tokenizers import TokenStream, tokenizer_name
 from limbeck.lm.windows import Windows, evaluation_windows
 from limbeck.runs import RunRecorder
 
-RATE_TIMES_WIDTH = 0.256
 LOG = "log.jsonl"
-
-
-@dataclass(frozen=True)
-class Regime:
-    """How a language model is trained; the defaults are the measured optimum for tiny models.
-
-    Args:
-        batch: windows a step.
-        context: predicted tokens a window.
-        learning_rate: peak; None means 0.256 / hidden size, the optimum over widths 16 to 128.
-        warmup: steps of linear warm-up; long ones move short runs off the law.
-        decay: share of the steps in which the rate falls linearly to 0.
-        weight_decay: on matrices only.
-        clip: largest gradient norm.
-        accumulate: micro-batches a step.
-    """
-
-    batch: int = 8
-    context: int = 128
-    learning_rate: float | None = None
-    warmup: int = 50
-    decay: float = 0.2
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    accumulate: int = 1
-
-    @property
-    def step_tokens(self) -> int:
-        """Tokens predicted in one step."""
-        return self.batch * self.context
-
-    def steps(self, tokens: int) -> int:
-        """Steps that a token budget buys, at least one.
-
-        Example:
-            >>> Regime().steps(250_000)
-            244
-        """
-        return max(1, round(tokens / self.step_tokens))
-
-    def describe(self) -> str:
-        """One phrase that tells two recipes apart in a run table."""
-        rate = f"{RATE_TIMES_WIDTH}/width" if self.learning_rate is None else f"{self.learning_rate:g}"
-        return (
-            f"adamw lr={rate} warmup={self.warmup} decay={self.decay:g} batch={self.batch}x{self.context} "
-            f"weight_decay={self.weight_decay:g} clip={self.clip:g}"
-        )
 
 
 def train_text(

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,8 @@ from limbeck import __version__
 from limbeck.errors import ConfigError
 from limbeck.files import write_json, write_text
 from limbeck.lm.corpus import Corpus, embedded_corpus, load_corpus, text_corpus
-from limbeck.lm.distillation import DistilJob, FreshStudent, distil
-from limbeck.lm.evaluation import continue_text
-from limbeck.lm.jobs import model_folder
-from limbeck.lm.pretrain import PretrainJob, pretrain
+from limbeck.lm.folders import model_folder
+from limbeck.lm.jobs import DistilJob, FreshStudent, PretrainJob, Regime
 from limbeck.planning import Shortlist, choose_by_short_runs
 from limbeck.runs.quantities import si
 from limbeck.study.design import FULL, QUICK, Design
@@ -32,8 +31,6 @@ from limbeck.study.stages import Stages
 from limbeck.study.student import fit_student, forecast_student
 from limbeck.study.watch import Watch
 from limbeck.study.workers import Workers
-
-Work = tuple[Callable[..., list[dict[str, Any]]], PretrainJob | DistilJob]
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def demo(
     book = ForecastBook(out / "prediction.json")
     plan = _Jobs(out, design, tokenizer, seed)
 
-    with Workers[Any](workers) as pool:
+    with Workers(workers) as pool:
         pool.warm(_import_training)
         with stages.stage("corpus"):
             corpus = _corpus(out / "corpus", text)
@@ -112,15 +109,16 @@ def demo(
             stages.done(f"{ladder.fit.model.equation} · noise of one run {noise:.1%}".replace("%", " %"))
         with stages.stage("prediction"):
             large = plan.large()
-            forecast = book.write(forecast_large(ladder, plan.large_params(), plan.exact(design.large_budget)))
+            params = pool.run([partial(_params, design.large)])[0]
+            forecast = book.write(forecast_large(ladder, params, Regime().exact(design.large_budget)))
             stages.done(
                 f"large run: loss {forecast.predicted:.3f} ({forecast.level:.0%}: {forecast.lower:.3f} – "
                 f"{forecast.upper:.3f}), {forecast.extrapolation:.3g}× the compute of the largest".replace("%", " %"),
                 f"   written to {book.path}",
             )
         with stages.stage("large run"):
-            jobs = [large, *plan.short_distillations(design.small_teachers), plan.alone()]
-            jobs_done = pool.run(jobs, Watch(jobs, stages, "runs"))
+            others = [*plan.short_distillations(design.small_teachers), plan.alone()]
+            jobs_done = pool.run([large, *others], Watch([large, *others], stages, "runs"))
             large_row, alone_row = jobs_done[0][-1], jobs_done[-1][-1]
             short = dict(zip([f"d{width}" for width in design.small_teachers], jobs_done[1:-1], strict=True))
             first = forecast.outcome(
@@ -132,11 +130,12 @@ def demo(
             short[f"d{design.large}"] = pool.run(own, Watch(own, stages, "runs"))[0]
             curves = {name: fit_student(rows, ladder.noise, design, seed) for name, rows in short.items()}
             alone = float(alone_row["loss"])
-            shortlist = choose_by_short_runs(curves, plan.exact(design.long_budget), alone=alone)
+            shortlist = choose_by_short_runs(curves, Regime().exact(design.long_budget), alone=alone)
             second_forecast = book.write(forecast_student(shortlist, curves, short))
             chosen = [second_forecast.basis["teacher"], *(c.name for c in shortlist.candidates)]
             long = plan.long_distillations(list(dict.fromkeys(chosen))[:2])
             long_rows = [rows[-1] for rows in pool.run(long, Watch(long, stages, "runs"))]
+            sample = pool.run([partial(_sample, plan.models(chosen[0]), _prompt(corpus), seed)])[0]
             second = second_forecast.outcome(
                 float(long_rows[0]["loss"]),
                 unit="nats/byte",
@@ -170,7 +169,7 @@ def demo(
             }
             for candidate in shortlist.candidates
         ],
-        "samples": [plan.sample(corpus, chosen[0])],
+        "samples": [sample],
         "noise": ladder.noise.to_dict(),
         "corpus": facts.__dict__,
         "seconds": _longest(out / "summary.json", stages.seconds),
@@ -190,18 +189,8 @@ class _Jobs:
     tokenizer: str
     seed: int
 
-    def exact(self, budget: int) -> int:
-        """Tokens that a budget comes to in whole steps."""
-        regime = PretrainJob("", Path(), Path(), 2, ()).regime
-        return regime.steps(budget) * regime.step_tokens
-
-    def large_params(self) -> int:
-        from limbeck.lm.models import non_embedding_params, tiny_llama
-
-        return non_embedding_params(tiny_llama(self.design.large))
-
-    def _pretrain(self, run: str, width: int, budgets: Sequence[int], offset: int) -> Work:
-        return pretrain, PretrainJob(
+    def _pretrain(self, run: str, width: int, budgets: Sequence[int], offset: int) -> PretrainJob:
+        return PretrainJob(
             run=run,
             corpus=self.out / "corpus",
             out=self.out / "runs" / run,
@@ -211,7 +200,7 @@ class _Jobs:
             tokenizer=self.tokenizer,
         )
 
-    def ladder(self) -> list[Work]:
+    def ladder(self) -> list[PretrainJob]:
         """Sizes × seeds, the longest first."""
         return [
             self._pretrain(f"d{width}-s{repeat}", width, self.design.ladder_budgets, repeat)
@@ -219,10 +208,10 @@ class _Jobs:
             for repeat in range(self.design.ladder_seeds)
         ]
 
-    def large(self) -> Work:
+    def large(self) -> PretrainJob:
         return self._pretrain(f"large-d{self.design.large}", self.design.large, [self.design.large_budget], 100)
 
-    def alone(self) -> Work:
+    def alone(self) -> PretrainJob:
         return self._pretrain(f"alone-d{self.design.student}", self.design.student, [self.design.long_budget], 101)
 
     def _teacher(self, width: int) -> Path:
@@ -231,8 +220,8 @@ class _Jobs:
         budget = self.design.large_budget if large else max(self.design.ladder_budgets)
         return model_folder(self.out / "runs" / run, budget)
 
-    def _distil(self, run: str, width: int, budgets: Sequence[int], offset: int) -> Work:
-        return distil, DistilJob(
+    def _distil(self, run: str, width: int, budgets: Sequence[int], offset: int) -> DistilJob:
+        return DistilJob(
             run=run,
             corpus=self.out / "corpus",
             out=self.out / "runs" / run,
@@ -243,29 +232,43 @@ class _Jobs:
             teacher_name=f"d{width}",
         )
 
-    def sample(self, corpus: Corpus, teacher: str) -> dict[str, Any]:
-        """What the large model, the student and the student trained alone make of the same beginning."""
-        prompt = corpus.validation[:400].decode(errors="ignore").replace("\0", "\n").strip()[:40]
+    def models(self, teacher: str) -> dict[str, Path]:
+        """Where the large model, the student and the student trained alone are."""
         runs = {"large run": (f"large-d{self.design.large}", self.design.large_budget)}
         runs |= {
             f"student of {teacher}": (f"long-from-{teacher}", self.design.long_budget),
             "student alone": (f"alone-d{self.design.student}", self.design.long_budget),
         }
-        folders = {name: model_folder(self.out / "runs" / run, budget) for name, (run, budget) in runs.items()}
-        texts = {name: continue_text(folder, prompt, seed=self.seed) for name, folder in folders.items()}
-        return {"prompt": prompt, "texts": texts}
+        return {name: model_folder(self.out / "runs" / run, budget) for name, (run, budget) in runs.items()}
 
-    def short_distillations(self, widths: Sequence[int]) -> list[Work]:
+    def short_distillations(self, widths: Sequence[int]) -> list[DistilJob]:
         return [self._distil(f"short-from-d{width}", width, self.design.short_budgets, 102) for width in widths]
 
-    def long_distillations(self, teachers: Sequence[str]) -> list[Work]:
+    def long_distillations(self, teachers: Sequence[str]) -> list[DistilJob]:
         """The long run from the chosen teacher and from the runner-up, with a seed that no short run had."""
         return [self._distil(f"long-from-{name}", int(name[1:]), [self.design.long_budget], 103) for name in teachers]
 
 
 def _import_training() -> None:
-    """Load in a worker what its first training needs."""
+    """Load in a worker what its first training needs; this process never imports torch."""
     import limbeck.lm.training  # noqa: F401
+
+
+def _params(width: int) -> int:
+    from limbeck.lm.models import non_embedding_params, tiny_llama
+
+    return non_embedding_params(tiny_llama(width))
+
+
+def _prompt(corpus: Corpus) -> str:
+    return corpus.validation[:400].decode(errors="ignore").replace("\0", "\n").strip()[:40]
+
+
+def _sample(models: dict[str, Path], prompt: str, seed: int) -> dict[str, Any]:
+    """What models make of the same beginning."""
+    from limbeck.lm.evaluation import continue_text
+
+    return {"prompt": prompt, "texts": {name: continue_text(path, prompt, seed=seed) for name, path in models.items()}}
 
 
 def _corpus(folder: Path, text: Path | None) -> Corpus:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from limbeck.lm.distillation import DistilJob, FreshStudent
-from limbeck.lm.jobs import budget_folder
-from limbeck.lm.pretrain import PretrainJob
+from limbeck.lm.folders import budget_folder
+from limbeck.lm.jobs import DistilJob, FreshStudent, PretrainJob
 from limbeck.study.design import approximate_params, seconds
 from limbeck.study.stages import Stages, clock
 
@@ -19,13 +18,13 @@ class Watch:
     """Shows finished jobs, the newest loss and the time left, from the logs of running trainings.
 
     Args:
-        work: the jobs.
+        jobs: what runs.
         stages: where to show it.
         noun: what a job is called.
     """
 
-    def __init__(self, work: Sequence[tuple[Any, PretrainJob | DistilJob]], stages: Stages, noun: str) -> None:
-        self.jobs = [job for _, job in work]
+    def __init__(self, jobs: Sequence[PretrainJob | DistilJob], stages: Stages, noun: str) -> None:
+        self.jobs = jobs
         self.stages, self.noun = stages, noun
         self.began = time.monotonic()
         self.total = sum(self._cost(job, self._tokens(job)) for job in self.jobs)

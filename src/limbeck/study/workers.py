@@ -8,12 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
-from typing import Any, Generic, TypeVar
-
-Job = TypeVar("Job")
+from typing import Any
 
 
-class Workers(Generic[Job]):
+class Workers:
     """A pool of spawned processes with one compute thread each.
 
     Two processes with one thread each beat one process with two threads by far on small models, and do not collapse
@@ -27,7 +25,7 @@ class Workers(Generic[Job]):
         self.count = count
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Workers[Job]:
+    def __enter__(self) -> Workers:
         threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
         os.environ.update(threads)
         self._pool = ProcessPoolExecutor(
@@ -51,14 +49,14 @@ class Workers(Generic[Job]):
 
     def run(
         self,
-        work: Sequence[tuple[Callable[[Job], Any], Job]],
+        jobs: Sequence[Callable[[], Any]],
         watch: Callable[[int], None] | None = None,
         every: float = 0.5,
     ) -> list[Any]:
         """Run jobs in the order given and return their results in that order.
 
         Args:
-            work: pairs of a top-level function and its argument.
+            jobs: what a spawned process can call: plain data with `__call__`, or a partial of a top-level function.
             watch: called about every `every` seconds with the number of finished jobs, to show progress.
             every: seconds between calls of `watch`.
 
@@ -67,7 +65,7 @@ class Workers(Generic[Job]):
         """
         if self._pool is None:
             raise RuntimeError("use `with Workers(...) as workers`")
-        futures: list[Future[Any]] = [self._pool.submit(function, job) for function, job in work]
+        futures: list[Future[Any]] = [self._pool.submit(job) for job in jobs]
         pending = set(futures)
         while pending:
             done, pending = wait(pending, timeout=every, return_when=FIRST_COMPLETED)

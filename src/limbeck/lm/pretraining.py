@@ -1,47 +1,17 @@
-"""Pretraining a tiny Llama on a corpus, as a job that a worker process can run.
-
-A job is plain data, so it travels to a spawned process; it is idempotent (finished budgets return at once) and resumes
-after a kill at any moment.
-"""
+"""Pretraining a tiny Llama on a corpus."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from limbeck.lm.corpus import load_corpus
-from limbeck.lm.jobs import claim, corpus_hash, records
+from limbeck.lm.folders import claim, corpus_hash, records
+from limbeck.lm.jobs import PretrainJob
 from limbeck.lm.models import tiny_llama
 from limbeck.lm.tokenizers import corpus_tokenizer, tokenize
-from limbeck.lm.training import Regime, setup_columns, threads, train_text
-
-
-@dataclass(frozen=True)
-class PretrainJob:
-    """One size and seed, for several token budgets on one trunk.
-
-    Args:
-        run: name in the run table; the budgets of one job are one run, a cluster to every resampling method.
-        corpus: folder that `Corpus.save` wrote.
-        out: folder of this job alone.
-        width, layers, heads: of `tiny_llama`.
-        budgets: tokens.
-        seed: of initial weights and order.
-        tokenizer: `byte`, or `bpe:1024`.
-        regime: batch, schedule, optimiser.
-    """
-
-    run: str
-    corpus: Path
-    out: Path
-    width: int
-    budgets: tuple[int, ...]
-    seed: int = 0
-    layers: int = 2
-    heads: int | None = None
-    tokenizer: str = "byte"
-    regime: Regime = field(default_factory=Regime)
+from limbeck.lm.training import setup_columns, threads, train_text
 
 
 def pretrain(job: PretrainJob, progress: bool = False) -> list[dict[str, Any]]:
