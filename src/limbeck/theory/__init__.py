@@ -3,3 +3,29 @@
 Each file is one subject: a formula that can be evaluated, the experiment in miniature that shows it, and what it means
 for a decision. NumPy throughout; a model that has to be trained imports torch only when it is.
 """
+
+from limbeck.theory.overlaps import Overlaps, overlaps, welch_bound
+from limbeck.theory.superposition import (
+    ToyModels,
+    ToySweep,
+    fit_width_law,
+    frequencies,
+    learning_rate,
+    strong_exponent,
+    tail_loss,
+    train_toy,
+)
+
+__all__ = [
+    "Overlaps",
+    "ToyModels",
+    "ToySweep",
+    "fit_width_law",
+    "frequencies",
+    "learning_rate",
+    "overlaps",
+    "strong_exponent",
+    "tail_loss",
+    "train_toy",
+    "welch_bound",
+]
