@@ -9,7 +9,7 @@ import pytest
 
 from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Loss, fit
-from limbeck.fitting.resampling import leave_one_out, leverage, pairs, residual, run_noise, wild
+from limbeck.fitting.resampling import blocks, leave_one_out, leverage, pairs, residual, run_noise, wild
 
 
 def rng() -> np.random.Generator:
@@ -72,6 +72,31 @@ def test_residuals_are_drawn_around_the_law() -> None:
     assert set(np.unique(drawn)) == {9.0, 11.0, 19.0, 21.0}
 
 
+def test_blocks_keep_neighbours_together_and_stay_in_one_run() -> None:
+    noise = np.concatenate([np.arange(40.0), 100 + np.arange(14.0)])
+    drawn = blocks(np.zeros(54), noise, np.repeat([0, 1], [40, 14]), 200, rng()).target
+    steps = np.diff(drawn[:, :40], axis=1)
+    assert (steps[:, np.arange(39) % 3 != 2] == 1).all()  # blocks of three, the cube root of 27
+    assert (steps[:, 2::3] != 1).any()
+    assert (drawn[:, 40:] >= 100).any() and (drawn[:, 40:] < 40).any()
+
+
+def test_blocks_see_that_neighbours_err_together(line) -> None:
+    """Noise constant over nine points: a mean is less certain than independent points would have it."""
+    x = np.linspace(0, 1, 27 * 27)
+    y = 1 + 0.1 * np.repeat(np.random.default_rng(4).standard_normal(81), 9)
+
+    def spread(clusters):
+        fitted = fit(
+            line, {"x": x}, y, loss=Loss(math.inf, "linear"), bootstrap=400, fixed={"slope": 0.0}, method="block",
+            clusters=clusters,
+        )  # fmt: skip
+        return fitted.draws["offset"].std()
+
+    # blocks of 9 across steps of 9 keep a covariance of 1 + 2 Σ (1 - k/9)² = 6.4: a factor of 2.5; s.e. of a ratio 5 %
+    assert spread(np.zeros(len(x))) / spread(None) == pytest.approx(2.5, rel=0.25)
+
+
 def test_leverage_is_the_hat_matrix_and_sums_to_the_parameters(line, two_powers, grid, noisy) -> None:
     x = np.array([0.0, 1.0, 2.0, 10.0])
     straight = fit(line, {"x": x}, x, loss=Loss(math.inf, "linear"), bootstrap=0)
@@ -90,7 +115,7 @@ def test_noise_is_the_size_of_the_noise(two_powers, grid, truth) -> None:
     assert noise.std() == pytest.approx(0.01, rel=0.55)  # s.e. 14 % with 25 degrees of freedom
 
 
-@pytest.mark.parametrize("method", ["pairs", "residual", "wild", "mammen"])
+@pytest.mark.parametrize("method", ["pairs", "residual", "wild", "mammen", "block"])
 def test_every_method_finds_the_spread_of_a_slope(line, method) -> None:
     x = np.linspace(0, 1, 60)
     y = 1 + 2 * x + 0.1 * np.random.default_rng(8).standard_normal(60)

@@ -35,6 +35,16 @@ def test_a_fixed_linear_parameter_belongs_to_the_rest() -> None:
     np.testing.assert_allclose(rest, 1.8, rtol=1e-12)
 
 
+def test_a_parameter_that_no_point_sees_stays_at_one() -> None:
+    class Blind(Sum):
+        def formula(self, p: Any, x: Any) -> Any:
+            return p.E + p.A * x.params**-p.alpha + p.B * (x.tokens - x.tokens)
+
+    columns = design(20)
+    problem = Problem.build(Blind(), columns, Sum()(TRUTH, **columns), loss=LINEAR)
+    assert solve_linear(problem, start(problem) + 3.0, ONE)[0, 2] == 0.0
+
+
 @pytest.mark.parametrize("loss", [LINEAR, Loss(math.inf, "relative"), SQUARED], ids=Loss.describe)
 def test_linear_parameters_are_exact_on_noiseless_data(loss: Loss) -> None:
     problem = sum_problem(noise=0.0, loss=loss)

@@ -55,7 +55,7 @@ def fit(
         prior_noise: standard deviation of one residual, which weighs data against priors.
         start: parameters to start from, in place of the model's grid of starts.
         bootstrap: number of resamples; 0 for none.
-        method: "pairs" (runs with replacement), "residual", "wild" or "mammen".
+        method: "pairs" (runs with replacement), "residual", "wild", "mammen" or "block" (see `resampling`).
         holdout: share of the largest runs that is left out once to check the law (0.3 is usual).
         seed: of starts and resamples.
         units: unit by column name, for people.
@@ -77,6 +77,8 @@ def fit(
         >>> round(line.parameters["slope"], 6), round(line.parameters["offset"], 6)
         (2.0, 1.0)
     """
+    if holdout is not None and not 0 < holdout < 1:
+        raise FittingError(f"holdout is the share of the largest runs left out, between 0 and 1; got {holdout:g}.")
     data = Data.of(model, columns, target, weights, clusters)
     fixed, priors = dict(fixed or {}), dict(priors or {})
     if not priors:

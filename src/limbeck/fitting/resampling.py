@@ -14,8 +14,9 @@ from limbeck.fitting.data import Data
 from limbeck.fitting.model import Array
 from limbeck.fitting.objective import Problem
 
-Method = Literal["pairs", "residual", "wild", "mammen"]
-"""How resamples are made: whole runs with replacement, residuals with replacement, or residuals with turned signs."""
+Method = Literal["pairs", "residual", "wild", "mammen", "block"]
+"""How resamples are made: whole runs with replacement, residuals with replacement, residuals with turned signs, or
+residuals in blocks of neighbours."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def resample(problem: Problem, z: Array, data: Data, method: Method, count: int,
                 'Use method="pairs" or "wild", which keep the points of one run together.'
             )
         return residual(fitted, noise, count, rng)
+    if method == "block":
+        return blocks(fitted, noise, data.clusters, count, rng)
     return wild(fitted, noise, data.clusters, count, rng, mammen=method == "mammen")
 
 
@@ -137,6 +140,24 @@ def wild(
     else:
         v = rng.choice([-1.0, 1.0], (count, groups))
     return Resamples(None, fitted + v[:, clusters] * noise)
+
+
+def blocks(fitted: Array, noise: Array, clusters: NDArray[np.int_], count: int, rng: np.random.Generator) -> Resamples:
+    """Keep the design and add residuals in moving blocks: neighbours along a training curve err together.
+
+    Every run is filled with overlapping blocks of ⌈m^(1/3)⌉ neighbouring residuals of one run, whichever, where m is
+    the mean number of points of a run and points stand in their order (Künsch 1989, Annals of Statistics 17; the length
+    is that of Hall, Horowitz and Jing 1995, Biometrika 82).
+    """
+    order = np.argsort(clusters, kind="stable")
+    run, sizes = clusters[order], np.bincount(clusters)
+    length = math.ceil(sizes.mean() ** (1 / 3))
+    firsts = np.flatnonzero(run[: len(run) - length + 1] == run[length - 1 :])
+    target = np.tile(fitted, (count, 1))
+    for group, n in enumerate(sizes):
+        drawn = rng.choice(firsts, (count, math.ceil(n / length)))[:, :, None] + np.arange(length)
+        target[:, order[run == group]] += noise[order[drawn.reshape(count, -1)[:, :n]]]
+    return Resamples(None, target)
 
 
 def prior_centres(problem: Problem, prior_noise: float, count: int, rng: np.random.Generator) -> Array:

@@ -71,7 +71,7 @@ def solve_linear(problem: Problem, z: Array, index: NDArray[np.int_]) -> Array:
     """Return z [B, p] with its linear parameters replaced by their least-squares values (weight w/y² on log residuals).
 
     The normal equations are solved on columns of unit length. A parameter that must be positive and is not gets
-    `LEAST` of the target's length, and the others are solved again.
+    `LEAST` of the target's length, and the others are solved again. One that no point sees is 1.
 
     Args:
         problem: model, data and loss.
@@ -102,6 +102,7 @@ def solve_linear(problem: Problem, z: Array, index: NDArray[np.int_]) -> Array:
             )[:, :, 0]
             held = held | (positive & ~(coefficients > 0))
         coefficients = np.where(positive, np.maximum(coefficients, 1e-3 * least), coefficients) / length
+        coefficients = np.where(length > 1e-300, coefficients, 1.0)
         z = z.copy()
         z[:, linear] = np.where(positive, np.log(np.where(positive, coefficients, 1.0)), coefficients)
     return z
