@@ -46,7 +46,6 @@ WAITING = {
     "scaling-law-crossover",
     "self-distillation-kernel",
     "suan-ctr",
-    "timeseries-scaling",
     "unimixer",
     "unraveling-scaling-laws",
 }

@@ -62,6 +62,18 @@ from limbeck.laws.modalities import (
 )
 from limbeck.laws.overtraining import DownstreamError, OvertrainedLoss, Overtraining, chain, informative
 from limbeck.laws.student_curve import StudentCurve
+from limbeck.laws.time_series import (
+    YAO_2024,
+    SplitLaw,
+    best_validation,
+    compute_envelope,
+    crossing,
+    floor_gain,
+    slope_difference,
+    slope_ratio,
+    split_law,
+    training_pf_days,
+)
 from limbeck.laws.training_curves import Curve, Envelope, envelope, frontier
 from limbeck.laws.trend import Trend
 
@@ -76,6 +88,7 @@ __all__ = [
     "MODALITIES",
     "MUENNIGHOFF_2023",
     "SUPERVISED_2025",
+    "YAO_2024",
     "ZHANG_2023",
     "BrokenPower",
     "CapacityGap",
@@ -102,19 +115,24 @@ __all__ = [
     "Published",
     "Regions",
     "Source",
+    "SplitLaw",
     "StudentCurve",
     "Supervised",
     "SupervisedLoss",
     "Trend",
+    "best_validation",
     "catalogue",
     "chain",
     "compare",
     "component_sparsity",
+    "compute_envelope",
+    "crossing",
     "envelope",
     "exponent_shift",
     "fit",
     "fit_capacity_gap",
     "fit_learning_curve",
+    "floor_gain",
     "forward_flops",
     "frontier",
     "get",
@@ -130,6 +148,10 @@ __all__ = [
     "parabola_bias",
     "range_warning",
     "regions",
+    "slope_difference",
+    "slope_ratio",
     "smallest_good_size",
+    "split_law",
+    "training_pf_days",
     "trend_conflict",
 ]

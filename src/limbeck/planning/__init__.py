@@ -10,6 +10,7 @@ from limbeck.planning.costs import SCENARIOS, distillation_flops
 from limbeck.planning.estimate import Estimate, Source
 from limbeck.planning.recipe import Recipe, best_teacher_loss, recipe
 from limbeck.planning.shortlist import Candidate, Shortlist, choose_by_short_runs
+from limbeck.planning.splits import SplitPlan, SplitRow, compare_splits
 from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teacher, read_teachers
 
 __all__ = [
@@ -22,11 +23,14 @@ __all__ = [
     "Recipe",
     "Shortlist",
     "Source",
+    "SplitPlan",
+    "SplitRow",
     "Teacher",
     "TeacherPlan",
     "best_teacher_loss",
     "choose_by_short_runs",
     "choose_teacher",
+    "compare_splits",
     "compute_optimal",
     "distillation_flops",
     "inference_aware",
