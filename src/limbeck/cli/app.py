@@ -8,7 +8,7 @@ import sys
 import typer
 
 from limbeck import __version__
-from limbeck.cli import decide, laws, machine, train
+from limbeck.cli import decide, laws, machine, theory, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ compare = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare
 plan = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Decide from a fitted law: how large, how long, which teacher."
 )
+theories = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What theory says about a model or a table.")
 
 app.command("demo")(train.demo)
 app.command("fit")(laws.fit)
@@ -34,6 +35,8 @@ app.add_typer(compare, name="compare")
 plan.command("compute")(decide.plan_compute)
 plan.command("teacher")(decide.plan_teacher)
 app.add_typer(plan, name="plan")
+theories.command("superposition")(theory.superposition)
+app.add_typer(theories, name="theory")
 app.command("distill")(train.distill)
 app.command("report")(decide.report)
 app.command("reproduce")(train.reproduce)

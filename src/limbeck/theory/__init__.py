@@ -4,6 +4,7 @@ Each file is one subject: a formula that can be evaluated, the experiment in min
 for a decision. NumPy throughout; a model that has to be trained imports torch only when it is.
 """
 
+from limbeck.theory.head_audit import HeadAudit, HeadAudits, audit_heads
 from limbeck.theory.overlaps import Overlaps, overlaps, welch_bound
 from limbeck.theory.superposition import (
     ToyModels,
@@ -17,9 +18,12 @@ from limbeck.theory.superposition import (
 )
 
 __all__ = [
+    "HeadAudit",
+    "HeadAudits",
     "Overlaps",
     "ToyModels",
     "ToySweep",
+    "audit_heads",
     "fit_width_law",
     "frequencies",
     "learning_rate",

@@ -261,7 +261,7 @@ def train_toy(
     rng = np.random.default_rng(seed)
     shape = len(p), len(decay), len(m)
     width = m[:, None, None]
-    start = rng.standard_normal((n, m.max())) / np.sqrt(width) * (np.arange(m.max()) < width)
+    start = np.where(np.arange(m.max()) < width, rng.standard_normal((n, m.max())) / np.sqrt(width), 0.0)
     weights = np.broadcast_to(start.astype(dtype), (*shape, n, m.max()))
     biases = np.broadcast_to(rng.standard_normal(n).astype(dtype), (*shape, n))
     models = ToyModels(weights, biases, decay[:, None])

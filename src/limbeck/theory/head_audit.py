@@ -1,0 +1,316 @@
+"""An audit of the output matrix of a language model: are its token vectors in strong superposition?
+
+The matrix is read from the model's safetensors files, a few thousand rows at a time; no code of the model runs and no
+other tensor is read. Strong superposition (every token has a vector, their overlaps are those of random directions) is
+where loss is expected to fall like one over the width. A matrix fresh from its random initialisation passes too: audit
+trained models.
+
+Source: Superposition Yields Robust Neural Scaling (Liu, Liu, Gore, 2025, arXiv 2505.10465).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import ConfigError, nearest
+from limbeck.fitting.model import Array
+from limbeck.laws import Trend
+from limbeck.theory.overlaps import Overlaps, overlaps, welch_bound
+from limbeck.theory.superposition import LLM_EXPONENT, LLM_EXPONENT_SE
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+REPRESENTED, ORDER_ONE = 0.95, 10.0
+"""Strong superposition: at least this share of long rows, m⟨o²⟩ at most this (our reading of the paper's O(1))."""
+BINS = np.linspace(-4, 4, 81)
+"""Edges of the histogram of √m o."""
+HEADS = (
+    r"(^|\.)(lm_head|embed_out|output_projection)\.weight$",
+    r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$",
+)
+"""Names of output matrices, and of the input embeddings that serve where the two are tied."""
+TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+@dataclass(frozen=True)
+class StoredMatrix:
+    """A tensor of two dimensions in a safetensors file, read by rows.
+
+    Args:
+        path, name: where it is.
+        type: F64, F32, F16 or BF16.
+        shape: rows and columns.
+        offset: its first byte.
+        projection: what every row is multiplied by, for models whose embedding is narrower than their layers.
+    """
+
+    path: Path
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    offset: int
+    projection: Array | None = None
+
+    def __getitem__(self, rows: NDArray[np.int_]) -> Array:
+        """Return rows, in double precision where they are stored so and in single otherwise."""
+        stored: Any = np.memmap(self.path, TYPES[self.type], "r", self.offset, self.shape)[rows]
+        if self.type == "BF16":
+            stored = (stored.astype(np.uint32) << 16).view(np.float32)
+        found: Array = stored.astype(np.float64 if self.type == "F64" else np.float32)
+        return found if self.projection is None else np.asarray(found @ self.projection)
+
+
+def read_tensors(folder: Path | str) -> dict[str, StoredMatrix]:
+    """Return the matrices of a model by name, from the headers of its safetensors files.
+
+    Args:
+        folder: a model folder, or one safetensors file.
+
+    Raises:
+        ConfigError: there is no such folder or file, or it holds no safetensors, or they are damaged.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise ConfigError(f"model folder {folder} does not exist.")
+    files = [folder] if folder.is_file() else sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = "its .bin files may hold code: save it again" if any(folder.glob("*.bin")) else "save a model there"
+        raise ConfigError(f"{folder} holds no .safetensors file; {pickled} with save_pretrained (safetensors).")
+    found = {}
+    for path in files:
+        size = path.stat().st_size
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header: Any = json.loads(file.read(length)) if length <= size - 8 else None
+            for name, entry in header.items():
+                if name != "__metadata__" and len(entry["shape"]) == 2:
+                    begin, end = entry["data_offsets"]
+                    if 8 + length + end > size:
+                        raise ValueError
+                    found[name] = StoredMatrix(path, name, entry["dtype"], tuple(entry["shape"]), 8 + length + begin)
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(f"{path} is not a whole safetensors file: copy or download it again.") from error
+    return found
+
+
+def find_head(tensors: Mapping[str, StoredMatrix], name: str | None = None) -> StoredMatrix:
+    """Return the output matrix among a model's tensors, or the tied input embedding where there is none.
+
+    Raises:
+        ConfigError: no tensor has the name given or one that output matrices have, or its numbers are quantised.
+    """
+    if name is not None and name not in tensors:
+        raise ConfigError(f'the model has no matrix "{name}".{nearest(name, tensors)}')
+    found = [name] if name else [t for pattern in HEADS for t in sorted(tensors) if re.search(pattern, t)]
+    if not found:
+        largest = sorted(tensors, key=lambda t: -tensors[t].shape[0])[:5]
+        raise ConfigError(
+            f"no matrix is named as an output matrix or a token embedding. Name it with --tensor; the tallest are "
+            f"{', '.join(largest) or 'none: the files hold no matrix'}."
+        )
+    head = tensors[found[0]]
+    for one in (head, *(t for t in tensors.values() if t.name.endswith("project_out.weight"))):
+        if one.type not in TYPES:
+            raise ConfigError(f"{one.name} is stored as {one.type}: the audit reads {', '.join(TYPES)}.")
+        if one is not head and one.shape[0] == head.shape[1]:  # OPT-350m: stored at 512, used at 1024
+            return replace(head, shape=(head.shape[0], one.shape[1]), projection=one[np.arange(one.shape[0])])
+    return head
+
+
+def token_count(folder: Path | str) -> int | None:
+    """Return the tokens that a model's tokenizer.json knows, None without one: rows beyond them are padding."""
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        vocabulary = content["model"]["vocab"]
+        ids = vocabulary.values() if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+        return 1 + max([*map(int, ids), *(int(token["id"]) for token in content.get("added_tokens", ()))])
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path} cannot be read as a tokenizer: give the number of tokens with --tokens.") from None
+
+
+@dataclass(frozen=True)
+class HeadAudit:
+    """What the token vectors of one model look like.
+
+    Args:
+        model: folder.
+        tensor: which matrix was read.
+        padding: rows beyond the tokenizer's tokens, left out.
+        plain, centred: lengths and overlaps as they are, and after the mean row was subtracted.
+        welch: the least possible largest overlap.
+        density: of √m times the overlaps of a sample of centred rows, over `BINS`.
+    """
+
+    model: str
+    tensor: str
+    padding: int
+    plain: Overlaps
+    centred: Overlaps
+    welch: float
+    density: tuple[float, ...]
+
+    @property
+    def regime(self) -> str:
+        """Strong, weak or no superposition; "undecided" where vectors are there and overlap far more than at random."""
+        if self.plain.rows <= self.plain.width:
+            return "no"
+        if self.plain.represented < REPRESENTED:
+            return "weak"
+        return "strong" if self.centred.relative <= ORDER_ONE else "undecided"
+
+    def summary(self) -> str:
+        """Return the answer, what it rests on, and what it means for loss against width."""
+        plain, centred = self.plain, self.centred
+        left_out = f" · left out: {self.padding} padding, {plain.zero} zero rows" if self.padding + plain.zero else ""
+        some = f" (pairs of a sample: {plain.pairs:.2g})" if plain.pairs < plain.rows * (plain.rows - 1) // 2 else ""
+        least = plain.width * self.welch**2
+        meaning = {
+            "strong": f"Loss should fall about like 1/width (language models: exponent {LLM_EXPONENT} ± "
+            f"{LLM_EXPONENT_SE}).",
+            "weak": "Loss then falls like width^-(a - 1) for token frequencies rank^-a with a > 1; for others, by no "
+            "power.",
+            "no": "Every token can have a direction of its own; width alone does not limit the loss.",
+            "undecided": f"Every token has a vector, but they overlap more than {ORDER_ONE:g} times as much as random "
+            "ones: no exponent follows.",
+        }
+        return "\n".join(
+            [
+                f"{self.model}: {self.regime} superposition",
+                f"{plain.rows} tokens in {plain.width} dimensions, {self.tensor}{left_out}",
+                "",
+                f"{'':26}{'as stored':>10}{'centred':>10}",
+                f"{'width · mean overlap²':26}{plain.relative:10.3g}{centred.relative:10.3g}"
+                f"   1 for random directions, never below {least:.2g}",
+                f"{'mean |overlap|':26}{plain.mean:10.3g}{centred.mean:10.3g}"
+                f"   {math.sqrt(2 / math.pi / plain.width):.2g} for random directions{some}",
+                f"{'largest |overlap|':26}{plain.largest:10.3g}{centred.largest:10.3g}"
+                f"   never below {self.welch:.2g} (Welch)",
+                f"{'longer than half the mean':26}{100 * plain.represented:8.4g} %"
+                f"{100 * centred.represented:8.4g} %   shortest: {plain.norm_min / plain.norm_mean:.2g} of the mean",
+                "",
+                meaning[self.regime],
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, the regime included."""
+        views = {"plain": self.plain, "centred": self.centred}
+        return asdict(self) | {
+            "regime": self.regime,
+            **{name: asdict(view) | {"relative": view.relative} for name, view in views.items()},
+        }
+
+
+@dataclass(frozen=True)
+class HeadAudits:
+    """Audits of one or several models.
+
+    Args:
+        audits: one a model.
+        trend: of the centred mean square overlap in 1/width, None if the models have one width. Exponent 1 is that of
+            random directions.
+    """
+
+    audits: tuple[HeadAudit, ...]
+    trend: Trend | None
+
+    def summary(self) -> str:
+        """Return one audit after the other and the trend."""
+        lines = [audit.summary() for audit in self.audits]
+        if self.trend is not None:
+            error = f" ± {self.trend.exponent_se:.2g}" if self.trend.points > 2 else ""
+            lines.append(
+                f"over {self.trend.points} models the mean overlap² (centred) falls like "
+                f"width^-{self.trend.exponent:.2f}{error}; random directions: 1"
+            )
+        return "\n\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every audit and the trend's exponent."""
+        exponent = {"exponent": self.trend.exponent, "exponent_se": self.trend.exponent_se} if self.trend else {}
+        return {"models": [audit.to_dict() for audit in self.audits]} | exponent
+
+    def plot(self) -> go.Figure:
+        """Draw the density of √m times the overlaps of every model beside that of random directions."""
+        import plotly.graph_objects as go
+
+        middle = (BINS[1:] + BINS[:-1]) / 2
+        figure = go.Figure()
+        for audit in self.audits:
+            name = f"{Path(audit.model).name}: {audit.regime} superposition"
+            figure.add_scatter(x=middle, y=audit.density, name=name, line={"shape": "hvh"})
+        normal = np.exp(-(middle**2) / 2) / math.sqrt(2 * math.pi)
+        figure.add_scatter(x=middle, y=normal, name="random directions", line={"dash": "dash", "color": "#8a8f98"})
+        words = ", ".join(sorted({audit.regime for audit in self.audits}))
+        figure.update_layout(title=f"Overlaps of the token vectors: {words} superposition", template="simple_white")
+        figure.update_xaxes(title="overlap × √width (mean row subtracted)")
+        figure.update_yaxes(title="density")
+        return figure
+
+
+def audit_heads(
+    folders: Sequence[Path | str],
+    *,
+    tensor: str | None = None,
+    tokens: int | None = None,
+    sample: int = 16384,
+    seed: int = 0,
+) -> HeadAudits:
+    """Audit the output matrices of models: lengths and overlaps of their token vectors, regime, expected exponent.
+
+    The mean square overlap is over all pairs. |o| is looked at for all pairs of up to `sample` random rows.
+
+    Args:
+        folders: model folders (or single safetensors files). Nothing in them is run.
+        tensor: name of the matrix; by default the output matrix, or the token embedding where the two are tied.
+        tokens: rows in use; by default what tokenizer.json knows, all without one. Rows beyond are padding.
+        sample: most rows whose pairs are gone through.
+        seed: of that sample.
+
+    Raises:
+        ConfigError: no safetensors, damaged or quantised ones, no matrix of such a name, more tokens than rows.
+    """
+    audits = []
+    for folder in folders:
+        head = find_head(read_tensors(folder), tensor)
+        rows, width = head.shape
+        used = (token_count(folder) or rows) if tokens is None else tokens
+        if not 2 <= used <= rows:
+            raise ConfigError(f"{head.name} of {folder} has {rows} rows for {used} tokens: give --tokens, 2 to {rows}.")
+        head = replace(head, shape=(used, width))
+        plain, centred = (overlaps(head, sample=sample, centre=centre, seed=seed) for centre in (False, True))
+        few = head[np.sort(np.random.default_rng(seed).choice(used, min(used, 2048), replace=False))]
+        few = few - few.mean(0)
+        few = few[few.any(1)] / np.linalg.norm(few[few.any(1)], axis=1, keepdims=True)
+        pairs = (few @ few.T)[np.triu_indices(len(few), 1)] * math.sqrt(width)
+        density = np.histogram(pairs, BINS)[0] / len(pairs) / np.diff(BINS)
+        audits.append(
+            HeadAudit(
+                str(folder),
+                head.name,
+                rows - used,
+                plain,
+                centred,
+                welch_bound(plain.rows, width),
+                tuple(density.tolist()),
+            )
+        )
+    widths = [audit.plain.width for audit in audits]
+    trend = None
+    if len(set(widths)) > 1:
+        trend = Trend.through(1 / np.array(widths), [audit.centred.mean_square for audit in audits])
+    return HeadAudits(tuple(audits), trend)
