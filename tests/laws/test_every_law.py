@@ -15,6 +15,8 @@ from limbeck.fitting import Loss
 from limbeck.laws import SupervisedLoss
 
 TRUTH = {
+    "annealing": {"L0": 2.8, "A": 0.6, "C": 0.5, "alpha": 0.45},
+    "annealing-size": {"L0": 2.1, "A": 0.6, "C": 0.04, "alpha": 0.45, "B": 80.0, "beta": 0.25, "gamma": -0.13},
     "broken-power": {"a": 1.0, "b": 3e3, "c0": 0.4, "c1": 0.3, "d1": 1e9, "f1": 0.3},
     "capacity-gap": {"a": 2.5, "b": 1e7},
     "chinchilla": {"E": 1.8, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.37},
@@ -29,6 +31,8 @@ TRUTH = {
     "supervised": dict(laws.SUPERVISED_2025.parameters),
 }
 RANGES = {
+    "S1": (0.5, 20.0),
+    "S2": (0.01, 0.3),
     "params": (1e7, 1e10),
     "flops": (1e17, 1e22),
     "tokens": (1e8, 1e12),

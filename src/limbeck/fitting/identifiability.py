@@ -79,7 +79,7 @@ def identifiability(fit: Fit) -> Identifiability:
     lost = np.flatnonzero(singular * REFUSE < singular[0])
     identified = {name: bool(seen[k] and not (np.abs(right[lost, k]) > SHARE).any()) for k, name in enumerate(names)}
     design = Design.of(fit.data)
-    words = design.words()
+    words = design.words() + fit.model.remarks(fit.data.columns)
     for name in design.untold(fit.model, [name for name in names if name not in fit.priors]):
         identified[name] = False
     if fit.model.floor in names:
@@ -167,10 +167,11 @@ def _floor_words(fit: Fit, identified: dict[str, bool]) -> list[str]:
     if factor is not None:
         there = ", ".join(f"{name} = {_short(v[0])}" for name, v in _beyond(fit, np.array([factor])).items())
         step = f"add one run at {there} or larger, or "
-    value = fit.parameters[floor] if fit.parameters[floor] > 1e-3 * fit.data.target.min() else 0.0
+    value = fit.parameters[floor]
+    shown = f"{value:.3g}" if value > 1e-3 * fit.data.target.min() else "what larger runs say"
     return [
         f"{floor} is not identified by these runs: the law with {floor} = 0 fits as well. Next: {step}"
-        f"fix it with fixed={{'{floor}': {value:.3g}}} (--fix {floor}={value:.3g})."
+        f"hold it at {shown} (fixed={{'{floor}': ...}}, --fix {floor}=...)."
     ]
 
 

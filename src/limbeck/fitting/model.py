@@ -81,6 +81,10 @@ class Model(ABC):
         """
         return math.prod(getattr(x, name) for name in self.columns)
 
+    def remarks(self, columns: Mapping[str, Array]) -> list[str]:
+        """Return what a design, one array [n] per column, leaves open for reasons of this model's own."""
+        return []
+
     @property
     def parameter_names(self) -> tuple[str, ...]:
         """Names of the parameters, in the order of every parameter vector."""

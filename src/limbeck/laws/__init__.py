@@ -6,6 +6,7 @@ needs to know about it.
 """
 
 from limbeck.laws._fit import compare, fit, load_fit
+from limbeck.laws.annealing import Annealing, AnnealingSize, annealed, multi_power, share_exponent
 from limbeck.laws.capacity_gap import (
     ZHANG_2023,
     CapacityGap,
@@ -61,6 +62,8 @@ from limbeck.laws.modalities import (
     trend_conflict,
 )
 from limbeck.laws.overtraining import DownstreamError, OvertrainedLoss, Overtraining, chain, informative
+from limbeck.laws.saturation import NEZHURINA_2025, ShiftedPower, binned_frontier, pareto
+from limbeck.laws.schedules import Schedule, areas, logged_rates
 from limbeck.laws.student_curve import StudentCurve
 from limbeck.laws.time_series import (
     YAO_2024,
@@ -87,9 +90,12 @@ __all__ = [
     "KAPLAN_2020_TOKENS",
     "MODALITIES",
     "MUENNIGHOFF_2023",
+    "NEZHURINA_2025",
     "SUPERVISED_2025",
     "YAO_2024",
     "ZHANG_2023",
+    "Annealing",
+    "AnnealingSize",
     "BrokenPower",
     "CapacityGap",
     "CapacityGapFit",
@@ -114,13 +120,18 @@ __all__ = [
     "PowerPlusConstant",
     "Published",
     "Regions",
+    "Schedule",
+    "ShiftedPower",
     "Source",
     "SplitLaw",
     "StudentCurve",
     "Supervised",
     "SupervisedLoss",
     "Trend",
+    "annealed",
+    "areas",
     "best_validation",
+    "binned_frontier",
     "catalogue",
     "chain",
     "compare",
@@ -140,14 +151,18 @@ __all__ = [
     "informative",
     "isoflop",
     "load_fit",
+    "logged_rates",
     "model_size",
+    "multi_power",
     "mutual_information",
     "names",
     "optimal_student",
     "optimal_teacher",
     "parabola_bias",
+    "pareto",
     "range_warning",
     "regions",
+    "share_exponent",
     "slope_difference",
     "slope_ratio",
     "smallest_good_size",

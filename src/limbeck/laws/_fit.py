@@ -30,7 +30,7 @@ def fit(
     loss: Loss | None = None,
     delta: float | Literal["auto"] | None = None,
     weights: ArrayLike | None = None,
-    method: Method = "pairs",
+    method: Method | None = None,
     holdout: float | None = None,
     **read: Any,
 ) -> Fit:
@@ -47,7 +47,7 @@ def fit(
         loss: what is minimised; the law's own choice by default, else Huber 1e-3 on log residuals, summed.
         delta: replaces the loss's threshold between squared and absolute; "auto" takes it from the residuals.
         weights: of the rows, [n].
-        method: of resampling: `pairs`, `residual`, `wild` or `mammen`.
+        method: of resampling: `pairs`, `residual`, `wild`, `mammen` or `block`; the law's own choice by default.
         holdout: share of the largest runs that is left out once to check the law (0.3 is usual).
         read: options of `read_runs`, such as `mapping`, `where` or `skip_bad`.
 
@@ -62,7 +62,7 @@ def fit(
         (1.8, 0.3)
     """
     model = get(law) if isinstance(law, str) else law
-    table = _table(runs, (*model.columns, model.target), read)
+    model, table = _prepared(model, _read(runs, read), read)
     return fit_model(
         model,
         {name: table.column(name) for name in model.columns},
@@ -75,16 +75,23 @@ def fit(
         priors=priors,
         prior_noise=prior_noise,
         bootstrap=bootstrap,
-        method=method,
+        method=method or (model.resampling if isinstance(model, Law) else "pairs"),
         holdout=holdout,
         seed=seed,
         units={name: COLUMNS[name].unit for name in (*model.columns, model.target) if name in COLUMNS},
     )
 
 
-def _table(runs: Any, columns: Sequence[str], read: Mapping[str, Any]) -> RunTable:
-    table = runs if isinstance(runs, RunTable) else read_runs(runs, **read)
-    return table.require(*columns, skip_bad=bool(read.get("skip_bad", False)))
+def _read(runs: Any, read: Mapping[str, Any]) -> RunTable:
+    return runs if isinstance(runs, RunTable) else read_runs(runs, **read)
+
+
+def _prepared(model: Model, table: RunTable, read: Mapping[str, Any]) -> tuple[Model, RunTable]:
+    """The law and the table with every column that it reads."""
+    skip_bad = bool(read.get("skip_bad", False))
+    if isinstance(model, Law):
+        model, table = model.prepare(table, skip_bad=skip_bad)
+    return model, table.require(*model.columns, model.target, skip_bad=skip_bad)
 
 
 def compare(
@@ -114,8 +121,9 @@ def compare(
     if len({model.target for model in models}) != 1:
         targets = "; ".join(f"{model.name}: {model.target}" for model in models) or "none given"
         raise FittingError(f"laws that are compared must predict the same column ({targets}).")
-    columns = dict.fromkeys(name for model in models for name in (*model.columns, model.target))
-    table = _table(runs, tuple(columns), read)
+    table = _read(runs, read)
+    for i, model in enumerate(models):
+        models[i], table = _prepared(model, table, read)
     fits = [fit(model, table, bootstrap=bootstrap, seed=seed, loss=loss or Loss()) for model in models]
     return compare_fits(fits, resamples=bootstrap)
 

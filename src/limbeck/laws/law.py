@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from limbeck.errors import FittingError, nearest
 from limbeck.fitting import Loss, Model
 from limbeck.fitting.model import Array
+from limbeck.fitting.resampling import Method
+from limbeck.runs import RunTable
 
 _REGISTRY: dict[str, type[Law]] = {}
 
@@ -42,6 +44,13 @@ class Law(Model):
     source: ClassVar[Source]
     preferred_loss: ClassVar[Loss | None] = None
     """What `laws.fit` minimises unless told otherwise; None is the engine's default, Huber on log residuals."""
+
+    resampling: ClassVar[Method] = "pairs"
+    """How `laws.fit` resamples unless told otherwise."""
+
+    def prepare(self, runs: RunTable, *, skip_bad: bool = False) -> tuple[Law, RunTable]:
+        """Return the law and the table that a fit reads: a law whose columns follow from others computes them here."""
+        return self, runs
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -122,6 +131,7 @@ class Published:
         where: the table or equation they stand in.
         note: what the constants hold for, and anything doubtful about them.
         relative_error: relative error of its predictions that the source reports, 0 if it reports none.
+        reach: largest value of a column among the source's own runs, where it is known.
     """
 
     law: Law
@@ -130,6 +140,7 @@ class Published:
     where: str
     note: str = ""
     relative_error: float = 0.0
+    reach: Mapping[str, float] = field(default_factory=dict)
     draws: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
     @property

@@ -1,0 +1,307 @@
+"""Whole loss curves under any learning-rate schedule, from one or two that were run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+
+from limbeck.errors import FittingError
+from limbeck.fitting import Fit, Parameter
+from limbeck.fitting import fit as fit_model
+from limbeck.fitting.model import Array
+from limbeck.laws.law import Law, Source
+from limbeck.laws.loss import exponent
+from limbeck.laws.schedules import Schedule, areas, logged_rates, warmup_steps
+from limbeck.runs import BadRow, RunTable
+
+TISSUE = Source("Scaling Law with Learning Rate Annealing", "Tissue, Wang, Wang", 2024, "2408.11029")
+
+MOMENTA = (0.9, 0.95, 0.99, 0.995, 0.998, 0.999, 0.9995)
+"""Values of λ that a fit tries."""
+
+
+@dataclass(frozen=True)
+class Annealing(Law):
+    """Loss along a training of one size, batch and peak rate: L(s) = L0 + A S1(s)^-alpha - C S2(s).
+
+    S1 is the sum of the learning rates so far, S2 the annealing area with momentum λ (see `areas`). A table of `run`,
+    `step`, `lr` and `loss` is enough: a fit rebuilds the rate of every step and chooses the λ of the least objective.
+    What stays with C when λ is off is C/(1-λ). The law is not for choosing a peak rate or a tail at rate zero: both
+    always lower its prediction.
+
+    Args:
+        momentum: λ; None lets the fit choose among `MOMENTA`.
+        peak: largest rate of the fitted curves, set by the fit.
+        warmup: steps of their warm-up, set by the fit.
+
+    Source: Scaling Law with Learning Rate Annealing (Tissue, Wang, Wang, 2024, arXiv 2408.11029); details of the fit
+    are reconstructed.
+
+    Example:
+        >>> law = Annealing(momentum=0.5)
+        >>> curve = law.columns_of([1.0, 1.0, 0.5, 0.5])
+        >>> law({"L0": 2.0, "A": 1.0, "C": 0.1, "alpha": 1.0}, **curve).round(3)
+        array([3.   , 2.5  , 2.35 , 2.258])
+    """
+
+    momentum: float | None = None
+    peak: float | None = None
+    warmup: int | None = None
+
+    name = "annealing"
+    source = TISSUE
+    columns: ClassVar[tuple[str, ...]] = ("S1", "S2")
+    target = "loss"
+    equation = "L0 + A / S1^alpha - C S2"
+    linear: ClassVar[tuple[str, ...]] = ("L0", "A", "C")
+    resampling = "block"
+    parameters: ClassVar[tuple[Parameter, ...]] = (
+        Parameter("L0", "loss of an endless training", log=True),
+        Parameter("A", "what the forward area takes off", log=True, dimension={"S1": "alpha"}),
+        Parameter("C", "what the annealing area takes off", log=True),
+        exponent("alpha", "exponent of the forward area", (0.1, 0.3, 0.5, 0.8)),
+    )
+    one_value: ClassVar[tuple[str, ...]] = ("params", "batch_tokens")
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """L0 + A S1^-alpha - C S2."""
+        return p.L0 + p.A * x.S1**-p.alpha - p.C * x.S2
+
+    def size(self, x: Any) -> Any:
+        """The forward area."""
+        return x.S1
+
+    def columns_of(self, rates: ArrayLike) -> dict[str, Array]:
+        """Return S1 and S2 of every step of a schedule, ready for `Fit.predict`."""
+        both = areas(rates, self.momentum or MOMENTA[-2], warmup_steps(rates))
+        return dict(zip(("S1", "S2"), both, strict=True))
+
+    def prepare(self, runs: RunTable, *, skip_bad: bool = False) -> tuple[Law, RunTable]:
+        """Return the law with its λ, and the table with S1 and S2, without the rows of the warm-up.
+
+        Raises:
+            RunsError: there is no step, lr or loss, or checkpoints go backwards.
+            FittingError: curves of several sizes, batches or peak rates, or rates that only rise.
+        """
+        if {"S1", "S2"} <= set(runs.columns):
+            return self, runs
+        runs = runs.require("step", "lr", "loss", skip_bad=skip_bad)
+        runs = runs.without(_unordered(runs), skip_bad)
+        for name in set(self.one_value) & set(runs.columns):
+            if np.ptp(values := runs.column(name)) > 0:
+                raise FittingError(
+                    f"these curves have {name} from {values.min():.3g} to {values.max():.3g}: the constants of "
+                    f"{self.name} hold for one. Choose it (--where {name}=...), or fit annealing-size to several sizes."
+                )
+        step, rate, curve = runs.column("step").astype(int), runs.column("lr"), runs.clusters()
+        schedules = [logged_rates(step[curve == k], rate[curve == k]) for k in range(curve.max() + 1)]
+        peaks = [float(rates.max()) for rates in schedules]
+        if max(peaks) > 1.01 * min(peaks):
+            raise FittingError(
+                f"the peak learning rate of these curves is {min(peaks):.3g} to {max(peaks):.3g}: the constants hold "
+                "for one. Fit each peak alone (--where), or share only the exponent (laws.share_exponent)."
+            )
+        warm = np.array([warmup_steps(rates) for rates in schedules])
+        keep = step >= warm[curve]
+        runs = replace(runs, frame=runs.frame.filter(pl.Series(keep)), rows=runs.rows.filter(pl.Series(keep)))
+
+        def with_areas(momentum: float) -> RunTable:
+            whole = [np.stack(areas(rates, momentum, w)) for rates, w in zip(schedules, warm, strict=True)]
+            both = np.array([whole[k][:, s] for k, s in zip(curve[keep], step[keep], strict=True)])
+            frame = runs.frame.with_columns(pl.Series("S1", both[:, 0]), pl.Series("S2", both[:, 1]))
+            said = {"S1": "Σ lr", "S2": f"annealing area of lr, momentum {momentum:g}"}
+            return replace(runs, frame=frame, derived={**runs.derived, **said})
+
+        law = replace(self, momentum=self.momentum or MOMENTA[-2], peak=max(peaks), warmup=int(warm.min()))
+        table = with_areas(law.momentum or 0.0)
+        area = table.column("S2")
+        if area.max() <= 0 > area.min():
+            raise FittingError(
+                f"the annealing area S2 is negative all along (down to {area.min():.3g}): the learning rate only "
+                "rises. If that is a warm-up, give rows after it; C needs a curve whose rate falls."
+            )
+        if self.momentum or not area.any():
+            return law, table
+        tables = {lam: with_areas(lam) for lam in MOMENTA}
+        best = min(tables, key=lambda lam: _plain_fit(law, tables[lam]).objective)
+        return replace(law, momentum=best), tables[best]
+
+    def remarks(self, columns: Mapping[str, Array]) -> list[str]:
+        """Say what the schedules of these curves leave open."""
+        area = columns["S2"]
+        words = []
+        if not area.any():
+            words.append("The rate never falls in these curves: C and λ are not identified; add a run that decays.")
+        elif np.mean(np.abs(area) <= 0.01 * np.abs(area).max()) < 0.05:
+            words.append(
+                "No curve holds a plateau: L0, alpha and C trade off; add a run at a constant rate, or predict only "
+                "schedules like these."
+            )
+        if (area < 0).any():
+            words.append(
+                f"S2 is negative at {int((area < 0).sum())} points (the rate rises after the warm-up): the law "
+                "predicts a higher loss there."
+            )
+        return words
+
+
+class AnnealingSize(Annealing):
+    """The annealing law for several sizes: L = L0 + A S1^-alpha + B N^-beta - C N^-gamma S2.
+
+    A larger model gains more from annealing: gamma < 0. Batch and peak rate are still the same for all.
+
+    Source: Scaling Law with Learning Rate Annealing (Tissue, Wang, Wang, 2024, arXiv 2408.11029), reconstructed.
+
+    Example:
+        >>> truth = {"L0": 2.0, "A": 1.0, "B": 10.0, "C": 0.1, "alpha": 1.0, "beta": 0.5, "gamma": 0.0}
+        >>> float(AnnealingSize()(truth, S1=2.0, S2=1.0, params=1e4))
+        2.5
+    """
+
+    name = "annealing-size"
+    columns = ("S1", "S2", "params")
+    equation = "L0 + A / S1^alpha + B / params^beta - C S2 / params^gamma"
+    linear = ("L0", "A", "B", "C")
+    parameters = (
+        *Annealing.parameters[:2],
+        Parameter("C", "what the annealing area takes off at params = 1", log=True, dimension={"params": "gamma"}),
+        Annealing.parameters[3],
+        Parameter("B", "size term at params = 1", log=True, dimension={"params": "beta"}),
+        exponent("beta", "exponent of size", (0.1, 0.3, 0.6)),
+        Parameter("gamma", "exponent of size in the gain of annealing", start=(-0.2, 0.0), lower=-2.0, upper=2.0),
+    )
+    one_value = ("batch_tokens",)
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """L0 + A S1^-alpha + B N^-beta - C N^-gamma S2."""
+        return p.L0 + p.A * x.S1**-p.alpha + p.B * x.params**-p.beta - p.C * x.params**-p.gamma * x.S2
+
+    def size(self, x: Any) -> Any:
+        """Forward area times parameters."""
+        return x.S1 * x.params
+
+
+def _unordered(runs: RunTable) -> list[BadRow]:
+    """List rows whose step is not beyond all earlier ones of their run, and rates below zero."""
+    step, rate, curve = runs.column("step"), runs.column("lr"), runs.clusters()
+    bad = [
+        BadRow(runs.rows[int(i)], "lr", f"{rate[i]:g}: a learning rate is not negative")
+        for i in np.flatnonzero(rate < 0)
+    ]
+    for k in range(curve.max() + 1):
+        rows = np.flatnonzero(curve == k)
+        highest = np.maximum.accumulate(step[rows])
+        for i, before in zip(rows[1:], highest[:-1], strict=True):
+            if step[i] <= before:
+                bad.append(
+                    BadRow(runs.rows[int(i)], "step", f"{step[i]:g} comes after {before:g}: checkpoints go forward")
+                )
+    return bad
+
+
+def _plain_fit(law: Law, runs: RunTable, **options: Any) -> Fit:
+    columns = {name: runs.column(name) for name in law.columns}
+    return fit_model(law, columns, runs.column(law.target), bootstrap=0, **options)
+
+
+def share_exponent(groups: Mapping[str, RunTable], law: Annealing | None = None) -> dict[str, Fit]:
+    """Fit curves of several peak rates, sizes or batches: every group has its own L0, A, C and λ, all share alpha.
+
+    Args:
+        groups: the curves of each, as `Annealing.prepare` reads them.
+        law: with a λ, to hold it.
+
+    Returns:
+        One fit per group, without draws, alpha fixed at the value of the least total objective.
+    """
+    ready = {name: (law or Annealing()).prepare(runs) for name, runs in groups.items()}
+
+    def fits(alpha: float) -> dict[str, Fit]:
+        return {name: _plain_fit(*one, fixed={"alpha": alpha}) for name, one in ready.items()}
+
+    best = minimize_scalar(
+        lambda alpha: sum(one.objective for one in fits(alpha).values()), bounds=(0.05, 1.5), method="bounded"
+    )
+    return fits(float(best.x))
+
+
+def annealed(
+    fit: Fit, runs: RunTable, *, decay: float = 0.2, shape: str = "linear", end: float = 0.0, from_tokens: float = 0.0
+) -> RunTable:
+    """Turn checkpoints into final losses: what each would have been had its run decayed and stopped there.
+
+    L_annealed(s) = L(s) + law(imagined decay that ends at s) - law(the run so far): one plateau gives many points of a
+    law in size and data, and a long cosine stops looking worse than short ones. The source corrects by S2 alone; the
+    decay shortens S1 too, and on measured curves the full difference errs five times less.
+
+    Args:
+        fit: of `annealing`, on curves of the same size, batch and peak rate.
+        runs: run, step, lr and loss of the checkpoints.
+        decay: share of the steps that the imagined decay takes.
+        shape, end: of the imagined decay, see `Schedule`.
+        from_tokens: checkpoints before this many tokens are left out; early ones follow other laws.
+
+    Returns:
+        The table without the warm-up, `loss` annealed and `raw_loss` as it was logged.
+
+    Source: Scaling Law with Learning Rate Annealing (Tissue, Wang, Wang, 2024, arXiv 2408.11029), reconstructed; the
+    difference in S1 is this project's.
+    """
+    law = fit.model
+    assert isinstance(law, Annealing)
+    table = law.prepare(runs)[1] if "S1" not in runs.columns else runs
+    if from_tokens:
+        table = table.filter(f"tokens>={from_tokens:g}")
+    imagined = [
+        law.columns_of(Schedule(int(s) + 1, float(law.peak or 0), shape, end, int(law.warmup or 0), decay).rates())
+        for s in table.column("step")
+    ]
+    there = {name: np.array([one[name][-1] for one in imagined]) for name in ("S1", "S2")}
+    gain = fit.value(**there) - fit.value(S1=table.column("S1"), S2=table.column("S2"))
+    loss = table.column("loss")
+    frame = table.frame.with_columns(pl.Series("loss", loss + gain), pl.Series("raw_loss", loss))
+    return replace(table, frame=frame, derived={**table.derived, "loss": f"loss as if annealed over {decay:.0%}"})
+
+
+def multi_power(
+    rates: ArrayLike,
+    steps: ArrayLike,
+    *,
+    L0: float,
+    A: float,
+    alpha: float,
+    B: float,
+    C: float,
+    beta: float,
+    gamma: float,
+) -> Array:
+    """Return the loss at some steps by the multi-power law, which saturates where the annealing law goes on falling.
+
+    L(s) = L0 + A S1(s)^-alpha + B Σ_{k≤s} (η_k - η_{k-1}) (1 - (1 + C η_k^-gamma (S1(s) - S1(k-1)))^-beta)
+
+    Args:
+        rates: η of every step, [steps].
+        steps: where the loss is wanted, [n].
+        L0, A, alpha, B, C, beta, gamma: constants.
+
+    Source: A Multi-Power Law for Loss Curve Prediction Across Learning Rate Schedules (Luo et al., 2025, arXiv
+    2503.12811).
+
+    Example:
+        >>> constants = {"L0": 2.0, "A": 1.0, "alpha": 0.5, "B": 10.0, "C": 1.0, "beta": 0.5, "gamma": 0.5}
+        >>> multi_power([0.1, 0.1, 0.05, 0.05], [1, 3], **constants).round(3)
+        array([4.236, 3.741])
+    """
+    eta, s = np.asarray(rates, float), np.asarray(steps, int)
+    s1 = np.cumsum(eta)
+    k = np.flatnonzero(np.diff(eta)) + 1
+    since = np.where(k <= s[:, None], s1[s][:, None] - s1[k - 1], 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = 1 - (1 + C * np.where(since > 0, eta[k] ** -gamma, 0.0) * since) ** -beta
+    return np.asarray(L0 + A * s1[s] ** -alpha + B * (gain * np.diff(eta)[k - 1]).sum(1))
