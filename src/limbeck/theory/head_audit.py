@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -63,7 +64,8 @@ class StoredMatrix:
 
     def __getitem__(self, rows: NDArray[np.int_]) -> Array:
         """Return rows, in double precision where they are stored so and in single otherwise."""
-        stored: Any = np.memmap(self.path, TYPES[self.type], "r", self.offset, self.shape)[rows]
+        shape = self.shape if self.projection is None else (self.shape[0], len(self.projection))
+        stored: Any = np.memmap(self.path, TYPES[self.type], "r", self.offset, shape)[rows]
         if self.type == "BF16":
             stored = (stored.astype(np.uint32) << 16).view(np.float32)
         found: Array = stored.astype(np.float64 if self.type == "F64" else np.float32)
@@ -176,7 +178,7 @@ class HeadAudit:
         """Return the answer, what it rests on, and what it means for loss against width."""
         plain, centred = self.plain, self.centred
         left_out = f" · left out: {self.padding} padding, {plain.zero} zero rows" if self.padding + plain.zero else ""
-        some = f" (pairs of a sample: {plain.pairs:.2g})" if plain.pairs < plain.rows * (plain.rows - 1) // 2 else ""
+        some = f" ({plain.pairs:.1e} pairs)" if plain.pairs < plain.rows * (plain.rows - 1) // 2 else ""
         least = plain.width * self.welch**2
         meaning = {
             "strong": f"Loss should fall about like 1/width (language models: exponent {LLM_EXPONENT} ± "
@@ -194,15 +196,15 @@ class HeadAudit:
                 "",
                 f"{'':26}{'as stored':>10}{'centred':>10}",
                 f"{'width · mean overlap²':26}{plain.relative:10.3g}{centred.relative:10.3g}"
-                f"   1 for random directions, never below {least:.2g}",
+                f"   random 1, at least {least:.2g}",
                 f"{'mean |overlap|':26}{plain.mean:10.3g}{centred.mean:10.3g}"
-                f"   {math.sqrt(2 / math.pi / plain.width):.2g} for random directions{some}",
+                f"   random {math.sqrt(2 / math.pi / plain.width):.2g}{some}",
                 f"{'largest |overlap|':26}{plain.largest:10.3g}{centred.largest:10.3g}"
-                f"   never below {self.welch:.2g} (Welch)",
+                f"   at least {self.welch:.2g} (Welch)",
                 f"{'longer than half the mean':26}{100 * plain.represented:8.4g} %"
-                f"{100 * centred.represented:8.4g} %   shortest: {plain.norm_min / plain.norm_mean:.2g} of the mean",
+                f"{100 * centred.represented:8.4g} %   shortest {plain.norm_min / plain.norm_mean:.2g} of the mean",
                 "",
-                meaning[self.regime],
+                *textwrap.wrap(meaning[self.regime], 80),
             ]
         )
 
@@ -234,8 +236,8 @@ class HeadAudits:
         if self.trend is not None:
             error = f" ± {self.trend.exponent_se:.2g}" if self.trend.points > 2 else ""
             lines.append(
-                f"over {self.trend.points} models the mean overlap² (centred) falls like "
-                f"width^-{self.trend.exponent:.2f}{error}; random directions: 1"
+                f"over {self.trend.points} models the mean overlap² (centred) falls like 1/width to the power "
+                f"{self.trend.exponent:.2f}{error};\nrandom directions: 1"
             )
         return "\n\n".join(lines)
 

@@ -262,8 +262,8 @@ def train_toy(
     shape = len(p), len(decay), len(m)
     width = m[:, None, None]
     start = np.where(np.arange(m.max()) < width, rng.standard_normal((n, m.max())) / np.sqrt(width), 0.0)
-    weights = np.broadcast_to(start.astype(dtype), (*shape, n, m.max()))
-    biases = np.broadcast_to(rng.standard_normal(n).astype(dtype), (*shape, n))
+    weights = np.broadcast_to(np.asarray(start, dtype), (*shape, n, m.max()))
+    biases = np.broadcast_to(np.asarray(rng.standard_normal(n), dtype), (*shape, n))
     models = ToyModels(weights, biases, decay[:, None])
     total: Array = np.zeros(shape)
     last = max(round(tail * steps), 1)
