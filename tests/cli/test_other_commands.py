@@ -27,10 +27,11 @@ def test_plan_compute_and_teacher(limbeck, fitted, tmp_path):
         ["plan", "compute", "FIT", "--flops", "many"],
         ["plan", "compute", "FIT", "--target-loss", "0.1", "--inference-tokens", "1T"],
         ["plan", "teacher", "--student-params", "1B", "--teachers", "none.csv", "--tokens", "1B"],
+        ["reproduce", "capacity-gap-law", "--seeds", "one"],
         ["plan", "teacher", "FIT", "--student-params", "1B", "--teachers", "none.csv", "--tokens", "1B"],
     ],
 )
-def test_plans_that_cannot_be_made(limbeck, fitted, arguments):
+def test_what_cannot_be_done(limbeck, fitted, arguments):
     said = limbeck(*[str(fitted[0]) if a == "FIT" else a for a in arguments])
     assert said.code == 2 and said.err.strip() and "Traceback" not in said.err and said.out == ""
 

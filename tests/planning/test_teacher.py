@@ -83,8 +83,19 @@ def test_one_budget_for_all_and_teachers_that_do_not_fit():
     assert [o.name for o in plan.options] == ["train alone", "7b"]
     assert len(plan.infeasible) == 2 and plan.infeasible[0].startswith("14b: infeasible, its pretraining alone costs")
     assert all(abs(o.flops / 1e23 - 1) < 1e-9 for o in plan.options)
-    with pytest.raises(PlanningError, match="the budget pays for no teacher"):
-        choose_teacher(1e9, TEACHERS, flops=1e21, scenario="both")
+
+
+def test_a_budget_that_pays_for_no_teacher_trains_alone():
+    plan = choose_teacher(1e9, TEACHERS, flops=1e21, scenario="both")
+    assert [o.name for o in plan.options] == [plan.best] == [plan.best_per_flop] == ["train alone"]
+    assert len(plan.infeasible) == 3
+    assert "The budget pays for no teacher: train alone." in plan.summary()
+
+
+def test_published_constants_say_how_far_they_reach():
+    near, far = (choose_teacher(1e9, TEACHERS, tokens=d) for d in (1e11, 5.12e12))
+    assert "Inside its data (0.2 of the 5.12e+11 tokens of the source's largest run)" in near.notes[-1]
+    assert "10× beyond the 5.12e+11 tokens of the source's largest run" in far.notes[-1]
 
 
 def test_plans_that_cannot_be():

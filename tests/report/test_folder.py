@@ -68,6 +68,7 @@ def demo(tmp_path: Path, ladder_fit: Any, ladder_rows: list[dict[str, Any]]) -> 
         },
         "seconds": {"ladder": 134.0, "student": 77.5},
         "settings": {"text": None, "tokenizer": "byte", "seed": 7},
+        "command": "limbeck demo --out demo --seed 7",
         "versions": {"limbeck": "0.1.0"},
     }
     (tmp_path / "summary.json").write_text(json.dumps(summary))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -94,7 +96,8 @@ def fit(
     if plot is not None:
         from limbeck.report import ReportContent, write_report
 
-        write_report(ReportContent.of_fit(result, table, level=level), plot)
+        command = shlex.join(["limbeck", *sys.argv[1:]])
+        write_report(ReportContent.of_fit(result, table, command=command, level=level), plot)
     saved = f"saved {out}" + (f" · page: {plot}" if plot else " · plot: --plot fit.html")
     text = tables.fit_summary(result, table, level=level)
     dropped = [f"dropped {bad.row}: {bad.column} {bad.reason}" for bad in table.dropped]

@@ -80,6 +80,8 @@ def reproduce(
     every: Annotated[bool, typer.Option("--all", help="All papers.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="List the papers and their claims.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="At most 20 seconds a paper, less sure.")] = False,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds to run: 0,1,2 (the paper's own number).")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Run even what --out has finished.")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
     out: Annotated[
         Path | None, typer.Option("--out", help="Keep records here, and do not repeat finished ones.")
@@ -98,8 +100,17 @@ def reproduce(
         return
     if not every and not slugs:
         raise LimbeckError("which papers? Name them (limbeck reproduce --list), or use --all.")
-    chosen = None if every else slugs
-    records = papers.reproduce(chosen, quick=quick, workers=workers, out=out, progress=not as_json)
+    if seeds is not None and not all(seed.strip().isdigit() for seed in seeds.split(",")):
+        raise LimbeckError(f"--seeds {seeds}: write whole numbers separated by commas, as in --seeds 0,1,2.")
+    records = papers.reproduce(
+        None if every else slugs,
+        quick=quick,
+        seeds=None if seeds is None else [int(seed) for seed in seeds.split(",")],
+        workers=workers,
+        out=out,
+        again=again,
+        progress=not as_json,
+    )
     emit(as_json, [record.to_dict() for record in records], papers.table(records))
     if any(record.error for record in records):
         sys.exit(1)

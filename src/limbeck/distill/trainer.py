@@ -235,7 +235,7 @@ class Trainer:
             kept = f"The last good checkpoint is {self._saved}." if self._saved else "There is no checkpoint yet."
             raise TrainingError(
                 f'player "{player.name}": the loss is {values["loss"]} at step {self.step} of {self.steps}. {kept} '
-                "Lower the learning rate, clip the gradient (Player(clip=1.0)) or look at the batch of that step."
+                "Lower the learning rate, clip the gradient (clip) or look at the batch of that step."
             )
         if weight != self.accelerator.num_processes:  # which processes have averaged over already
             for parameter in player.parameters:

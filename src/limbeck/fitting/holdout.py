@@ -155,4 +155,4 @@ def _score(fit: Fit, predicted: Array, observed: Array) -> Score:
     """Errors in the fit's residual space."""
     relative = predicted / observed - 1
     residuals = {"log": np.log1p(relative), "linear": predicted - observed, "relative": relative}[fit.loss.space]
-    return Score(float(residuals.mean()), float(np.sqrt(np.mean(residuals**2))), float(np.mean(np.abs(relative))))
+    return Score.of(residuals, relative)

@@ -61,7 +61,7 @@ class Cut:
         short = self.coverage[0.8] < 0.8 - 3 * math.sqrt(0.16 / self.test)
         narrow = ": too narrow, the law's form errs by more than the runs scatter" if short else ""
         return (
-            f"held-out largest {share:.0%} (up to {self.extrapolation:.3g}× beyond): error {self.score.mape:.2%}, "
+            f"held-out largest {share:.0%} (up to {self.extrapolation:.3g}× beyond): mean error {self.score.mape:.2%}, "
             f"80% band covers {self.coverage[0.8]:.0%}{narrow}"
         )
 

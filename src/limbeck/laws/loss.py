@@ -261,8 +261,10 @@ class Chinchilla(Law):
         return p.E + p.A * x.params**-p.alpha + p.B * x.tokens**-p.beta
 
 
-def _chinchilla(constants: dict[str, float], source: Source, where: str, note: str) -> Published:
-    return Published(Chinchilla(), constants, source, where, note)
+def _chinchilla(
+    constants: dict[str, float], source: Source, where: str, note: str, params: float, tokens: float
+) -> Published:
+    return Published(Chinchilla(), constants, source, where, note, reach={"params": params, "tokens": tokens})
 
 
 HOFFMANN_2022 = _chinchilla(
@@ -276,12 +278,16 @@ HOFFMANN_2022 = _chinchilla(
     HOFFMANN,
     "eq. 10, unrounded from its TeX source (arXiv 2404.10102)",
     "known to fit its own runs badly; MassiveText, parameters with embeddings",
+    params=16e9,
+    tokens=500e9,
 )
 BESIROGLU_2024 = _chinchilla(
     {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
     BESIROGLU,
     "table 1",
     "240 of the runs of Hoffmann et al., parameters with embeddings",
+    params=16e9,
+    tokens=500e9,
 )
 MUENNIGHOFF_2023 = _chinchilla(
     {
@@ -294,6 +300,8 @@ MUENNIGHOFF_2023 = _chinchilla(
     MUENNIGHOFF,
     "constants of the plain part",
     "C4, data seen once",
+    params=9e9,
+    tokens=900e9,
 )
 KAPLAN_2020 = Published(
     Kaplan(),

@@ -109,7 +109,8 @@ class Outlook:
 
     Args:
         loss: with run-to-run noise in the interval.
-        extrapolation: how many times larger than the largest run, None for published constants.
+        extrapolation: how many times larger than the largest run (of published constants: than the largest column of
+            the source's runs), None where it is not known.
         note: the reach in words.
     """
 
@@ -123,10 +124,16 @@ def outlook(source: Source, level: float, **columns: float) -> Outlook:
     if isinstance(source, Published):
         value = float(source.value(**columns))
         where = f"Published constants (arXiv {source.source.arxiv}, {source.where}): {source.note}."
-        if not source.relative_error:
-            return Outlook(Estimate(value), None, where)
-        half = value * source.relative_error * float(ndtri((1 + level) / 2))
-        return Outlook(Estimate(value, value - half, value + half), None, where)
+        factors = {name: columns[name] / most for name, most in source.reach.items() if name in columns}
+        widest = max(factors, key=lambda name: factors[name], default=None)
+        factor = factors[widest] if widest else None
+        if widest and factor is not None:
+            of = f"{source.reach[widest]:.3g} {widest} of the source's largest run"
+            where += (
+                f" {factor:.2g}× beyond the {of}." if factor > 1 else f" Inside its data ({factor:.2g} of the {of})."
+            )
+        half = value * source.relative_error * float(ndtri((1 + level) / 2)) or None
+        return Outlook(Estimate(value, half and value - half, half and value + half), factor, where)
     if not source.draws and source.degrees_of_freedom < 2:
         value = float(source.value(**columns))
         return Outlook(Estimate(value), None, "no interval possible: fewer than two residual degrees of freedom")

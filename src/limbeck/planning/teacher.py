@@ -162,8 +162,7 @@ def choose_teacher(
 
     Raises:
         PlanningError: no teachers; both or neither of tokens and flops; a teacher's loss at or below the irreducible
-            loss; a scenario that charges pretraining and a teacher without tokens; or no teacher that the budget can
-            pay.
+            loss; or a scenario that charges pretraining and a teacher without tokens.
 
     Source: Distillation Scaling Laws (Busbridge et al., 2025, arXiv 2502.08606).
 
@@ -190,10 +189,8 @@ def choose_teacher(
             infeasible.append(f"{teacher.name}: infeasible, its pretraining alone costs {once} FLOP")
         else:
             options.append(case.option(teacher, d, budget))
-    if not options:
-        raise PlanningError("the budget pays for no teacher. " + "; ".join(infeasible))
     options = [_with_notes(o, options, alone.loss.value) for o in options]
-    chosen = min(options, key=lambda o: o.loss.value)
+    chosen = min(options, key=lambda o: o.loss.value, default=alone)
     ways = (alone, *options)
     return TeacherPlan(
         float(student_params),
@@ -305,9 +302,10 @@ class _Case:
 
     def reach(self, chosen: Option) -> tuple[str, ...]:
         """How far the chosen prediction reaches."""
-        at = outlook(
-            self.law, self.level, params=self.params, tokens=chosen.tokens, teacher_loss=float(chosen.teacher_loss or 0)
-        )
+        at = {"params": self.params, "tokens": chosen.tokens}
+        if chosen.teacher_loss is None:
+            return (outlook(self.supervised, self.level, **at).note,)
+        at = outlook(self.law, self.level, **at, teacher_loss=chosen.teacher_loss)
         return (f"{chosen.name}: {at.note}" if at.extrapolation is not None else at.note,)
 
 
@@ -326,6 +324,8 @@ def _with_notes(option: Option, options: Sequence[Option], alone: float) -> Opti
 
 
 def _verdict(chosen: Option, level: float) -> str:
+    if chosen.name == ALONE:
+        return "The budget pays for no teacher: train alone."
     if chosen.break_even is not None:
         return (
             f"Distilling from {chosen.name} pays up to {chosen.break_even.words('flops', level)} for this student; "

@@ -60,7 +60,7 @@ def content_of(folder: str | Path) -> ReportContent:
             facts=_facts(summary, table),
             notes=tuple(_notes(summary, predictions)),
             unique_tokens=summary.get("corpus", {}).get("train_bytes"),
-            command=_command(summary),
+            command=summary.get("command", ""),
             versions=summary.get("versions", {}),
             seeds={"study": summary["settings"]["seed"]} if "settings" in summary else {},
             seconds=sum(summary["seconds"].values()) if "seconds" in summary else None,
@@ -214,12 +214,3 @@ def _facts(summary: Mapping[str, Any], table: RunTable | None) -> dict[str, str 
     if table is not None:
         facts["runs"] = table.summary()
     return facts
-
-
-def _command(summary: Mapping[str, Any]) -> str:
-    settings = summary.get("settings")
-    if not settings or "command" in summary:
-        return str(summary.get("command", ""))
-    text = f" --text {settings['text']}" if settings.get("text") else ""
-    tokenizer = f" --tokenizer {settings['tokenizer']}" if settings.get("tokenizer", "byte") != "byte" else ""
-    return f"limbeck demo --out demo --seed {settings['seed']}{text}{tokenizer}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,8 +118,9 @@ def demo(
                 f"   written to {book.path}",
             )
         with stages.stage("large run"):
-            others = [*plan.short_distillations(design.small_teachers), plan.alone()]
-            jobs_done = pool.run([large, *others], Watch([large, *others], stages, "runs"))
+            short_runs = plan.short_distillations(design.small_teachers)
+            together: list[PretrainJob | DistilJob] = [large, *short_runs, plan.alone()]
+            jobs_done = pool.run(together, Watch(together, stages, "runs"))
             large_row, alone_row = jobs_done[0][-1], jobs_done[-1][-1]
             short = dict(zip([f"d{width}" for width in design.small_teachers], jobs_done[1:-1], strict=True))
             first = forecast.outcome(
@@ -174,6 +176,7 @@ def demo(
         "corpus": facts.__dict__,
         "seconds": _longest(out / "summary.json", stages.seconds),
         "settings": settings,
+        "command": _command(out, text, tokenizer, seed, quick),
         "versions": {"limbeck": __version__, "python": sys.version.split()[0], "platform": platform.platform()},
     }
     write_json(out / "summary.json", summary)
@@ -269,6 +272,13 @@ def _sample(models: dict[str, Path], prompt: str, seed: int) -> dict[str, Any]:
     from limbeck.lm.evaluation import continue_text
 
     return {"prompt": prompt, "texts": {name: continue_text(path, prompt, seed=seed) for name, path in models.items()}}
+
+
+def _command(out: Path, text: Path | None, tokenizer: str, seed: int, quick: bool) -> str:
+    """What to type to do this again."""
+    options = ["--out", str(out), "--seed", str(seed), *(["--text", str(text)] if text else [])]
+    options += ["--tokenizer", tokenizer] if tokenizer != "byte" else []
+    return shlex.join(["limbeck", "demo", *options, *(["--quick"] if quick else [])])
 
 
 def _corpus(folder: Path, text: Path | None) -> Corpus:
