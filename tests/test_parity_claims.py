@@ -29,7 +29,6 @@ WAITING = {
     "hitchhikers-guide",
     "kd-hinton",
     "logit-standardization",
-    "lr-annealing-law",
     "mirage-graph-distillation",
     "mlkd",
     "multi-student-distillation",

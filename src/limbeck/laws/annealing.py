@@ -138,7 +138,7 @@ class Annealing(Law):
         words = []
         if not area.any():
             words.append("The rate never falls in these curves: C and λ are not identified; add a run that decays.")
-        elif np.mean(np.abs(area) <= 0.01 * np.abs(area).max()) < 0.05:
+        elif np.mean(np.abs(area) <= 1e-3 * np.abs(area).max()) < 0.05:
             words.append(
                 "No curve holds a plateau: L0, alpha and C trade off; add a run at a constant rate, or predict only "
                 "schedules like these."
