@@ -22,7 +22,6 @@ WAITING = {
     "dpa3-atomistic",
     "explaining-scaling-laws",
     "feature-kd",
-    "fine-line-downstream",
     "g-opd",
     "gdd-innate-one-step",
     "generalization-fidelity",
