@@ -9,16 +9,13 @@ import pytest
 
 TESTS = Path(__file__).parent
 WAITING = {
-    "bit-level-scaling",
     "consistency-base",
-    "data-pruning",
     "decoupled-dmd",
     "disback",
     "dist",
     "distilling-diversity-control",
     "dkd",
     "dmd-base",
-    "downstream-transfer-bleu",
     "dpa3-atomistic",
     "explaining-scaling-laws",
     "feature-kd",

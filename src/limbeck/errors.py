@@ -28,6 +28,10 @@ class FittingError(LimbeckError):
     """A law cannot be fitted or evaluated: too few points, unknown parameters, no finite start."""
 
 
+class MisalignedError(FittingError):
+    """A task's score says nothing about larger scales: its curve falls, or does not beat the baseline."""
+
+
 class PlanningError(LimbeckError):
     """A decision is infeasible or outside what the fitted law can say."""
 

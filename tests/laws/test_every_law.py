@@ -15,10 +15,12 @@ from limbeck.fitting import Loss
 from limbeck.laws import SupervisedLoss
 
 TRUTH = {
+    "bit-level": {"E": 1.5, "x2": 2e5, "x3": 3e4, "x4": 2e4, "x8": 4e4, "x16": 8e4, "alpha": 0.4},
     "annealing": {"L0": 2.8, "A": 0.6, "C": 0.5, "alpha": 0.45},
     "annealing-size": {"L0": 2.1, "A": 0.6, "C": 0.04, "alpha": 0.45, "B": 80.0, "beta": 0.25, "gamma": -0.13},
     "broken-power": {"a": 1.0, "b": 3e3, "c0": 0.4, "c1": 0.3, "d1": 1e9, "f1": 0.3},
     "capacity-gap": {"a": 2.5, "b": 1e7},
+    "ceiling-score": {"level": 30.0, "gain": 0.2, "alpha": 0.3},
     "chinchilla": {"E": 1.8, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.37},
     "distillation": dict(laws.DISTILLATION_2025.parameters),
     "downstream-error": {"epsilon": 0.85, "k": 2.2, "gamma": 0.7},
@@ -27,7 +29,9 @@ TRUTH = {
     "overtraining": {"E": 1.8, "A": 170.0, "B": 290.0, "alpha": 0.27},
     "power": {"A": 11.9, "alpha": 0.066},
     "power-floor": {"E": 0.1, "A": 12.0, "alpha": 0.3},
+    "precision": {"E": 2.0, "A": 400.0, "B": 1800.0, "alpha": 0.35, "beta": 0.3, "gamma_w": 2.5},
     "student-curve": {"E": 1.5, "B": 1000.0, "beta": 0.5},
+    "transfer-score": {"level": 10.0, "gain": 0.2, "beta": 2.0},
     "supervised": dict(laws.SUPERVISED_2025.parameters),
 }
 RANGES = {
@@ -38,6 +42,8 @@ RANGES = {
     "tokens": (1e8, 1e12),
     "loss": (2.0, 5.0),
     "teacher_loss": (1.5, 3.5),
+    "bits": (2.0, 16.0),
+    "total_bits": (1e8, 1e11),
 }
 
 

@@ -62,9 +62,19 @@ from limbeck.laws.modalities import (
     trend_conflict,
 )
 from limbeck.laws.overtraining import DownstreamError, OvertrainedLoss, Overtraining, chain, informative
+from limbeck.laws.precision import (
+    BitLevel,
+    Precision,
+    critical_tokens,
+    level_gain,
+    optimal_training_bits,
+    total_bits,
+)
 from limbeck.laws.saturation import NEZHURINA_2025, ShiftedPower, binned_frontier, pareto
 from limbeck.laws.schedules import Schedule, areas, logged_rates
 from limbeck.laws.student_curve import StudentCurve
+from limbeck.laws.task_score import CeilingScore, TransferScore, alignment_score
+from limbeck.laws.task_transfer import Alignment, TransferReport, judge_alignment, rank_corpora, transfer_curve
 from limbeck.laws.time_series import (
     YAO_2024,
     SplitLaw,
@@ -94,11 +104,14 @@ __all__ = [
     "SUPERVISED_2025",
     "YAO_2024",
     "ZHANG_2023",
+    "Alignment",
     "Annealing",
     "AnnealingSize",
+    "BitLevel",
     "BrokenPower",
     "CapacityGap",
     "CapacityGapFit",
+    "CeilingScore",
     "Chinchilla",
     "ComputeFrontier",
     "Curve",
@@ -118,6 +131,7 @@ __all__ = [
     "Power",
     "PowerFloor",
     "PowerPlusConstant",
+    "Precision",
     "Published",
     "Regions",
     "Schedule",
@@ -127,7 +141,10 @@ __all__ = [
     "StudentCurve",
     "Supervised",
     "SupervisedLoss",
+    "TransferReport",
+    "TransferScore",
     "Trend",
+    "alignment_score",
     "annealed",
     "areas",
     "best_validation",
@@ -137,6 +154,7 @@ __all__ = [
     "compare",
     "component_sparsity",
     "compute_envelope",
+    "critical_tokens",
     "crossing",
     "envelope",
     "exponent_shift",
@@ -150,6 +168,8 @@ __all__ = [
     "infogain",
     "informative",
     "isoflop",
+    "judge_alignment",
+    "level_gain",
     "load_fit",
     "logged_rates",
     "model_size",
@@ -158,15 +178,19 @@ __all__ = [
     "names",
     "optimal_student",
     "optimal_teacher",
+    "optimal_training_bits",
     "parabola_bias",
     "pareto",
     "range_warning",
+    "rank_corpora",
     "regions",
     "share_exponent",
     "slope_difference",
     "slope_ratio",
     "smallest_good_size",
     "split_law",
+    "total_bits",
     "training_pf_days",
+    "transfer_curve",
     "trend_conflict",
 ]

@@ -105,7 +105,8 @@ VOCABULARY: tuple[Column, ...] = (
         "loss",
         "nats/token",
         "loss on held-out data (of the student, in a distillation)",
-        "L eval_loss val_loss valid_loss validation_loss test_loss dev_loss heldout_loss final_loss loss_nats "
+        "L eval_loss val_loss loss_val loss_eval loss_validation loss_test valid_loss validation_loss test_loss "
+        "dev_loss heldout_loss final_loss loss_nats "
         "cross_entropy ce_loss val_ce eval_ce test_ce nll val_nll student_loss",
         essential=True,
     ),
@@ -119,13 +120,29 @@ VOCABULARY: tuple[Column, ...] = (
     _count("teacher_params", "parameters", "size of the teacher (0: none)", "n_params_teacher teacher_n_params"),
     _count("teacher_tokens", "tokens", "tokens the teacher was trained on", "n_tokens_teacher teacher_n_tokens"),
     _column("bits", "bits", "bits per weight", "n_bits weight_bits precision_bits bits_per_weight"),
+    _column("activation_bits", "bits", "bits per activation in training", "act_bits"),
+    _column("kv_bits", "bits", "bits per attention key and value in training"),
+    _column("post_bits", "bits", "bits per weight after quantising the trained model", "ptq_bits"),
+    _count("total_bits", "bits", "bits of all weights, overheads included", "model_bits"),
     _count(
         "batch_tokens", "tokens", "tokens in one optimiser step", "tokens_per_step tokens_per_batch batch_size_tokens"
     ),
     _column("lr", "", "learning rate at this step", "learning_rate", positive=False),
-    _column("seconds", "s", "wall time spent", "wall_seconds elapsed_seconds train_seconds wall_time_s"),
+    _column("seconds", "s", "wall time spent", "_runtime wall_seconds elapsed_seconds train_seconds wall_time_s"),
     _column("error", "", "fraction of wrong answers, 0 to 1", "error_rate top1_error err", maximum=1.0),
     _column("accuracy_percent", "%", "right answers, 0 to 100", "accuracy_pct acc_percent", maximum=100.0),
+    _column(
+        "score",
+        "points",
+        "score of a task, 0 to 100",
+        "bleu sacrebleu bleu_score chrf rouge rouge_l task_score",
+        positive=False,
+        maximum=100.0,
+    ),
+    _column("pass_rate", "", "probability that one draw solves a task, 0 to 1", "pass_at_1 pass@1", maximum=1.0),
+    _count("draws", "draws", "generations drawn for an instance of a task", "n_draws num_draws attempts"),
+    _count("passes", "draws", "how many of them passed", "n_passes num_passes successes", positive=False),
+    _text("instance", meaning="which instance of a task", aliases="instance_id task_id problem problem_id"),
     _column("seed", "", "random seed of the run", "random_seed rng_seed", positive=False),
     _text("family", meaning="setup: model family", aliases="model_family"),
     _text("recipe", meaning="setup: how it was trained", aliases="training_recipe setup hparams"),

@@ -1,0 +1,328 @@
+"""Does more pre-training on a corpus help a task? A verdict from the scores of a few checkpoints, then a forecast."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from limbeck.errors import FittingError, MisalignedError, nearest
+from limbeck.fitting import Fit, Prediction, Prior
+from limbeck.fitting.model import Array
+from limbeck.laws._fit import fit
+from limbeck.laws.task_score import CeilingScore, TransferScore
+
+CURVES: dict[str, Any] = {
+    "log-law": {"law": TransferScore()},
+    "ceiling": {"law": CeilingScore()},
+    "linear in log tokens": {"law": TransferScore(), "fixed": {"beta": 1.0}},
+}
+"""The curves through the scores: the paper's law and its two rivals."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What the order of the scores says.
+
+    Args:
+        verdict: whether the corpus helps the task.
+        reasons: why, in words.
+        rising: share of steps between neighbouring checkpoints that rise.
+        rank_correlation: Spearman's rho of score and tokens.
+        drop: largest fall from an earlier to a later checkpoint, in standard errors of a difference (noise √2); None
+            where the noise is not known.
+        benefit: last score minus that of a model without pre-training, points; None without such a model.
+        coupling: Spearman's rho of score and falling cross-entropy; None without cross-entropies.
+    """
+
+    verdict: Literal["aligned", "uncertain", "misaligned"]
+    reasons: tuple[str, ...]
+    rising: float
+    rank_correlation: float
+    drop: float | None
+    benefit: float | None
+    coupling: float | None
+
+
+def judge_alignment(
+    tokens: ArrayLike,
+    score: ArrayLike,
+    *,
+    noise: float | None = None,
+    baseline: float | None = None,
+    cross_entropy: ArrayLike | None = None,
+) -> Alignment:
+    """Return whether scores rise with pre-training: aligned, misaligned or uncertain.
+
+    Misaligned: the largest drop exceeds 3 standard errors of a difference, or the last score is not above the baseline
+    by 2 noise, or rho <= -0.5 over five checkpoints. Aligned: rho > 0.9 and the largest drop is below 2 (where the
+    noise is not known, there is none). A falling cross-entropy is no evidence: it falls on misaligned tasks too.
+
+    Args:
+        tokens: distinct, increasing, [n].
+        score: points, [n].
+        noise: standard deviation of one score.
+        baseline: score of the model without pre-training.
+        cross_entropy: of the task, nats/token, [n].
+
+    Source: Scaling Laws for Downstream Task Performance of Large Language Models (Isik et al., 2024, arXiv 2402.04177);
+    the thresholds are ours.
+
+    Example:
+        >>> judge_alignment([1e9, 2e9, 4e9, 8e9], [20, 24, 15, 14], noise=1.0).reasons
+        ('the score falls by 10 points, 7.1 standard errors of a difference',)
+    """
+    x, y = np.asarray(tokens, float), np.asarray(score, float)
+    rho, fall = _spearman(x, y), float((np.maximum.accumulate(y) - y).max())
+    drop = None if noise is None else fall / (noise * math.sqrt(2))
+    against = []
+    if drop is not None and drop > 3:
+        against.append(f"the score falls by {fall:.3g} points, {drop:.2g} standard errors of a difference")
+    if baseline is not None and y[-1] <= baseline + 2 * (noise or 0.0):
+        against.append(f"pre-training does not help: {y[-1]:.3g} points at its end, {baseline:.3g} without it")
+    if rho <= -0.5 and len(x) > 4:
+        against.append(f"the score falls as pre-training grows (rank correlation {rho:.2f})")
+    doubts = []
+    if len(x) < 3:
+        doubts.append(f"{len(x)} distinct token counts: three are needed")
+    if np.ptp(y) == 0:
+        doubts.append("the score is the same everywhere: there is nothing to extrapolate")
+    elif rho <= 0.9:
+        doubts.append(f"the score does not rise steadily (rank correlation {rho:.2f})")
+    if fall > 0 if drop is None else drop >= 2:
+        doubts.append(f"a fall of {fall:.3g} points may be noise or not: measure more seeds")
+    return Alignment(
+        "misaligned" if against else "uncertain" if doubts else "aligned",
+        tuple(against or doubts),
+        float((np.diff(y) > 0).mean()) if len(y) > 1 else 0.0,
+        rho,
+        drop,
+        None if baseline is None else float(y[-1] - baseline),
+        None if cross_entropy is None else _spearman(y, -np.asarray(cross_entropy, float)),
+    )
+
+
+def _spearman(x: Array, y: Array) -> float:
+    """Rank correlation; 0 where one side is constant."""
+    from scipy.stats import rankdata  # here, so that a fit does not wait for it
+
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What the checkpoints of one corpus say about a task. Build it with `transfer_curve`.
+
+    Args:
+        tokens: distinct token counts, increasing, [n].
+        score: mean score at each, points, [n].
+        noise: standard deviation of one score, None where it is not known.
+        alignment: the verdict with its evidence.
+        fits: the curves of `CURVES` through the scores; empty with fewer than three token counts or one score.
+        cross_entropy: power law of the task's cross-entropy, None without four values.
+        notes: what limits the answer, in words.
+    """
+
+    tokens: Array
+    score: Array
+    noise: float | None
+    alignment: Alignment
+    fits: Mapping[str, Fit]
+    cross_entropy: Fit | None
+    notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Aligned, uncertain or misaligned."""
+        return self.alignment.verdict
+
+    @property
+    def held_out(self) -> dict[str, float]:
+        """Root mean square error of each curve on the largest checkpoints, fitted without them, points."""
+        found = {name: one.holdout for name, one in self.fits.items()}
+        return {name: held.error for name, held in found.items() if held is not None and held.cuts}
+
+    @property
+    def saturates(self) -> bool:
+        """Whether every held-out score lies below the log-law of the smaller checkpoints."""
+        held = self.fits["log-law"].holdout if self.fits else None
+        if held is None or not held.cuts:
+            return False
+        late = slice(held.cuts[0].train, None)
+        predicted = self.fits["log-law"].model(held.cuts[0].parameters, tokens=self.tokens[late])
+        return bool((self.score[late] < predicted).all())
+
+    def predict(
+        self, tokens: ArrayLike, level: float = 0.8, *, law: str = "log-law", force: bool = False
+    ) -> Prediction:
+        """Predict the score after more pre-training, within 0 to 100 points.
+
+        Args:
+            tokens: pre-training tokens.
+            level: nominal coverage of the interval.
+            law: which of `CURVES`.
+            force: predict a misaligned task all the same.
+
+        Raises:
+            MisalignedError: more of this corpus does not help the task.
+            FittingError: fewer than three token counts, or an unknown curve.
+        """
+        predicted = self._curve(law, force).predict(level, tokens=tokens)
+        if (predicted.mean > 100).any():
+            warnings.warn("the curve passes 100 points: capped there, do not believe it", stacklevel=2)
+        low, mean, high = (np.clip(end, 0, 100) for end in (predicted.lower, predicted.mean, predicted.upper))
+        if (mean < 1e-9).any():
+            warnings.warn("the log-law is undefined at so few tokens: 0 points", stacklevel=2)
+        return replace(predicted, lower=low, mean=mean, upper=high)
+
+    def tokens_for(self, score: float, *, law: str = "log-law", force: bool = False) -> float:
+        """Return the pre-training tokens at which the curve reaches a score; infinite above a ceiling."""
+        fitted = self._curve(law, force)
+        return float(fitted.model.tokens_for(fitted.parameters, score))  # type: ignore[attr-defined]
+
+    def _curve(self, law: str, force: bool) -> Fit:
+        if law not in CURVES:
+            raise FittingError(f'unknown curve "{law}".{nearest(law, CURVES)} Choose {", ".join(CURVES)}.')
+        if not self.fits:
+            raise FittingError(f"no curve was drawn: {'; '.join(self.alignment.reasons)}.")
+        if self.verdict == "misaligned" and not force:
+            raise MisalignedError(
+                f"misaligned: {'; '.join(self.alignment.reasons)}. A score is not extrapolated from here. Try another "
+                "corpus; its cross-entropy may fall all the same. force=True (--force) predicts regardless."
+            )
+        return self.fits[law]
+
+    def summary(self) -> str:
+        """Return the verdict, the evidence and the curves in words."""
+        a = self.alignment
+        lines = [f"{a.verdict}: " + ("; ".join(a.reasons) or "the score rises with pre-training")]
+        facts = [f"{a.rising:.0%} of steps rise", f"rank correlation {a.rank_correlation:.2f}"]
+        facts += [] if a.drop is None else [f"largest drop {a.drop:.2g} standard errors"]
+        facts += [] if a.benefit is None else [f"{a.benefit:+.3g} points over no pre-training"]
+        facts += [] if a.coupling is None else [f"rank correlation with falling cross-entropy {a.coupling:.2f}"]
+        lines += [
+            " · ".join(facts),
+            *(f"  {name:22}held-out error {e:.2g} points" for name, e in self.held_out.items()),
+        ]
+        return "\n".join([*lines, *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        curves = {name: {"parameters": one.parameters} for name, one in self.fits.items()}
+        return {
+            "tokens": self.tokens.tolist(),
+            "score": self.score.tolist(),
+            "noise": self.noise,
+            **asdict(self.alignment),
+            "curves": {name: {**one, "held_out": self.held_out.get(name)} for name, one in curves.items()},
+            "cross_entropy": None if self.cross_entropy is None else self.cross_entropy.parameters,
+            "saturates": self.saturates,
+            "notes": list(self.notes),
+        }
+
+    def plot(self) -> Any:
+        """Draw the scores with the log-law and its band."""
+        return self.fits["log-law"].plot()
+
+
+def transfer_curve(
+    tokens: ArrayLike,
+    score: ArrayLike,
+    *,
+    cross_entropy: ArrayLike | None = None,
+    baseline: float | None = None,
+    noise: float | None = None,
+    bootstrap: int = 200,
+    seed: int = 0,
+) -> TransferReport:
+    """Judge a corpus by the scores of its checkpoints, each fine-tuned alike, and fit curves through them.
+
+    With five token counts or fewer, beta has the prior ln beta ~ N(0, 1).
+
+    Args:
+        tokens: pre-training tokens, [n]; equal ones are averaged.
+        score: points, 0 to 100, [n]; the same metric, beam and length penalty everywhere.
+        cross_entropy: of the task, nats/token, [n].
+        baseline: score of fine-tuning alone.
+        noise: standard deviation of one score; by default that of repeated measurements, else of six or more scores
+            about a parabola in ln tokens.
+        bootstrap: resamples of the residuals.
+        seed: of the resamples.
+
+    Raises:
+        FittingError: a score is not between 0 and 100, or a token count is not positive.
+
+    Source: Scaling Laws for Downstream Task Performance of Large Language Models (Isik et al., 2024, arXiv 2402.04177);
+    fit and verdict reconstructed.
+
+    Example:
+        >>> report = transfer_curve([1e9, 3e9, 1e10, 4e10, 2e11], [20.1, 22.6, 25.5, 28.6, 31.9], noise=0.3)
+        >>> report.verdict, report.predict(1e12).mean.round().tolist()
+        ('aligned', [35.0])
+    """
+    every, points = np.atleast_1d(np.asarray(tokens, float)), np.atleast_1d(np.asarray(score, float))
+    if not ((points >= 0) & (points <= 100) & (every > 0)).all():
+        raise FittingError(
+            f"scores are points from 0 to 100 at a positive number of tokens; given {points.min():g} to "
+            f"{points.max():g} at {every.min():g} to {every.max():g}. A model without pre-training is the baseline."
+        )
+    x, group, count = np.unique(every, return_inverse=True, return_counts=True)
+    y = np.bincount(group, points) / count
+    entropy = None if cross_entropy is None else np.bincount(group, np.asarray(cross_entropy, float)) / count
+    if noise is None and len(every) > len(x):
+        noise = float(np.sqrt(np.sum((points - y[group]) ** 2) / (len(every) - len(x))))
+    elif noise is None and len(x) > 5:
+        parabola = np.polynomial.Polynomial.fit(np.log(x), y, 2)
+        noise = float(np.sqrt(np.sum((y - parabola(np.log(x))) ** 2) / (len(x) - 3)))
+    noise = noise or None  # identical repeats say nothing about the noise
+    notes = [
+        (noise is None, "the noise of a score is not known: repeat a checkpoint with other seeds, or give it"),
+        (baseline is None, "no score without pre-training: whether pre-training helps at all was not checked"),
+        (y.max() <= 1, "no score above 1 point: multiply fractions by 100"),
+        (y.max() >= 99, "scores at the ceiling: differences there say little"),
+    ]
+    fits, spread = {}, noise or CURVES["log-law"]["law"].preferred_loss.delta
+    for name, how in CURVES.items() if len(x) > 2 and np.ptp(y) > 0 else ():
+        prior = {"beta": Prior(1.0, 1.0)} if len(x) < 6 and name == "log-law" else None
+        fits[name] = fit(
+            **how,
+            runs={"tokens": x, "score": y},
+            priors=prior,
+            prior_noise=spread,
+            bootstrap=bootstrap,
+            method="residual",
+            holdout=min(0.4, 1 - 4 / len(x)) if len(x) > 4 else None,
+            seed=seed,
+        )
+    falling = None
+    if entropy is not None and len(x) > 3:
+        falling = fit("power-floor:tokens", {"tokens": x, "loss": entropy}, bootstrap=bootstrap, seed=seed)
+    verdict = judge_alignment(x, y, noise=noise, baseline=baseline, cross_entropy=entropy)
+    return TransferReport(x, y, noise, verdict, fits, falling, tuple(text for holds, text in notes if holds))
+
+
+def rank_corpora(
+    reports: Mapping[str, TransferReport], tokens: float | Mapping[str, float], level: float = 0.8
+) -> dict[str, Prediction | str]:
+    """Return corpora by predicted score, best first, those that are refused last with the reason.
+
+    Args:
+        reports: one per corpus, measured with the same fine-tuning.
+        tokens: pre-training tokens of all, or what the same budget buys of each.
+        level: nominal coverage.
+    """
+    ranked: dict[str, Prediction] = {}
+    refused: dict[str, str] = {}
+    for name, report in reports.items():
+        try:
+            ranked[name] = report.predict(tokens[name] if isinstance(tokens, Mapping) else tokens, level)
+        except FittingError as reason:
+            refused[name] = str(reason)
+    return dict(sorted(ranked.items(), key=lambda item: -float(item[1].mean[0]))) | refused
