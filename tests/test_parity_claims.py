@@ -37,7 +37,6 @@ WAITING = {
     "rcm",
     "recursive-meta-distillation",
     "reverse-distillation",
-    "robust-comparison-clip-mammut",
     "scaling-law-crossover",
     "self-distillation-kernel",
     "suan-ctr",

@@ -29,6 +29,7 @@ TRUTH = {
     "overtraining": {"E": 1.8, "A": 170.0, "B": 290.0, "alpha": 0.27},
     "power": {"A": 11.9, "alpha": 0.066},
     "power-floor": {"E": 0.1, "A": 12.0, "alpha": 0.3},
+    "shifted-power": {"E": 0.1, "A": 12.0, "x0": 1e18, "alpha": 0.05},
     "precision": {"E": 2.0, "A": 400.0, "B": 1800.0, "alpha": 0.35, "beta": 0.3, "gamma_w": 2.5},
     "student-curve": {"E": 1.5, "B": 1000.0, "beta": 0.5},
     "transfer-score": {"level": 10.0, "gain": 0.2, "beta": 2.0},

@@ -35,6 +35,18 @@ def sandwich(problem: Problem, z: Array, clusters: NDArray[np.int_] | None = Non
     return np.asarray(inverse @ (scores @ scores.T + prior) @ inverse, float)
 
 
+def classical(problem: Problem, z: Array) -> Array:
+    """Return s² (Jᵀ W J)⁻¹, s² = Σ w r² / (n − p), [p, p]: least squares with equal noise everywhere.
+
+    Args:
+        problem: model, data and a squared loss.
+        z: optimum, [p].
+    """
+    weights = np.atleast_2d(problem.weights)[0]
+    squares = float((weights * problem.residuals(z[None])[0] ** 2).sum())
+    return np.asarray(squares / (len(weights) - len(z)) * inverse_hessian(problem, z))
+
+
 def inverse_hessian(problem: Problem, z: Array) -> Array:
     """Return H⁻¹, H = Σ w ψ' J Jᵀ plus the priors' precision with the smoothed ψ' of `curvature`, [p, p]."""
     value, jacobian = problem.program.evaluate(problem.theta(z[None]))

@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 
 from limbeck.errors import FittingError
 from limbeck.files import write_json
-from limbeck.fitting.covariance import sandwich
+from limbeck.fitting.covariance import classical, sandwich
 from limbeck.fitting.data import Data
 from limbeck.fitting.identifiability import Identifiability, identifiability
 from limbeck.fitting.model import Array, Model
@@ -199,6 +199,24 @@ class Fit:
         """Standard error of the prediction in residual space by the delta method, [n]."""
         j = self.slope(**columns)
         return np.asarray(np.sqrt(np.einsum("pn,pq,qn->n", j, self.covariance(), j)))
+
+    def confidence(self, level: float = 0.95, **columns: ArrayLike) -> tuple[Array, Array]:
+        """Return the ends of the band of the law itself, [n] each, by the classical delta method for least squares.
+
+        f ± t √(j s² (JᵀJ)⁻¹ jᵀ) in residual space, t the quantile of Student's t with n − p degrees of freedom. One new
+        run scatters more widely: see `predict`.
+
+        Raises:
+            FittingError: no degrees of freedom.
+        """
+        check_level(level)
+        if self.degrees_of_freedom < 1:
+            raise FittingError(f"no band possible: {len(self.data)} points for {len(self.free)} parameters. Add runs.")
+        j = self.slope(**columns)
+        error = np.sqrt(np.einsum("pn,pq,qn->n", j, classical(self.problem, self.z), j))
+        half = stdtrit(self.degrees_of_freedom, (1 + level) / 2) * error
+        mean = self.value(**self._settings(columns))
+        return self.shifted(mean, -half), self.shifted(mean, half)
 
     def slope(self, **columns: ArrayLike) -> Array:
         """Derivative of the prediction in residual space with respect to the centred coordinates, [p, n]."""

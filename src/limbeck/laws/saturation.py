@@ -1,0 +1,146 @@
+"""Error that starts at a plateau and ends at a floor, and the frontier of runs that such a curve is drawn through."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from limbeck.errors import FittingError
+from limbeck.fitting import Loss
+from limbeck.fitting.model import Parameter
+from limbeck.laws.law import Published, Source
+from limbeck.laws.loss import OneColumn, exponent
+
+NEZHURINA = Source(
+    "Scaling Laws for Robust Comparison of Open Foundation Language-Vision Models and Datasets",
+    "Nezhurina et al.",
+    2025,
+    "2506.04598",
+)
+
+
+@dataclass(frozen=True)
+class ShiftedPower(OneColumn):
+    """Power law that starts late and levels off: y = E + A (x + x0)^-alpha; of compute, unless another column is named.
+
+    Below x0 the error stays near its plateau E + A x0^-alpha (chance), far above it falls to E. E = 0, x0 = 0 or both
+    give the simpler laws of the paper: fix them. Fitted by least squares on y itself, as in the paper.
+
+    Source: Scaling Laws for Robust Comparison of Open Foundation Language-Vision Models and Datasets (Nezhurina et al.,
+    2025, arXiv 2506.04598).
+
+    Example:
+        >>> law = ShiftedPower("flops", "error")
+        >>> law({"E": 0.1, "A": 80.0, "x0": 1e4, "alpha": 0.5}, flops=[0.0, 3e4]).round(2).tolist()
+        [0.9, 0.5]
+    """
+
+    column: str = "flops"
+    quantity: str = "error"
+
+    name = "shifted-power"
+    source = NEZHURINA
+    shape = "E + A / (x + x0)^alpha"
+    linear = ("E", "A")
+    floor = "E"
+    preferred_loss = Loss(delta=math.inf, space="linear")
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        """E, A, x0 and alpha."""
+        return (
+            Parameter("E", "irreducible part", log=True),
+            Parameter("A", "reducible part at x + x0 = 1", log=True, dimension={self.column: "alpha"}),
+            Parameter(
+                "x0",
+                "where the plateau ends",
+                start=(1e-3, 0.03, 0.3, 1.0, 10.0),
+                lower=1e-9,
+                log=True,
+                dimension={self.column: 1.0},
+            ),
+            exponent("alpha", "exponent"),
+        )
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """E + A (x + x0)^-alpha."""
+        return p.E + p.A * (getattr(x, self.column) + p.x0) ** -p.alpha
+
+
+def _datacomp(a: float, log_b: float, c: float, d: float) -> Published:
+    return Published(
+        ShiftedPower(),
+        {"E": d, "A": a, "x0": math.exp(log_b), "alpha": -c},
+        NEZHURINA,
+        "parameter table of its code's history",
+        "zero-shot ImageNet error after training on DataComp-1.4B; compute in GFLOP of forward passes",
+    )
+
+
+NEZHURINA_2025: dict[str, Published] = {
+    "clip": _datacomp(57.862, 18.391, -0.2266, 0.1112),
+    "mammut": _datacomp(125.357, 19.289, -0.2557, 0.1011),
+}
+"""Published curves of two recipes, by name."""
+
+
+def pareto(x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_]:
+    """Return which points no other point beats in both x and y (less is better), the first of equal points, [n].
+
+    Example:
+        >>> pareto([1, 2, 2, 3], [5, 4, 4, 6]).tolist()
+        [True, True, False, False]
+    """
+    cost, error = np.asarray(x, float), np.asarray(y, float)
+    order = np.lexsort((error, cost))
+    keep = np.zeros(len(cost), bool)
+    keep[order] = _falls(error[order])
+    return keep
+
+
+def binned_frontier(
+    x: ArrayLike, y: ArrayLike, *, smallest: float = 1500.0, bins: int | None = None
+) -> NDArray[np.bool_]:
+    """Return the frontier of runs by compute: the least error of each logarithmic bin, where it improves on all before.
+
+    The edges are K = floor(log2(x_max / smallest)) log-spaced numbers from x_min to x_max, bins are half-open, and the
+    run of x_max stands alone.
+
+    Args:
+        x: compute, [n].
+        y: error or loss, [n].
+        smallest: compute that sets K, in the units of x (1500 GFLOP in the paper's code).
+        bins: number of bins, in place of `smallest`.
+
+    Raises:
+        FittingError: fewer than one bin.
+
+    Source: Scaling Laws for Robust Comparison of Open Foundation Language-Vision Models and Datasets (Nezhurina et al.,
+    2025, arXiv 2506.04598), `pareto_frontier_bins` of its code.
+
+    Example:
+        >>> binned_frontier([1, 2, 10, 20, 100], [5, 6, 7, 3, 2], bins=2).tolist()
+        [True, False, False, True, True]
+    """
+    cost, error = np.asarray(x, float), np.asarray(y, float)
+    edges = math.floor(math.log2(cost.max() / smallest)) if bins is None else bins + 1
+    if edges < 2:
+        raise FittingError(f"a frontier needs at least one bin; got {edges - 1}. Lower smallest, or give bins.")
+    member = np.searchsorted(np.geomspace(cost.min(), cost.max(), edges)[1:-1], cost, side="right")
+    member[cost == cost.max()] = edges
+    order = np.lexsort((error, member))
+    best = order[np.unique(member[order], return_index=True)[1]]
+    best = best[np.argsort(cost[best], kind="stable")]
+    keep = np.zeros(len(cost), bool)
+    keep[best] = _falls(error[best])
+    return keep
+
+
+def _falls(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values lie strictly below all before them."""
+    before = np.concatenate([[np.inf], np.minimum.accumulate(values)[:-1]])
+    return np.asarray(values < before)
