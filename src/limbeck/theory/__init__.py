@@ -6,6 +6,13 @@ for a decision. NumPy throughout; a model that has to be trained imports torch o
 
 from limbeck.theory.head_audit import HeadAudit, HeadAudits, audit_heads
 from limbeck.theory.overlaps import Overlaps, overlaps, welch_bound
+from limbeck.theory.perceptron_pruning import (
+    Frontier,
+    PrunedPerceptron,
+    max_margin,
+    pruned_perceptron,
+    pruning_frontier,
+)
 from limbeck.theory.superposition import (
     ToyModels,
     ToySweep,
@@ -18,16 +25,21 @@ from limbeck.theory.superposition import (
 )
 
 __all__ = [
+    "Frontier",
     "HeadAudit",
     "HeadAudits",
     "Overlaps",
+    "PrunedPerceptron",
     "ToyModels",
     "ToySweep",
     "audit_heads",
     "fit_width_law",
     "frequencies",
     "learning_rate",
+    "max_margin",
     "overlaps",
+    "pruned_perceptron",
+    "pruning_frontier",
     "strong_exponent",
     "tail_loss",
     "train_toy",
