@@ -70,6 +70,11 @@ def read_folder(folder: Path) -> RawTable:
     return _table(rows, shared, str(folder))
 
 
+def has_states(folder: Path) -> bool:
+    """Return whether a folder of runs holds a `trainer_state.json`."""
+    return any(path.name == STATE for path, _ in _logs(folder))
+
+
 def _table(rows: Rows, derived: dict[str, str], source: str) -> RawTable:
     frame = of_records(list(rows.values()))
     if not frame.width:

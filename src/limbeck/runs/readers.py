@@ -11,7 +11,7 @@ import polars as pl
 
 from limbeck.errors import RunsError, nearest
 
-from . import _bad_rows, _logs, _sources
+from . import _bad_rows, _logs, _sources, _trackers
 from ._naming import Mapped, rename
 from .conditions import Where, choose
 from .table import RunTable
@@ -22,6 +22,7 @@ FORMATS: dict[str, Callable[[Path], _sources.RawTable]] = {
     **dict.fromkeys((".parquet", ".pq"), _sources.read_parquet),
     **dict.fromkeys((".jsonl", ".ndjson"), _logs.read_lines),
     ".json": _logs.read_state,
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), _trackers.read_mlflow_database),
 }
 
 RULES: tuple[tuple[str, str, pl.Expr], ...] = (
@@ -31,6 +32,7 @@ RULES: tuple[tuple[str, str, pl.Expr], ...] = (
     ("tokens", "flops / (6 · params)", pl.col("flops") / (6 * pl.col("params"))),
     ("params", "flops / (6 · tokens)", pl.col("flops") / (6 * pl.col("tokens"))),
     ("flops", "6 · params · tokens", 6 * pl.col("params") * pl.col("tokens")),
+    ("total_bits", "params · bits", pl.col("params") * pl.col("bits")),
     ("loss", "train_loss", pl.col("train_loss")),
     ("error", "1 - accuracy_percent / 100", 1 - pl.col("accuracy_percent") / 100),
     ("accuracy_percent", "100 · (1 - error)", 100 * (1 - pl.col("error"))),
@@ -56,9 +58,10 @@ def read_runs(
     evaluation are left out. Checkpoints need a `run` column to be taken as one run.
 
     Args:
-        source: a CSV, Parquet or JSONL file, a Hugging Face `trainer_state.json`, a folder of runs (sub-folders with a
-            `trainer_state.json` or with JSONL records), a data frame (pandas, polars, pyarrow, duckdb), a list of
-            dictionaries or a dictionary of columns. Of a `RunTable`, only rows are chosen.
+        source: a CSV, Parquet or JSONL file (also a history or a chart exported from W&B), a Hugging Face
+            `trainer_state.json`, a folder of runs (sub-folders with a `trainer_state.json` or with JSONL records), a
+            folder of TensorBoard events, a store of MLflow (`mlflow.db` or `mlruns`), a data frame (pandas, polars,
+            pyarrow, duckdb), a list of dictionaries or a dictionary of columns. Of a `RunTable`, only rows are chosen.
         mapping: `{"their column": "ours"}` (or the reverse) where the names are not recognised or ambiguous.
             `{"run": "model+schedule"}` joins columns, `{"lr": None}` leaves one out. Also text: `["ce=loss", "lr="]`.
         skip_bad: drop rows that cannot be used (they are listed in `RunTable.dropped`) instead of refusing.
@@ -153,11 +156,23 @@ def _open(source: Any) -> _sources.RawTable:
         return _sources.of_frame(source)
     path = Path(source)
     if path.is_dir():
-        return _logs.read_folder(path)
+        return _read_folder(path)
     if not path.exists():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise RunsError(f"{path} does not exist.{nearest(path.name, siblings)}")
     suffix = Path(path.stem if path.suffix == ".gz" else path).suffix.lower()
     if suffix not in FORMATS:
         raise RunsError(f'{path}: the ending "{suffix}" is not one of {", ".join(FORMATS)}. Export the table as CSV.')
-    return FORMATS[suffix](path)
+    return _trackers.of_wandb(FORMATS[suffix](path), path.name.removesuffix(".gz").removesuffix(suffix))
+
+
+def _read_folder(folder: Path) -> _sources.RawTable:
+    """Read what MLflow, TensorBoard or trainings with files of their own wrote (those of Hugging Face come first)."""
+    store = folder / "mlruns" if (folder / "mlruns").is_dir() else folder
+    if _trackers.is_mlflow(store):
+        return _trackers.read_mlflow_folder(store)
+    if (folder / "mlflow.db").is_file():
+        return _trackers.read_mlflow_database(folder / "mlflow.db")
+    if not _logs.has_states(folder) and _trackers.is_tensorboard(folder):
+        return _trackers.read_tensorboard(folder)
+    return _logs.read_folder(folder)
