@@ -20,6 +20,27 @@ def test_plan_compute_and_teacher(limbeck, fitted, tmp_path):
     assert "train alone" in limbeck("plan", "teacher", *options).out
 
 
+def test_plan_bits_from_a_table_and_from_its_fit(limbeck, tmp_path):
+    rows = ["run,params,bits,loss"]
+    for k, params in enumerate((1e8, 3e8, 1e9, 3e9, 1e10)):
+        rows += [f"m{k},{params},{b},{1.8 + (x / params / b) ** 0.3:.4f}" for b, x in ((2, 6e7), (4, 2e6), (16, 8e6))]
+    (tmp_path / "runs.csv").write_text("\n".join(rows))
+    plan = limbeck("plan", "bits", "runs.csv", "--memory", "24GB", "--json", cwd=tmp_path).json()
+    assert plan["best"] == 4.0 and [o["params"] for o in plan["options"]] == [9.6e10, 4.8e10, 1.2e10]
+    limbeck("fit", "runs.csv", "--law", "bit-level", cwd=tmp_path)
+    said = limbeck("plan", "bits", "fit.json", "--memory", "24GB", "--bits", "4,16", cwd=tmp_path)
+    assert said.code == 0 and "← best" in said.out.splitlines()[1]
+    for wrong, words in (
+        (["runs.csv"], "one of the two"),
+        (["runs.csv", "--memory", "1G", "--params", "1B"], "one of the two"),
+        (["runs.csv", "--memory", "1G", "--bits", "5"], "2, 4, 16 bits"),
+        (["runs.csv", "--memory", "much"], '"much" is not a number'),
+        (["none.csv", "--memory", "1G"], "none.csv does not exist"),
+    ):
+        said = limbeck("plan", "bits", *wrong, cwd=tmp_path)
+        assert said.code == 2 and words in said.err and said.out == "" and "Traceback" not in said.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -69,6 +90,7 @@ def test_listing_papers_and_help_wait_for_no_torch():
         "compare/laws",
         "plan/compute",
         "plan/teacher",
+        "plan/bits",
         "distill",
         "report",
         "reproduce",

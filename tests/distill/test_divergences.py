@@ -18,6 +18,7 @@ from limbeck.errors import ConfigError, TrainingError
 # Options under which the common checks run a loss beside its defaults.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "generalized_jsd": [{"beta": beta, "normalised": n} for beta in (0.0, 0.1, 0.9, 1.0) for n in (False, True)],
+    "topk_kl": [{"k": k, "variant": variant} for k in (1, 3, 11) for variant in ("forward", "reverse")],
 }
 CASES = [pytest.param(name, {}, id=name) for name in loss_names()] + [
     pytest.param(name, options, id=f"{name}-{options}") for name, many in OPTIONS.items() for options in many

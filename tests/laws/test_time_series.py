@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -53,6 +53,7 @@ def test_the_compute_axis_counts_optimiser_steps():
 
 
 @given(st.floats(0.005, 0.5), st.floats(3, 40), st.floats(1e-3, 1e6), st.floats(0.1, 10))
+@settings(deadline=None)
 def test_exact_recovery_and_units(alpha, log10_x0, stretch, factor):
     y = np.exp(alpha * (log10_x0 * math.log(10) - np.log(X)))
     law = split_law(X, y)

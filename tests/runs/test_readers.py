@@ -351,6 +351,14 @@ def test_repeated_keys(write):
     assert runs.column("loss").tolist() == [3.0, 3.0, 3.0]
 
 
+def test_one_model_at_several_precisions_is_one_run(write):
+    path = write("run,params,bits,loss\na,1e6,4,3\na,1e6,8,2.9\na,1e6,4,3.1\n")
+    assert "  row 4  run  repeats row 2 in run a, bits 4" in message(path)
+    runs = read_runs(path, skip_bad=True)
+    assert runs.clusters().tolist() == [0, 0]
+    assert runs.column("total_bits").tolist() == [4e6, 8e6] and runs.derived["total_bits"] == "params · bits"
+
+
 def test_identical_rows_repeat_and_replicates_do_not(write):
     assert "row 3  params  repeats row 2 in every column" in message(
         write("params,tokens,loss\n1e6,1e8,3\n1e6,1e8,3\n")

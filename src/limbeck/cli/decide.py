@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from limbeck.cli.arguments import JsonOption, LevelOption, emit
+from limbeck.cli.arguments import JsonOption, LevelOption, SeedOption, emit
 from limbeck.errors import LimbeckError
 from limbeck.runs.quantities import parse_quantity
 
@@ -73,6 +73,38 @@ def plan_teacher(
         flops=None if flops is None else parse_quantity(flops),
         scenario=scenario,
         law=law,
+        level=level,
+    )
+    emit(as_json, plan.to_dict(), plan.summary())
+
+
+def plan_bits(
+    source: Annotated[str, typer.Argument(help="A fit of bit-level or precision, or a table: params, bits, loss.")],
+    memory: Annotated[str | None, typer.Option("--memory", help="For the weights, bytes: 24e9, 24GB.")] = None,
+    params: Annotated[str | None, typer.Option("--params", help="Or the size of the model: 7e9, 7B.")] = None,
+    tokens: Annotated[str | None, typer.Option("--tokens", help="Its training data, for a fit of precision.")] = None,
+    bits: Annotated[str | None, typer.Option("--bits", help="Precisions to compare: 3,4,8.")] = None,
+    level: LevelOption = 0.8,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """How many bits per weight: a small precise model, or a large coarse one.
+
+    Example: limbeck plan bits runs.csv --memory 24GB
+    Example: limbeck plan bits fit.json --params 7B --tokens 2T --bits 3,4,8
+
+    A table has one row per quantised model; rows of one original model share its name in the column run.
+    """
+    from limbeck import laws, planning
+
+    written = (memory and memory.replace("GB", "G"), params, tokens)
+    bytes_, size, data = (None if given is None else parse_quantity(given) for given in written)
+    plan = planning.choose_bits(
+        laws.load_fit(source) if source.endswith(".json") else laws.fit("bit-level", source, seed=seed),
+        total_bits=None if bytes_ is None else 8 * bytes_,
+        params=size,
+        tokens=data,
+        bits=None if bits is None else [parse_quantity(one) for one in bits.split(",")],
         level=level,
     )
     emit(as_json, plan.to_dict(), plan.summary())

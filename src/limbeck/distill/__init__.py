@@ -8,9 +8,10 @@ after a kill and can branch.
 from __future__ import annotations
 
 from limbeck.distill.checkpoints import Checkpoint, Checkpoints, read_checkpoint
-from limbeck.distill.divergences import forward_kl, generalized_jsd, reverse_kl
+from limbeck.distill.divergences import forward_kl, generalized_jsd, reverse_kl, topk_kl
 from limbeck.distill.losses import get_loss, loss_names, register
 from limbeck.distill.players import Player, always, every, freeze
+from limbeck.distill.quantiser import fake_quantise
 from limbeck.distill.schedules import constant, cosine, decay_start, warmup_stable_decay
 from limbeck.distill.trainer import Trainer, TrainingResult
 
@@ -25,6 +26,7 @@ __all__ = [
     "cosine",
     "decay_start",
     "every",
+    "fake_quantise",
     "forward_kl",
     "freeze",
     "generalized_jsd",
@@ -33,5 +35,6 @@ __all__ = [
     "read_checkpoint",
     "register",
     "reverse_kl",
+    "topk_kl",
     "warmup_stable_decay",
 ]

@@ -6,6 +6,7 @@ and `choose_teacher`.
 """
 
 from limbeck.planning.allocation import ComputePlan, InferencePlan, compute_optimal, inference_aware
+from limbeck.planning.bits import BitOption, BitPlan, choose_bits
 from limbeck.planning.costs import SCENARIOS, distillation_flops
 from limbeck.planning.estimate import Estimate, Source
 from limbeck.planning.recipe import Recipe, best_teacher_loss, recipe
@@ -15,6 +16,8 @@ from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teache
 
 __all__ = [
     "SCENARIOS",
+    "BitOption",
+    "BitPlan",
     "Candidate",
     "ComputePlan",
     "Estimate",
@@ -28,6 +31,7 @@ __all__ = [
     "Teacher",
     "TeacherPlan",
     "best_teacher_loss",
+    "choose_bits",
     "choose_by_short_runs",
     "choose_teacher",
     "compare_splits",

@@ -107,14 +107,16 @@ def _fault(value: float | None, high: float) -> str:
 def identity(frame: pl.DataFrame, rows: pl.Series) -> list[BadRow]:
     """List checkpoints without a run and rows that repeat another one's key.
 
-    With a `run` column every row must name its run, and a run (with its seed and setup) holds a step only once. Without
+    With a `run` column every row must name its run, and a run (with its seed and setup) holds a step only once, at each
+    precision. Without
     one, several rows of one size and setup are checkpoints of an unnamed run if there is a `step` column; a table
     without steps is a table of final results, where only a row identical to another in every column repeats it.
     """
     key = run_key(frame)
     if "run" in frame.columns:
         progress = [name for name in PROGRESS if name in frame.columns][:1]
-        return unusable(frame, rows, ["run"]) + _repeats(frame, rows, [*key, *progress])
+        precision = [name for name in ("bits", "post_bits") if name in frame.columns]
+        return unusable(frame, rows, ["run"]) + _repeats(frame, rows, [*key, *progress, *precision])
     if "step" not in frame.columns:
         return _repeats(frame, rows, frame.columns)
     same = {name for name in (*key, "params", "teacher_params", "bits", "batch_tokens") if name in frame.columns}
