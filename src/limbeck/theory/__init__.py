@@ -4,6 +4,16 @@ Each file is one subject: a formula that can be evaluated, the experiment in min
 for a decision. NumPy throughout; a model that has to be trained imports torch only when it is.
 """
 
+from limbeck.theory.example_scores import (
+    dichotomous_difficulty,
+    el2n,
+    forgetting,
+    influence,
+    memorization,
+    out_of_fold,
+    prototype_distance,
+    prune,
+)
 from limbeck.theory.head_audit import HeadAudit, HeadAudits, audit_heads
 from limbeck.theory.overlaps import Overlaps, overlaps, welch_bound
 from limbeck.theory.perceptron_pruning import (
@@ -33,11 +43,19 @@ __all__ = [
     "ToyModels",
     "ToySweep",
     "audit_heads",
+    "dichotomous_difficulty",
+    "el2n",
     "fit_width_law",
+    "forgetting",
     "frequencies",
+    "influence",
     "learning_rate",
     "max_margin",
+    "memorization",
+    "out_of_fold",
     "overlaps",
+    "prototype_distance",
+    "prune",
     "pruned_perceptron",
     "pruning_frontier",
     "strong_exponent",
