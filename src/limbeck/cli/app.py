@@ -8,7 +8,7 @@ import sys
 import typer
 
 from limbeck import __version__
-from limbeck.cli import decide, laws, machine, theory, train
+from limbeck.cli import curves, decide, laws, machine, theory, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.add_typer(compare, name="compare")
 plan.command("compute")(decide.plan_compute)
 plan.command("teacher")(decide.plan_teacher)
 plan.command("bits")(decide.plan_bits)
+plan.command("schedule")(curves.plan_schedule)
 app.add_typer(plan, name="plan")
 theories.command("superposition")(theory.superposition)
 app.add_typer(theories, name="theory")

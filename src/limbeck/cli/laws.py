@@ -34,7 +34,9 @@ def fit(
     laws: Annotated[bool, typer.Option("--laws", help="List all laws with their formulas.")] = False,
     columns: Annotated[bool, typer.Option("--columns", help="List the column names that limbeck knows.")] = False,
     bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples; 0 for none.", min=0)] = 1000,
-    method: Annotated[str, typer.Option("--method", help="Resampling: pairs, residual, wild or mammen.")] = "pairs",
+    method: Annotated[
+        str | None, typer.Option("--method", help="Resampling: pairs, residual, wild, mammen or block.")
+    ] = None,
     fix: Annotated[list[str] | None, typer.Option("--fix", help="Hold a parameter: --fix E=1.7. Repeatable.")] = None,
     prior: Annotated[
         list[str] | None, typer.Option("--prior", help="Believe a parameter: --prior alpha=0.4,0.1 (mean, s.d.).")

@@ -58,16 +58,21 @@ class Annealing(Law):
     source = TISSUE
     columns: ClassVar[tuple[str, ...]] = ("S1", "S2")
     target = "loss"
-    equation = "L0 + A / S1^alpha - C S2"
+    shape: ClassVar[str] = "L0 + A / S1^alpha - C S2"
     linear: ClassVar[tuple[str, ...]] = ("L0", "A", "C")
     resampling = "block"
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("L0", "loss of an endless training", log=True),
-        Parameter("A", "what the forward area takes off", log=True, dimension={"S1": "alpha"}),
-        Parameter("C", "what the annealing area takes off", log=True),
+        Parameter("A", "forward area", log=True, dimension={"S1": "alpha"}),
+        Parameter("C", "annealing area", log=True),
         exponent("alpha", "exponent of the forward area", (0.1, 0.3, 0.5, 0.8)),
     )
     one_value: ClassVar[tuple[str, ...]] = ("params", "batch_tokens")
+
+    @property
+    def equation(self) -> str:  # type: ignore[override]
+        """The right-hand side, with λ once it is chosen."""
+        return self.shape + (f", S2 with momentum {self.momentum:g}" if self.momentum else "")
 
     def formula(self, p: Any, x: Any) -> Any:
         """L0 + A S1^-alpha - C S2."""
@@ -166,11 +171,11 @@ class AnnealingSize(Annealing):
 
     name = "annealing-size"
     columns = ("S1", "S2", "params")
-    equation = "L0 + A / S1^alpha + B / params^beta - C S2 / params^gamma"
+    shape = "L0 + A / S1^alpha + B / params^beta - C S2 / params^gamma"
     linear = ("L0", "A", "B", "C")
     parameters = (
         *Annealing.parameters[:2],
-        Parameter("C", "what the annealing area takes off at params = 1", log=True, dimension={"params": "gamma"}),
+        Parameter("C", "annealing area at params = 1", log=True, dimension={"params": "gamma"}),
         Annealing.parameters[3],
         Parameter("B", "size term at params = 1", log=True, dimension={"params": "beta"}),
         exponent("beta", "exponent of size", (0.1, 0.3, 0.6)),

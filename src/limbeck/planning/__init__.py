@@ -10,6 +10,7 @@ from limbeck.planning.bits import BitOption, BitPlan, choose_bits
 from limbeck.planning.costs import SCENARIOS, distillation_flops
 from limbeck.planning.estimate import Estimate, Source
 from limbeck.planning.recipe import Recipe, best_teacher_loss, recipe
+from limbeck.planning.schedule import SchedulePlan, best_decay, compare_schedules, standard_schedules
 from limbeck.planning.shortlist import Candidate, Shortlist, choose_by_short_runs
 from limbeck.planning.splits import SplitPlan, SplitRow, compare_splits
 from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teacher, read_teachers
@@ -24,20 +25,24 @@ __all__ = [
     "InferencePlan",
     "Option",
     "Recipe",
+    "SchedulePlan",
     "Shortlist",
     "Source",
     "SplitPlan",
     "SplitRow",
     "Teacher",
     "TeacherPlan",
+    "best_decay",
     "best_teacher_loss",
     "choose_bits",
     "choose_by_short_runs",
     "choose_teacher",
     "compare_splits",
+    "compare_schedules",
     "compute_optimal",
     "distillation_flops",
     "inference_aware",
     "read_teachers",
     "recipe",
+    "standard_schedules",
 ]

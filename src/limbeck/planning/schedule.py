@@ -1,0 +1,214 @@
+"""Which learning-rate schedule, by what each would end at, and what the annealing law must not be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri
+
+from limbeck.errors import PlanningError
+from limbeck.fitting import Fit
+from limbeck.fitting.model import Array
+from limbeck.laws import Annealing, Schedule
+from limbeck.planning.estimate import Estimate
+from limbeck.runs.quantities import si
+
+FORM_ERROR = 0.004
+"""Relative error of the law at the end of schedules that it was not fitted to, one standard deviation.
+
+Root mean square over 21 measured curves (25 M to 400 M parameters, seven schedules each; fits of two others): the
+residuals of the fitted curves say nothing about it, and bands without it cover 14 % of these ends at a level of 80 %.
+"""
+
+POINTS = 200
+"""Points of a predicted curve that are kept."""
+
+
+@dataclass(frozen=True)
+class ScheduleOption:
+    """What one schedule would give.
+
+    Args:
+        name: for people.
+        steps: how many.
+        loss: at the end, with the noise of a run and the error of the law; None where the law does not hold.
+        area: S2 at the end.
+        at, curve: predicted loss along the way, [k] each.
+        outside: why the law does not hold, or nothing.
+    """
+
+    name: str
+    steps: int
+    loss: Estimate | None
+    area: float
+    at: Array
+    curve: Array
+    outside: str = ""
+
+
+@dataclass(frozen=True)
+class SchedulePlan:
+    """Schedules in the order of what they would end at.
+
+    Args:
+        options: best first, then those outside the law's validity.
+        best: name of the best; None where the schedules are not of one length or the law holds for none.
+        level: nominal coverage.
+        notes: reach and caveats, in words.
+    """
+
+    options: tuple[ScheduleOption, ...]
+    best: str | None
+    level: float
+    notes: tuple[str, ...]
+
+    def summary(self) -> str:
+        """Return one line a schedule, and the caveats."""
+        width = max(len(o.name) for o in self.options) + 2
+        lines = [f"{'':{width}}final loss   {100 * self.level:.0f} % interval"]
+        for o in self.options:
+            loss = o.loss
+            words = f"{loss.value:10.3f}   {loss.lower:.3f} – {loss.upper:.3f}" if loss else o.outside
+            lines.append(f"{o.name:<{width}}{words}{'   ← best' if o.name == self.best else ''}")
+        return "\n".join([*lines, *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, lists and words."""
+        return asdict(self)
+
+    def plot(self) -> Any:
+        """Draw the predicted loss curves."""
+        from plotly import graph_objects as go
+
+        figure = go.Figure()
+        for one in self.options:
+            figure.add_scatter(x=one.at, y=one.curve, name=one.name, mode="lines")
+        title = f"{self.best} ends lowest" if self.best else "Predicted loss under each schedule"
+        return figure.update_layout(title=title, template="simple_white", xaxis_title="step", yaxis_title="loss")
+
+
+def compare_schedules(
+    fit: Fit, schedules: Mapping[str, ArrayLike], *, level: float = 0.8, **columns: float
+) -> SchedulePlan:
+    """Predict the whole loss curve of schedules that were never run, and rank them by where they end.
+
+    A schedule with another peak rate than the fitted curves, or with a tail at rate zero, gets no number: the law's
+    prediction falls with either, whatever a training would do.
+
+    Args:
+        fit: of `annealing` or `annealing-size`.
+        schedules: rates of every step by name, [steps] each.
+        level: nominal coverage.
+        columns: further columns of the law, `params=1e9` for `annealing-size`.
+
+    Raises:
+        PlanningError: a fit of another law, or of curves that never anneal.
+
+    Source: Scaling Law with Learning Rate Annealing (Tissue, Wang, Wang, 2024, arXiv 2408.11029).
+    """
+    law = _law(fit)
+    options = [_option(fit, law, name, np.asarray(rates, float), level, columns) for name, rates in schedules.items()]
+    inside = sorted((o for o in options if o.loss), key=lambda o: o.loss.value if o.loss else 0.0)
+    lengths = {o.steps for o in inside}
+    notes = [f"includes the law's own error on new schedules, {100 * FORM_ERROR:.1f} % (one s.d.)"]
+    if len(lengths) > 1:
+        notes.append("the schedules differ in length: a longer one ends lower, so none is called best")
+    fitted = float(fit.data.columns["S1"].max())
+    reach = max((float(law.columns_of(schedules[o.name])["S1"][-1]) / fitted for o in inside), default=0.0)
+    if reach > 1.01:
+        notes.append(f"{reach:.2g}× beyond the longest fitted curve (sum of rates)")
+    best = inside[0].name if len(lengths) == 1 else None
+    close = sum(o.loss.value < inside[0].loss.value * (1 + FORM_ERROR) for o in inside if o.loss and inside[0].loss)
+    if best and close > 1:
+        notes.append(f"the first {close} lie within that error of each other: the law does not tell them apart")
+    return SchedulePlan((*inside, *(o for o in options if o.outside)), best, level, tuple(notes))
+
+
+def standard_schedules(fit: Fit, steps: int, end: float | None = None) -> dict[str, Array]:
+    """Return the usual schedules with the peak and the warm-up of the fitted curves.
+
+    Args:
+        fit: of `annealing`.
+        steps: how many.
+        end: rate at the end of a decay; a tenth of the peak by default.
+    """
+    law = _law(fit)
+    peak = float(law.peak or fit.data.columns["S1"].max())
+    end = 0.1 * peak if end is None else end
+    shapes = ("linear", "1-sqrt", *(["exponential"] if end else []))
+    ways = {"constant": ("linear", 0.0), "cosine": ("cosine", 1.0)}
+    ways |= {
+        f"{shape}, last {share:.0%}".replace("%", " %"): (shape, share) for shape in shapes for share in (0.1, 0.2, 0.3)
+    }
+    warmup = min(law.warmup or 0, steps - 1)
+    return {name: Schedule(steps, peak, shape, end, warmup, share).rates() for name, (shape, share) in ways.items()}
+
+
+def best_decay(
+    fit: Fit, steps: int, *, shape: str = "linear", end: float | None = None, level: float = 0.8, **columns: float
+) -> Estimate:
+    """Return the share of the steps that the final decay of a plateau should take, to one percent.
+
+    Args:
+        fit: of `annealing`.
+        steps: length of the training.
+        shape, end: of the decay (see `Schedule`); down to a tenth of the peak by default.
+        level: nominal coverage.
+        columns: as for `compare_schedules`.
+
+    Raises:
+        PlanningError: the best share lies at an end of 1 % to 99 %: outside the law's validity.
+    """
+    law = _law(fit)
+    shares = np.arange(1, 100) / 100
+    peak = float(law.peak or 0)
+    end = 0.1 * peak if end is None else end
+    ends = [law.columns_of(Schedule(steps, peak, shape, end, law.warmup or 0, share).rates()) for share in shares]
+    there = {name: np.array([one[name][-1] for one in ends]) for name in ("S1", "S2")} | columns
+    rows = [fit.value(**there)[None], *([fit.values(**there)] if fit.draws else [])]
+    best = shares[np.concatenate(rows).argmin(1)]
+    if best[0] in (shares[0], shares[-1]):
+        raise PlanningError(
+            f"outside the law's validity: by it the best {shape} decay takes {best[0]:.0%} of {si(steps)} steps or "
+            "beyond. Ask for a longer training, or compare the schedules that you can run."
+        )
+    return Estimate.of(best, level)
+
+
+def _law(fit: Fit) -> Annealing:
+    law = fit.model
+    if not isinstance(law, Annealing):
+        raise PlanningError(
+            f"schedules are compared by a fit of annealing; this is one of {law.name}. Fit it to curves with the "
+            "columns run, step, lr and loss: limbeck fit curves.csv --law annealing"
+        )
+    if not fit.identifiability.identified["C"]:
+        raise PlanningError("the fitted curves never anneal, so C is not identified: add one whose rate falls.")
+    return law
+
+
+def _option(
+    fit: Fit, law: Annealing, name: str, rates: Array, level: float, columns: Mapping[str, float]
+) -> ScheduleOption:
+    areas = law.columns_of(rates)
+    kept = np.unique(np.linspace(max(int(np.argmax(rates)), 1), len(rates) - 1, POINTS).astype(int))
+    curve = fit.value(**{k: v[kept] for k, v in areas.items()}, **columns)
+    outside, loss = _outside(law, rates), None
+    if not outside:
+        p = fit.predict(level, **{k: v[-1:] for k, v in areas.items()}, **columns)
+        mean, form = float(p.mean[0]), float(ndtri((1 + level) / 2)) * FORM_ERROR
+        low, high = (np.hypot(np.log(float(end[0]) / mean), form) for end in (p.lower, p.upper))
+        loss = Estimate(mean, mean * float(np.exp(-low)), mean * float(np.exp(high)))
+    return ScheduleOption(name, len(rates), loss, float(areas["S2"][-1]), kept, curve, outside)
+
+
+def _outside(law: Annealing, rates: Array) -> str:
+    """Why the law says nothing about a schedule, or nothing."""
+    tail = int(np.argmax(rates[::-1] > 0))
+    if law.peak and abs(rates.max() / law.peak - 1) > 0.01:
+        return f"outside the law's validity: peaks at {rates.max():.3g}, the fitted curves at {law.peak:.3g}"
+    return f"outside the law's validity: ends with {tail} steps at rate zero" if tail > 1 else ""
