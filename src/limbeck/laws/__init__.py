@@ -70,6 +70,7 @@ from limbeck.laws.precision import (
     optimal_training_bits,
     total_bits,
 )
+from limbeck.laws.pruning import PruningGain, pruning_gain
 from limbeck.laws.saturation import NEZHURINA_2025, ShiftedPower, binned_frontier, pareto
 from limbeck.laws.schedules import Schedule, areas, logged_rates
 from limbeck.laws.student_curve import StudentCurve
@@ -132,6 +133,7 @@ __all__ = [
     "PowerFloor",
     "PowerPlusConstant",
     "Precision",
+    "PruningGain",
     "Published",
     "Regions",
     "Schedule",
@@ -181,6 +183,7 @@ __all__ = [
     "optimal_training_bits",
     "parabola_bias",
     "pareto",
+    "pruning_gain",
     "range_warning",
     "rank_corpora",
     "regions",
