@@ -30,18 +30,15 @@ WAITING = {
     "multi-student-distillation",
     "nmt-scaling",
     "paced",
-    "passuntil",
     "phased-dmd",
     "pld",
     "progressive-and-samplers",
     "rcm",
-    "recursive-meta-distillation",
     "reverse-distillation",
     "scaling-law-crossover",
     "self-distillation-kernel",
     "suan-ctr",
     "unimixer",
-    "unraveling-scaling-laws",
 }
 """Files whose methods are not built yet. Never add to it."""
 
