@@ -18,6 +18,7 @@ TRUTH = {
     "bit-level": {"E": 1.5, "x2": 2e5, "x3": 3e4, "x4": 2e4, "x8": 4e4, "x16": 8e4, "alpha": 0.4},
     "annealing": {"L0": 2.8, "A": 0.6, "C": 0.5, "alpha": 0.45},
     "annealing-size": {"L0": 2.1, "A": 0.6, "C": 0.04, "alpha": 0.45, "B": 80.0, "beta": 0.25, "gamma": -0.13},
+    "batch": dict(laws.KAPLAN_2020_BATCH.parameters),
     "broken-power": {"a": 1.0, "b": 3e3, "c0": 0.4, "c1": 0.3, "d1": 1e9, "f1": 0.3},
     "capacity-gap": {"a": 2.5, "b": 1e7},
     "ceiling-score": {"level": 30.0, "gain": 0.2, "alpha": 0.3},
@@ -27,6 +28,7 @@ TRUTH = {
     "henighan": {"L_inf": 2.2, "x0": 63.0, "alpha": 0.13},
     "kaplan": dict(laws.KAPLAN_2020.parameters),
     "overtraining": {"E": 1.8, "A": 170.0, "B": 290.0, "alpha": 0.27},
+    "pass-rate": {"E": 0.2, "A": 40.0, "alpha": 0.25},
     "power": {"A": 11.9, "alpha": 0.066},
     "power-floor": {"E": 0.1, "A": 12.0, "alpha": 0.3},
     "shifted-power": {"E": 0.1, "A": 12.0, "x0": 1e18, "alpha": 0.05},
@@ -36,6 +38,8 @@ TRUTH = {
     "supervised": dict(laws.SUPERVISED_2025.parameters),
 }
 RANGES = {
+    "batch_tokens": (1e5, 1e7),
+    "step": (1e3, 1e6),
     "S1": (0.5, 20.0),
     "S2": (0.01, 0.3),
     "params": (1e7, 1e10),
