@@ -110,6 +110,51 @@ def plan_bits(
     emit(as_json, plan.to_dict(), plan.summary())
 
 
+def plan_keep(
+    features: Annotated[
+        Path | None, typer.Argument(help="Embeddings of your examples: .npz with features and labels, or .npy.")
+    ] = None,
+    pool: Annotated[str | None, typer.Option("--pool", help="Or only the number of examples: 50000, 50k.")] = None,
+    dimension: Annotated[str | None, typer.Option("--dimension", help="Of the inputs: 512.")] = None,
+    probe_error: Annotated[
+        float | None, typer.Option("--probe-error", help="Error of the cheap model that ranks them, 0 to 1.")
+    ] = None,
+    keep: Annotated[str | None, typer.Option("--keep", help="How many, or a share up to 1; the least without.")] = None,
+    tolerance: Annotated[float, typer.Option("--tolerance", help="Accepted increase of the error: 0.1.")] = 0.1,
+    seed: SeedOption = 0,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the kept rows, one number a line.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write a page with the error of each policy.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Which examples to keep, and how many: the hard ones of a large pool, the easy ones of a small one, or any.
+
+    Example: limbeck plan keep features.npz --keep 0.3 --out kept.txt
+    Example: limbeck plan keep --pool 50k --dimension 512 --probe-error 0.07
+    """
+    from limbeck import planning
+    from limbeck.files import write_text
+
+    count = None if keep is None else parse_quantity(keep)
+    rows = None
+    if features is not None:
+        x, labels = planning.read_features(features)
+        plan, rows = planning.choose_examples(
+            x, labels, probe_error=probe_error, keep=count, tolerance=tolerance, seed=seed
+        )
+    elif pool is None or dimension is None or probe_error is None:
+        raise LimbeckError("give a file of features, or --pool, --dimension and --probe-error.")
+    else:
+        sizes = parse_quantity(pool), parse_quantity(dimension)
+        plan = planning.plan_keep(*sizes, probe_error, keep=count, tolerance=tolerance)
+    if out is not None:
+        if rows is None:
+            raise LimbeckError("--out needs a file of features: without one there are no rows to name.")
+        write_text(out, "".join(f"{row}\n" for row in rows))
+    if plot is not None:
+        write_text(plot, plan.plot().to_html())
+    emit(as_json, plan.to_dict() | {"rows": rows}, plan.summary())
+
+
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a demo, or with a fit.json.")],
     as_json: JsonOption = False,

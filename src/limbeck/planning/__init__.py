@@ -9,6 +9,7 @@ from limbeck.planning.allocation import ComputePlan, InferencePlan, compute_opti
 from limbeck.planning.bits import BitOption, BitPlan, choose_bits
 from limbeck.planning.costs import SCENARIOS, distillation_flops
 from limbeck.planning.estimate import Estimate, Source
+from limbeck.planning.keep import KeepOption, KeepPlan, choose_examples, plan_keep, read_features
 from limbeck.planning.recipe import Recipe, best_teacher_loss, recipe
 from limbeck.planning.schedule import SchedulePlan, best_decay, compare_schedules, standard_schedules
 from limbeck.planning.shortlist import Candidate, Shortlist, choose_by_short_runs
@@ -23,6 +24,8 @@ __all__ = [
     "ComputePlan",
     "Estimate",
     "InferencePlan",
+    "KeepOption",
+    "KeepPlan",
     "Option",
     "Recipe",
     "SchedulePlan",
@@ -36,12 +39,15 @@ __all__ = [
     "best_teacher_loss",
     "choose_bits",
     "choose_by_short_runs",
+    "choose_examples",
     "choose_teacher",
-    "compare_splits",
     "compare_schedules",
+    "compare_splits",
     "compute_optimal",
     "distillation_flops",
     "inference_aware",
+    "plan_keep",
+    "read_features",
     "read_teachers",
     "recipe",
     "standard_schedules",

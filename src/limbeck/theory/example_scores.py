@@ -5,7 +5,7 @@ A high score means difficult: what one keeps from a large pool. Score examples w
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +13,6 @@ from scipy.cluster.vq import kmeans2
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
-
-Keep = Literal["hard", "easy", "random"]
 
 
 def el2n(probabilities: ArrayLike, labels: ArrayLike) -> Array:
@@ -180,7 +178,7 @@ def out_of_fold(features: ArrayLike, labels: ArrayLike, *, folds: int = 2, seed:
 def prune(
     scores: ArrayLike,
     fraction: float,
-    keep: Keep = "hard",
+    keep: str = "hard",
     *,
     labels: ArrayLike | None = None,
     min_class_fraction: float = 0.5,
@@ -212,8 +210,10 @@ def prune(
     if np.isnan(s).any() or not (0 < fraction <= 1 and 0 <= min_class_fraction <= 1):
         wrong = f"score {int(np.isnan(s).argmax())} is NaN" if np.isnan(s).any() else f"{fraction:g} of the pool"
         raise FittingError(f"{wrong}: pruning needs numbers as scores, and fractions between 0 and 1.")
-    sign = {"hard": -1.0, "easy": 1.0, "random": 0.0}[keep]
-    order = np.lexsort((np.random.default_rng(seed).permutation(len(s)), sign * s))
+    signs = {"hard": -1.0, "easy": 1.0, "random": 0.0}
+    if keep not in signs:
+        raise FittingError(f'keep = "{keep}" is not known: choose {", ".join(signs)}.')
+    order = np.lexsort((np.random.default_rng(seed).permutation(len(s)), signs[keep] * s))
     promised = np.zeros(len(s), bool)
     if labels is not None:
         ranked = np.asarray(labels)[order]
