@@ -13,7 +13,7 @@ from fitting_examples import FineSum, Interaction, Joint, Line, Sum, design, res
 
 from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Loss, Model, Parameter, Prior, Problem, minimise, solver
-from limbeck.fitting.expression import BINARY, UNARY
+from limbeck.fitting.expression import BINARY, UNARY, held
 from limbeck.fitting.multistart import grid_starts
 
 compiled = pytest.importorskip("limbeck.fitting._compiled", reason="numba is not installed (extra fast)")
@@ -62,7 +62,7 @@ def test_every_operation() -> None:
         def formula(self, p: Any, x: Any) -> Any:
             one = np.logaddexp(p.a * x.x, -p.b) + np.log1p(np.square(p.a)) + np.expm1(-p.b * x.x) + np.tanh(p.a - x.x)
             two = np.maximum(p.a * x.x, 0.3) + np.minimum(p.b, x.x) + np.absolute(p.a - x.x) / np.sqrt(1 + x.x * p.b**2)
-            return one + two - np.sign(x.x - p.b) + np.exp(-p.a * x.x) * np.log(2 + p.b * x.x) + 0.0 * p.a
+            return one + two - np.sign(x.x - p.b) + np.exp(-p.a * x.x) * np.log(2 + p.b * x.x) + held(p.a * x.x)
 
     x = np.linspace(0.1, 2, 30)
     problem = Problem.build(

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from limbeck import __version__
-from limbeck.cli import curves, decide, laws, machine, theory, train
+from limbeck.cli import curves, decide, laws, machine, methods, tasks, theory, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
 app = typer.Typer(
@@ -21,23 +21,31 @@ app = typer.Typer(
     "Start with `limbeck demo` (the whole circle, minutes on two cores), or with a table of your own runs: "
     "`limbeck fit runs.csv`.",
 )
-compare = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Compare laws on the same runs.")
+compare = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Compare laws on the same runs, or methods by their curves."
+)
 plan = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Decide from a fitted law: how large, how long, which teacher."
 )
+task = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What a task's scores say about larger scales.")
 theories = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What theory says about a model or a table.")
 
 app.command("demo")(train.demo)
 app.command("fit")(laws.fit)
 app.command("predict")(laws.predict)
 compare.command("laws")(laws.compare_laws)
+compare.command("methods")(methods.compare_methods)
 app.add_typer(compare, name="compare")
 plan.command("compute")(decide.plan_compute)
 plan.command("teacher")(decide.plan_teacher)
 plan.command("bits")(decide.plan_bits)
 plan.command("keep")(decide.plan_keep)
+plan.command("batch")(curves.plan_batch)
 plan.command("schedule")(curves.plan_schedule)
 app.add_typer(plan, name="plan")
+task.command("transfer")(tasks.transfer)
+task.command("passes")(tasks.passes)
+app.add_typer(task, name="task")
 theories.command("superposition")(theory.superposition)
 app.add_typer(theories, name="theory")
 app.command("distill")(train.distill)

@@ -47,3 +47,37 @@ def plan_schedule(
     if plot is not None:
         plan.plot().write_html(plot)
     emit(as_json, plan.to_dict(), plan.summary())
+
+
+def plan_batch(
+    fitted: Annotated[Path | None, typer.Argument(help="A fit of the law batch; published constants without.")] = None,
+    params: Annotated[str, typer.Option("--params", help="Size of the model: 1e9, 1B.")] = "",
+    loss: Annotated[float, typer.Option("--loss", help="Loss to reach, nats/token.")] = 0.0,
+    batches: Annotated[str | None, typer.Option("--batches", help="Tokens per step to compare: 0.5M,2M.")] = None,
+    step_price: Annotated[float | None, typer.Option("--step-price", help="Cost of a step (time) ...")] = None,
+    token_price: Annotated[float | None, typer.Option("--token-price", help="... and of a token (compute).")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write the predicted curves as a page.")] = None,
+    level: LevelOption = 0.8,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose a batch size: steps and tokens to a loss, the critical batch, and the loss curve at any batch size.
+
+    Example: limbeck fit runs.csv --law batch && limbeck plan batch fit.json --params 1B --loss 2.8
+    Example: limbeck plan batch fit.json --params 1B --loss 2.8 --batches 0.5M,2M --plot curves.html
+    """
+    from limbeck import laws, planning
+
+    if not params or not loss > 0:
+        raise LimbeckError("--params and --loss are needed: the size of the model and the loss to reach.")
+    plan = planning.plan_batch(
+        laws.KAPLAN_2020_BATCH if fitted is None else laws.load_fit(fitted),
+        parse_quantity(params),
+        loss,
+        batches=None if batches is None else [parse_quantity(one) for one in batches.split(",")],
+        step_price=step_price,
+        token_price=token_price,
+        level=level,
+    )
+    if plot is not None:
+        plan.plot().write_html(plot)
+    emit(as_json, plan.to_dict(), plan.summary())

@@ -23,7 +23,7 @@ from limbeck.fitting.tape import Program, reachable
 
 # numba's cache follows the time-stamp of this file alone: the numbers of the operations are therefore given here.
 NEGATIVE, EXP, LOG, LOG1P, EXPM1, SQRT, SQUARE, TANH, ABSOLUTE, SIGN = range(10)
-ADD, SUBTRACT, MULTIPLY, DIVIDE, LOGADDEXP, MAXIMUM, MINIMUM, GREATER_EQUAL = range(10, 18)
+ADD, SUBTRACT, MULTIPLY, DIVIDE, LOGADDEXP, MAXIMUM, MINIMUM, GREATER_EQUAL, POSITIVE = range(10, 19)
 LOOSE = {"reassoc", "contract", "nsz", "arcp"}
 """What the compiler may do to sums; infinities and NaN keep their meaning."""
 
@@ -70,6 +70,8 @@ def _rare(op: Any, a: Any, b: Any) -> Any:
         return np.log1p(a) if op == LOG1P else np.expm1(a)
     if op in (SQRT, TANH):
         return np.sqrt(a) if op == SQRT else np.tanh(a)
+    if op == POSITIVE:
+        return a
     if op in (ABSOLUTE, SIGN):
         return abs(a) if op == ABSOLUTE else np.sign(a)
     if op in (MAXIMUM, MINIMUM):

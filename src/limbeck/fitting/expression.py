@@ -141,6 +141,18 @@ class Symbol(NDArrayOperatorsMixin):
         return Symbol(self.graph, self.graph.apply(name, *args))
 
 
+def held(value: Any) -> Any:
+    """Return a value whose derivatives count as zero: inside a formula, an iterate that is near a root already.
+
+    One Newton step from a held root has the derivatives of the implicit function, whatever led to the root.
+
+    Example:
+        >>> held(2.0)
+        2.0
+    """
+    return Symbol(value.graph, value.graph.apply("positive", value.index)) if isinstance(value, Symbol) else value
+
+
 Chain = Callable[[Graph, int, tuple[int, ...], int], tuple[int, ...]]
 
 

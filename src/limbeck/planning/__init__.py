@@ -5,11 +5,24 @@ it was made from, and raises a `PlanningError` where the answer is "that cannot 
 and `choose_teacher`.
 """
 
+from limbeck.planning._points import split_methods
 from limbeck.planning.allocation import ComputePlan, InferencePlan, compute_optimal, inference_aware
+from limbeck.planning.batch import BatchPlan, plan_batch
 from limbeck.planning.bits import BitOption, BitPlan, choose_bits
+from limbeck.planning.comparison import MethodComparison, Target, compare_curves, compare_methods
 from limbeck.planning.costs import SCENARIOS, distillation_flops
+from limbeck.planning.crossover import (
+    LogRatio,
+    Sweep,
+    crossings,
+    decision_accuracy,
+    lower_envelope,
+    regime,
+    value_of_rung,
+)
 from limbeck.planning.estimate import Estimate, Source
 from limbeck.planning.keep import KeepOption, KeepPlan, choose_examples, plan_keep, read_features
+from limbeck.planning.ranking import Ranking, rank_methods
 from limbeck.planning.recipe import Recipe, best_teacher_loss, recipe
 from limbeck.planning.schedule import SchedulePlan, best_decay, compare_schedules, standard_schedules
 from limbeck.planning.shortlist import Candidate, Shortlist, choose_by_short_runs
@@ -18,6 +31,7 @@ from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teache
 
 __all__ = [
     "SCENARIOS",
+    "BatchPlan",
     "BitOption",
     "BitPlan",
     "Candidate",
@@ -26,13 +40,18 @@ __all__ = [
     "InferencePlan",
     "KeepOption",
     "KeepPlan",
+    "LogRatio",
+    "MethodComparison",
     "Option",
+    "Ranking",
     "Recipe",
     "SchedulePlan",
     "Shortlist",
     "Source",
     "SplitPlan",
     "SplitRow",
+    "Sweep",
+    "Target",
     "Teacher",
     "TeacherPlan",
     "best_decay",
@@ -41,14 +60,24 @@ __all__ = [
     "choose_by_short_runs",
     "choose_examples",
     "choose_teacher",
+    "compare_curves",
+    "compare_methods",
     "compare_schedules",
     "compare_splits",
     "compute_optimal",
+    "crossings",
+    "decision_accuracy",
     "distillation_flops",
     "inference_aware",
+    "lower_envelope",
+    "plan_batch",
     "plan_keep",
+    "rank_methods",
     "read_features",
     "read_teachers",
     "recipe",
+    "regime",
+    "split_methods",
     "standard_schedules",
+    "value_of_rung",
 ]
