@@ -8,19 +8,36 @@ after a kill and can branch.
 from __future__ import annotations
 
 from limbeck.distill.checkpoints import Checkpoint, Checkpoints, read_checkpoint
-from limbeck.distill.divergences import forward_kl, generalized_jsd, reverse_kl, topk_kl
-from limbeck.distill.losses import get_loss, loss_names, register
+from limbeck.distill.divergences import (
+    alpha_divergence,
+    forward_kl,
+    generalized_jsd,
+    jeffreys,
+    neyman,
+    of_generator,
+    pearson,
+    reverse_kl,
+    skew_forward_kl,
+    skew_reverse_kl,
+    squared_hellinger,
+    total_variation,
+)
+from limbeck.distill.fused import fused_divergence
+from limbeck.distill.losses import Generator, get_loss, loss_names, register
 from limbeck.distill.players import Player, always, every, freeze
 from limbeck.distill.quantiser import fake_quantise
 from limbeck.distill.schedules import constant, cosine, decay_start, warmup_stable_decay
+from limbeck.distill.topk import topk_kl
 from limbeck.distill.trainer import Trainer, TrainingResult
 
 __all__ = [
     "Checkpoint",
     "Checkpoints",
+    "Generator",
     "Player",
     "Trainer",
     "TrainingResult",
+    "alpha_divergence",
     "always",
     "constant",
     "cosine",
@@ -29,12 +46,21 @@ __all__ = [
     "fake_quantise",
     "forward_kl",
     "freeze",
+    "fused_divergence",
     "generalized_jsd",
     "get_loss",
+    "jeffreys",
     "loss_names",
+    "neyman",
+    "of_generator",
+    "pearson",
     "read_checkpoint",
     "register",
     "reverse_kl",
+    "skew_forward_kl",
+    "skew_reverse_kl",
+    "squared_hellinger",
     "topk_kl",
+    "total_variation",
     "warmup_stable_decay",
 ]

@@ -1,74 +1,64 @@
 """Divergences between a teacher's and a student's distribution, as functions of logits.
 
 With p the teacher's and q the student's softmax and u = p / q, each is an f-divergence `D(p, q) = sum_v q f(u)`. Its
-gradient in the student's logits is `q (h(u) - sum_w q_w h(u_w)) / temperature` with `h(u) = f(u) - u f'(u)`, and the
-registry holds `h` beside each function.
+gradient in the student's logits is `q (h(u) - sum_w q_w h(u_w)) / temperature` with `h(u) = f(u) - u f'(u)`. The
+registry holds both formulas of each (`Generator`), from which `fused_divergence` makes a loss on hidden states.
 (Mingyang Song, Mao Zheng, A Survey of On-Policy Distillation for Large Language Models, 2026, arXiv 2604.00626.)
 
 No probability is ever clamped before a logarithm: logits of ±60, −1e9 or −inf give the right limits, with 0·log 0 = 0.
+Every function takes logits [..., V] (computed in float32, or in float64 if the student's are float64), the options of
+`How`, and raises TrainingError for shapes that do not fit and ConfigError for an option that does not exist.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from limbeck.distill.losses import Reduction, compare, register
+from limbeck.distill.losses import Generator, How, compare, register
 from limbeck.errors import ConfigError
 
 
-def _weighted(probability: Tensor, log_ratio: Tensor) -> Tensor:
-    """`sum_v probability · log_ratio` with 0 where the probability is 0, whatever the ratio is there."""
-    return (probability * torch.where(probability > 0, log_ratio, 0.0)).sum(-1)
+def weighted(probability: Tensor, log_ratio: Tensor) -> Tensor:
+    """`probability · log_ratio` with 0 where the probability is 0, whatever the ratio is there."""
+    return probability * torch.where(probability > 0, log_ratio, 0.0)
 
 
-def _forward_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    return _weighted(log_p.exp(), log_p - log_q)
+def _log(probability: Tensor) -> Tensor:
+    """A logarithm that no weight sees where the probability is 0."""
+    return torch.where(probability > 0, probability, 1.0).log()
 
 
-def _reverse_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    return _weighted(log_q.exp(), log_q - log_p)
+def forward_value(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """`KL(p‖q)` from log-probabilities [M, V]."""
+    return weighted(log_p.exp(), log_p - log_q).sum(-1)
 
 
-def _jsd_h(u: Tensor, *, beta: float = 0.5, normalised: bool = False) -> Tensor:
-    if beta == 0:
-        return -u
-    if beta == 1:
-        return -u.log()
-    h = -(1 - beta) * torch.log(beta * u + 1 - beta)
-    return h / (beta * (1 - beta)) if normalised else h
+def reverse_value(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """`KL(q‖p)` from log-probabilities [M, V]."""
+    return weighted(log_q.exp(), log_q - log_p).sum(-1)
 
 
-@register(h=lambda u: -u)
-def forward_kl(
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor | None = None,
-    *,
-    temperature: float = 1.0,
-    tau_squared: bool = False,
-    mask: Tensor | None = None,
-    reduction: Reduction = "mean",
-) -> Tensor:
+def _forward_slope(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return -log_p.exp()
+
+
+def _reverse_slope(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return weighted(log_q.exp(), log_q - log_p)
+
+
+FORWARD, REVERSE = Generator(forward_value, _forward_slope), Generator(reverse_value, _reverse_slope)
+
+
+@register(FORWARD)
+def forward_kl(student: Tensor, teacher: Tensor, target: Tensor | None = None, **how: Unpack[How]) -> Tensor:
     """Forward Kullback-Leibler divergence KL(p‖q), in nats: covers every mode of the teacher.
 
     `D = sum_v p log(p / q)`, with gradient `(q - p) / temperature` in the student's logits.
-
-    Args:
-        student: logits [..., V]; computed in float32, or in float64 if they are float64.
-        teacher: logits [..., V]; detached.
-        target: not used.
-        temperature: divides both logits.
-        tau_squared: multiply by temperature², as in the paper; language-model distillation usually does not.
-        mask: positions [...] that count; None counts all.
-        reduction: "mean" over the positions that count, "sum", or "none" for values [...], 0 where masked.
-
-    Raises:
-        TrainingError: shapes that do not fit.
-        ConfigError: a temperature or reduction that does not exist.
 
     Example:
         >>> forward_kl(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
@@ -77,25 +67,14 @@ def forward_kl(
     Source: Geoffrey Hinton, Oriol Vinyals, Jeff Dean, Distilling the Knowledge in a Neural Network (2015), arXiv
         1503.02531.
     """
-    return compare(_forward_kl, student, teacher, temperature, tau_squared, mask, reduction)
+    return compare(forward_value, student, teacher, **how)
 
 
-@register(h=lambda u: -u.log())
-def reverse_kl(
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor | None = None,
-    *,
-    temperature: float = 1.0,
-    tau_squared: bool = False,
-    mask: Tensor | None = None,
-    reduction: Reduction = "mean",
-) -> Tensor:
+@register(REVERSE)
+def reverse_kl(student: Tensor, teacher: Tensor, target: Tensor | None = None, **how: Unpack[How]) -> Tensor:
     """Reverse Kullback-Leibler divergence KL(q‖p), in nats: seeks the teacher's modes.
 
     `D = sum_v q log(q / p)`, with gradient `q (log(q / p) - D) / temperature` in the student's logits.
-
-    Args and errors as for `forward_kl`.
 
     Example:
         >>> reverse_kl(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
@@ -104,10 +83,27 @@ def reverse_kl(
     Source: Yuxian Gu, Li Dong, Furu Wei, Minlie Huang, MiniLLM: Knowledge Distillation of Large Language Models
         (2023), arXiv 2306.08543; here per position with the prefix held fixed.
     """
-    return compare(_reverse_kl, student, teacher, temperature, tau_squared, mask, reduction)
+    return compare(reverse_value, student, teacher, **how)
 
 
-@register(h=_jsd_h)
+def _jsd_value(log_p: Tensor, log_q: Tensor, beta: float = 0.5, normalised: bool = False) -> Tensor:
+    if beta in (0, 1):
+        return (reverse_value if beta else forward_value)(log_p, log_q)
+    p, q = log_p.exp(), log_q.exp()
+    log_m = _log(beta * p + (1 - beta) * q)
+    divergence = beta * weighted(p, log_p - log_m).sum(-1) + (1 - beta) * weighted(q, log_q - log_m).sum(-1)
+    return divergence / (beta * (1 - beta)) if normalised else divergence
+
+
+def _jsd_slope(log_p: Tensor, log_q: Tensor, beta: float = 0.5, normalised: bool = False) -> Tensor:
+    if beta in (0, 1):
+        return (_reverse_slope if beta else _forward_slope)(log_p, log_q)
+    q = log_q.exp()
+    slope = (1 - beta) * weighted(q, log_q - _log(beta * log_p.exp() + (1 - beta) * q))
+    return slope / (beta * (1 - beta)) if normalised else slope
+
+
+@register(Generator(_jsd_value, _jsd_slope))
 def generalized_jsd(
     student: Tensor,
     teacher: Tensor,
@@ -115,10 +111,7 @@ def generalized_jsd(
     *,
     beta: float = 0.5,
     normalised: bool = False,
-    temperature: float = 1.0,
-    tau_squared: bool = False,
-    mask: Tensor | None = None,
-    reduction: Reduction = "mean",
+    **how: Unpack[How],
 ) -> Tensor:
     """Generalised Jensen-Shannon divergence, between forward KL (beta = 0) and reverse KL (beta = 1), in nats.
 
@@ -128,7 +121,7 @@ def generalized_jsd(
     so the loss jumps there: beta = 0.001 gives about a thousandth of forward KL. In float32 keep beta at least 1e-4
     away from an end, or on it.
 
-    Args and errors as for `forward_kl`, and:
+    Args:
         beta: weight of the teacher in the mixture, 0 to 1.
         normalised: divide by beta (1 - beta): continuous up to the ends, so that a sweep over beta does not silently
             rescale the learning rate.
@@ -145,60 +138,230 @@ def generalized_jsd(
     """
     if not 0 <= beta <= 1:
         raise ConfigError(f"beta must lie between 0 (forward KL) and 1 (reverse KL), got {beta}.")
-
-    def formula(log_p: Tensor, log_q: Tensor) -> Tensor:
-        if beta == 0:
-            return _forward_kl(log_p, log_q)
-        if beta == 1:
-            return _reverse_kl(log_p, log_q)
-        p, q = log_p.exp(), log_q.exp()
-        mixture = beta * p + (1 - beta) * q
-        log_m = torch.where(mixture > 0, mixture, 1.0).log()
-        divergence = beta * _weighted(p, log_p - log_m) + (1 - beta) * _weighted(q, log_q - log_m)
-        return divergence / (beta * (1 - beta)) if normalised else divergence
-
-    return compare(formula, student, teacher, temperature, tau_squared, mask, reduction)
+    return compare(partial(_jsd_value, beta=beta, normalised=normalised), student, teacher, **how)
 
 
-@register()
-def topk_kl(
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor | None = None,
-    *,
-    k: int | None = None,
-    variant: Literal["forward", "reverse"] = "forward",
-    weight: float = 1.0,
-    temperature: float = 1.0,
-    tau_squared: bool = False,
-    mask: Tensor | None = None,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    """Forward KL and a divergence on the k tokens that the teacher prefers, which top-k sampling sees, in nats.
+def _tv_value(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return 0.5 * (log_p.exp() - log_q.exp()).abs().sum(-1)
 
-    `D = KL(p‖q) + weight KL(p_K‖q_K)`, or `+ weight KL(q_K‖p_K)` for the reverse variant; p_K and q_K are p and q on
-    those tokens, renormalised. With k = 1 the second term is 0, with k = V it is the divergence of all tokens.
 
-    Args and errors as for `forward_kl`, and:
-        k: number of tokens; 22 % of the vocabulary by default, as in top-k sampling of 900 among 4096.
-        variant: direction of the second term.
-        weight: of the second term.
+def _tv_slope(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return -0.5 * log_q.exp() * (log_p.exp() - log_q.exp()).sign()
+
+
+@register(Generator(_tv_value, _tv_slope))
+def total_variation(student: Tensor, teacher: Tensor, target: Tensor | None = None, **how: Unpack[How]) -> Tensor:
+    """Total variation distance, between 0 and 1.
+
+    `D = 1/2 sum_v |p - q|`
 
     Example:
-        >>> topk_kl(torch.zeros(3), torch.tensor([3.0, 1.0, 1.0]).log(), k=2)
-        tensor(0.2792)
+        >>> total_variation(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
+        tensor(0.2500)
 
-    Source: Ding, Cao, Cao, Chen, Dissecting Bit-Level Scaling Laws in Quantizing Vision Generative
-        Models (2025), arXiv 2501.06218; both variants are reconstructed from its abstract, neither is its formula.
+    Source: Yuqiao Wen, Zichao Li, Wenyu Du, Lili Mou, f-Divergence Minimization for Sequence-Level Knowledge
+        Distillation (2023), arXiv 2307.15190.
     """
-    if variant not in ("forward", "reverse"):
-        raise ConfigError(f'variant must be "forward" or "reverse", got "{variant}".')
-    divergence = _forward_kl if variant == "forward" else _reverse_kl
+    return compare(_tv_value, student, teacher, **how)
 
-    def formula(log_p: Tensor, log_q: Tensor) -> Tensor:
-        size = k or math.ceil(0.22 * log_p.shape[-1])
-        top = log_p.sort(dim=-1, descending=True, stable=True).indices[..., :size]
-        inner = divergence(*(log.gather(-1, top).log_softmax(-1) for log in (log_p, log_q)))
-        return _forward_kl(log_p, log_q) + weight * inner
 
-    return compare(formula, student, teacher, temperature, tau_squared, mask, reduction)
+def _power(log_p: Tensor, log_q: Tensor, alpha: float) -> Tensor:
+    """`p^alpha q^(1 - alpha)`, 0 where both are 0."""
+    least = torch.finfo(log_p.dtype).min
+    return (alpha * log_p.clamp(min=least) + (1 - alpha) * log_q.clamp(min=least)).exp()
+
+
+def _alpha_value(log_p: Tensor, log_q: Tensor, alpha: float = 0.5) -> Tensor:
+    if alpha in (0, 1):
+        return (forward_value if alpha else reverse_value)(log_p, log_q)
+    return (_power(log_p, log_q, alpha).sum(-1) - 1) / (alpha * (alpha - 1))
+
+
+def _alpha_slope(log_p: Tensor, log_q: Tensor, alpha: float = 0.5) -> Tensor:
+    if alpha in (0, 1):
+        return (_forward_slope if alpha else _reverse_slope)(log_p, log_q)
+    return -_power(log_p, log_q, alpha) / alpha
+
+
+@register(Generator(_alpha_value, _alpha_slope))
+def alpha_divergence(
+    student: Tensor, teacher: Tensor, target: Tensor | None = None, *, alpha: float = 0.5, **how: Unpack[How]
+) -> Tensor:
+    """Alpha-divergence: reverse KL at alpha = 0, forward KL at 1, squared Hellinger · 2 at 1/2, Pearson / 2 at 2.
+
+    `D = (sum_v p^alpha q^(1 - alpha) - 1) / (alpha (alpha - 1))`
+
+    Example:
+        >>> alpha_divergence(torch.zeros(2), torch.tensor([3.0, 1.0]).log(), alpha=2.0)
+        tensor(0.1250)
+    """
+    return compare(partial(_alpha_value, alpha=alpha), student, teacher, **how)
+
+
+def _skew_forward_value(log_p: Tensor, log_q: Tensor, skew: float = 0.1) -> Tensor:
+    p = log_p.exp()
+    return weighted(p, log_p - _log(skew * p + (1 - skew) * log_q.exp())).sum(-1)
+
+
+def _skew_forward_slope(log_p: Tensor, log_q: Tensor, skew: float = 0.1) -> Tensor:
+    p, q = log_p.exp(), log_q.exp()
+    mixture = skew * p + (1 - skew) * q
+    return -(1 - skew) * p * q / torch.where(mixture > 0, mixture, 1.0)
+
+
+@register(Generator(_skew_forward_value, _skew_forward_slope))
+def skew_forward_kl(
+    student: Tensor, teacher: Tensor, target: Tensor | None = None, *, skew: float = 0.1, **how: Unpack[How]
+) -> Tensor:
+    """Skew forward KL: finite where the student excludes a token of the teacher.
+
+    `D = KL(p‖skew p + (1 - skew) q)`; skew = 0 is forward KL.
+
+    Example:
+        >>> skew_forward_kl(torch.tensor([0.0, -torch.inf]), torch.zeros(2))
+        tensor(0.8304)
+
+    Source: Jongwoo Ko, Sungnyun Kim, Tianyi Chen, Se-Young Yun, DistiLLM: Towards Streamlined Distillation for Large
+        Language Models (2024), arXiv 2402.03898.
+    """
+    return compare(partial(_skew_forward_value, skew=_share(skew)), student, teacher, **how)
+
+
+def _skew_reverse_value(log_p: Tensor, log_q: Tensor, skew: float = 0.1) -> Tensor:
+    return _skew_forward_value(log_q, log_p, skew)
+
+
+def _skew_reverse_slope(log_p: Tensor, log_q: Tensor, skew: float = 0.1) -> Tensor:
+    p, q = log_p.exp(), log_q.exp()
+    mixture = (1 - skew) * p + skew * q
+    return weighted(q, log_q - _log(mixture)) + (1 - skew) * p * q / torch.where(mixture > 0, mixture, 1.0)
+
+
+@register(Generator(_skew_reverse_value, _skew_reverse_slope))
+def skew_reverse_kl(
+    student: Tensor, teacher: Tensor, target: Tensor | None = None, *, skew: float = 0.1, **how: Unpack[How]
+) -> Tensor:
+    """Skew reverse KL: finite where the teacher excludes a token of the student.
+
+    `D = KL(q‖(1 - skew) p + skew q)`; skew = 0 is reverse KL.
+
+    Example:
+        >>> skew_reverse_kl(torch.zeros(2), torch.tensor([0.0, -torch.inf]))
+        tensor(0.8304)
+
+    Source: as for `skew_forward_kl`.
+    """
+    return compare(partial(_skew_reverse_value, skew=_share(skew)), student, teacher, **how)
+
+
+def _share(skew: float) -> float:
+    if not 0 <= skew < 1:
+        raise ConfigError(f"skew must lie between 0 (no skew) and 1, got {skew}.")
+    return skew
+
+
+def _jeffreys_value(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return forward_value(log_p, log_q) + reverse_value(log_p, log_q)
+
+
+def _jeffreys_slope(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return _forward_slope(log_p, log_q) + _reverse_slope(log_p, log_q)
+
+
+@register(Generator(_jeffreys_value, _jeffreys_slope))
+def jeffreys(student: Tensor, teacher: Tensor, target: Tensor | None = None, **how: Unpack[How]) -> Tensor:
+    """Jeffreys divergence, in nats.
+
+    `D = KL(p‖q) + KL(q‖p)`
+
+    Example:
+        >>> jeffreys(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
+        tensor(0.2747)
+    """
+    return compare(_jeffreys_value, student, teacher, **how)
+
+
+def _hellinger_value(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return ((0.5 * log_p).exp() - (0.5 * log_q).exp()).square().sum(-1)
+
+
+def _hellinger_slope(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return -_power(log_p, log_q, 0.5)
+
+
+@register(Generator(_hellinger_value, _hellinger_slope))
+def squared_hellinger(student: Tensor, teacher: Tensor, target: Tensor | None = None, **how: Unpack[How]) -> Tensor:
+    """Squared Hellinger distance, between 0 and 2.
+
+    `D = sum_v (sqrt(p) - sqrt(q))^2`
+
+    Example:
+        >>> squared_hellinger(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
+        tensor(0.0681)
+    """
+    return compare(_hellinger_value, student, teacher, **how)
+
+
+def _pearson_value(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return _power(log_p, log_q, 2.0).sum(-1) - 1
+
+
+def _pearson_slope(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return -_power(log_p, log_q, 2.0)
+
+
+@register(Generator(_pearson_value, _pearson_slope))
+def pearson(student: Tensor, teacher: Tensor, target: Tensor | None = None, **how: Unpack[How]) -> Tensor:
+    """Pearson's chi-squared divergence: not bounded, it punishes what the student excludes hardest.
+
+    `D = sum_v (p - q)^2 / q`
+
+    Example:
+        >>> pearson(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
+        tensor(0.2500)
+    """
+    return compare(_pearson_value, student, teacher, **how)
+
+
+def _neyman_value(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return _power(log_q, log_p, 2.0).sum(-1) - 1
+
+
+def _neyman_slope(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return 2 * _power(log_q, log_p, 2.0)
+
+
+@register(Generator(_neyman_value, _neyman_slope))
+def neyman(student: Tensor, teacher: Tensor, target: Tensor | None = None, **how: Unpack[How]) -> Tensor:
+    """Neyman's chi-squared divergence: not bounded, it punishes what the teacher excludes hardest.
+
+    `D = sum_v (p - q)^2 / p`
+
+    Example:
+        >>> neyman(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
+        tensor(0.3333)
+    """
+    return compare(_neyman_value, student, teacher, **how)
+
+
+def of_generator(f: Callable[[Tensor], Tensor]) -> Generator:
+    """Return the f-divergence of one's own convex f with f(1) = 0, which autograd can differentiate.
+
+    Example:
+        >>> own = of_generator(lambda u: u * u.log())
+        >>> p, q = torch.tensor([[0.75, 0.25]]), torch.tensor([[0.5, 0.5]])
+        >>> own.value(p.log(), q.log())
+        tensor([0.1308])
+    """
+
+    def value(log_p: Tensor, log_q: Tensor) -> Tensor:
+        return (log_q.exp() * f((log_p - log_q).exp())).sum(-1)
+
+    def slope(log_p: Tensor, log_q: Tensor) -> Tensor:
+        with torch.enable_grad():
+            u = (log_p - log_q).exp().detach().requires_grad_()
+            found = f(u)
+            (derivative,) = torch.autograd.grad(found.sum(), u)
+        return log_q.exp() * (found.detach() - u.detach() * derivative)
+
+    return Generator(value, slope)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypedDict, TypeVar, Unpack
 
 import torch
 from torch import Tensor
@@ -15,28 +15,57 @@ LossFunction = TypeVar("LossFunction", bound=Callable[..., Tensor])
 Reduction = Literal["mean", "sum", "none"]
 
 
+class How(TypedDict, total=False):
+    """Options of every loss on logits.
+
+    Args:
+        temperature: divides both logits; 1 by default.
+        tau_squared: multiply by temperature², as in the first paper; language-model distillation usually does not.
+        mask: positions [...] that count; None counts all.
+        reduction: "mean" over the positions that count (default), "sum", or "none" for values [...], 0 where masked.
+    """
+
+    temperature: float
+    tau_squared: bool
+    mask: Tensor | None
+    reduction: Reduction
+
+
+@dataclass(frozen=True)
+class Generator:
+    """An f-divergence, by its two formulas on log-probabilities [M, V] of the teacher p and the student q.
+
+    Args:
+        value: `sum_v q f(u)`, u = p / q, [M].
+        slope: `q h(u)` with `h(u) = f(u) - u f'(u)`, up to a multiple of q, [M, V]: the gradient in the student's
+            logits is `(slope - q sum_w slope_w) / temperature`.
+    """
+
+    value: Callable[..., Tensor]
+    slope: Callable[..., Tensor]
+
+
 @dataclass(frozen=True)
 class Registered:
     """A loss that is known by name.
 
     Args:
         function: `name(student, teacher, target=None, *, ..., mask=None, reduction="mean")` on logits.
-        h: for an f-divergence, `h(u, **options) = f(u) - u f'(u)` of the ratio u = teacher / student, up to a constant:
-            the gradient in the student's logits is `q (h(u) - sum_w q_w h(u_w)) / temperature`.
+        generator: its formulas, for an f-divergence; they take the same options as the function.
     """
 
     function: Callable[..., Tensor]
-    h: Callable[..., Tensor] | None
+    generator: Generator | None
 
 
 _losses: dict[str, Registered] = {}
 
 
-def register(*, h: Callable[..., Tensor] | None = None) -> Callable[[LossFunction], LossFunction]:
-    """Decorate a loss function to make it known under its name; `h` as in `Registered`."""
+def register(generator: Generator | None = None) -> Callable[[LossFunction], LossFunction]:
+    """Decorate a loss function to make it known under its name."""
 
     def remember(function: LossFunction) -> LossFunction:
-        _losses[function.__name__] = Registered(function, h)
+        _losses[function.__name__] = Registered(function, generator)
         return function
 
     return remember
@@ -67,10 +96,7 @@ def compare(
     formula: Callable[[Tensor, Tensor], Tensor],
     student: Tensor,
     teacher: Tensor,
-    temperature: float,
-    tau_squared: bool,
-    mask: Tensor | None,
-    reduction: Reduction,
+    **how: Unpack[How],
 ) -> Tensor:
     """Reduce `formula(log p, log q)` over positions, p the teacher's and q the student's softmax at a temperature.
 
@@ -79,12 +105,14 @@ def compare(
 
     Args:
         formula: maps log-probabilities [M, V] and [M, V] to values [M].
-        student, teacher, temperature, tau_squared, mask, reduction: as in `forward_kl`.
+        student, teacher: logits [..., V]; the teacher's are detached.
+        how: see `How`.
 
     Raises:
         TrainingError: shapes that do not fit.
         ConfigError: a temperature or reduction that does not exist.
     """
+    temperature, mask, reduction = how.get("temperature", 1.0), how.get("mask"), how.get("reduction", "mean")
     if student.shape != teacher.shape:
         raise TrainingError(
             f"student logits {list(student.shape)} and teacher logits {list(teacher.shape)} differ in shape: "
@@ -102,7 +130,7 @@ def compare(
     log_q = torch.log_softmax(student[positions].to(dtype) / temperature, dim=-1)
     log_p = torch.log_softmax(teacher.detach()[positions].to(dtype) / temperature, dim=-1)
     values = formula(log_p, log_q)
-    if tau_squared:
+    if how.get("tau_squared"):
         values = values * temperature**2
     if reduction == "none":
         return values if mask is None else values.new_zeros(mask.shape).masked_scatter(mask.bool(), values)
