@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -198,7 +198,8 @@ class TaskCurve:
         law = law or ["law", *self.fits][-1]
         if law not in self.fits:
             raise FittingError(f'no "{law}" was fitted: {"; ".join(self.notes) or f"there are {len(self.x)} sizes"}.')
-        return self.fits[law].predict(level, **{self.column: at})
+        predicted = self.fits[law].predict(level, **{self.column: at})
+        return replace(predicted, upper=np.minimum(predicted.upper, 1.0))
 
     def predict_instances(self, at: float, level: float = 0.8, *, seed: int = 0) -> Interval:
         """Predict the mean pass rate at another size instance by instance, with its interval over resampled instances.

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+SCORES = {"rising": (20.1, 22.6, 25.5, 28.6, 31.9), "falling": (20.1, 26.6, 25.5, 20.6, 17.9)}
+
+
+@pytest.fixture
+def scores(tmp_path):
+    for name, bleu in SCORES.items():
+        rows = [f"{t},{b},{3 - k / 10}" for k, (t, b) in enumerate(zip((1, 3, 10, 40, 200), bleu, strict=True))]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["tokens_B,bleu,loss", *rows]))
+    return tmp_path
+
+
+def test_transfer_judges_then_predicts(limbeck, scores):
+    said = limbeck("task", "transfer", "rising.csv", "--at", "1T", "--noise", 0.3, "--baseline", 15, cwd=scores)
+    assert said.code == 0 and said.out.startswith("aligned")
+    assert "at 1 T tokens" in said.out and "5× beyond" in said.out
+    assert max(map(len, said.out.splitlines())) <= 80
+
+
+def test_transfer_refuses_a_misaligned_task_and_says_why(limbeck, scores):
+    arguments = ("task", "transfer", "falling.csv", "--at", "1T", "--noise", 0.3, "--json")
+    record = limbeck(*arguments, cwd=scores).json()
+    assert record["verdict"] == "misaligned" and record["prediction"] is None
+    assert "the score falls by 8.7 points" in record["refused"]
+    assert record["cross_entropy"]["alpha"] > 0
+    forced = limbeck(*arguments, "--force", cwd=scores).json()
+    assert forced["refused"] is None and len(forced["prediction"]["mean"]) == 1
+
+
+@pytest.fixture
+def draws(tmp_path):
+    rng, rows = np.random.default_rng(0), ["params,problem,attempts,passes"]
+    for n in (1e4, 3e5, 1e6, 1e7, 1e8):
+        for i in range(40):
+            waits = rng.geometric(max(np.exp(-(600 + 30 * i) * n**-0.4), 1e-12), 5).clip(max=10**6).cumsum()
+            rows.append(f"{n},{i},{min(waits[-1], 5000)},{(waits <= 5000).sum()}")
+    (tmp_path / "draws.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_passes_measure_test_and_predict(limbeck, draws):
+    record = limbeck("task", "passes", "draws.csv", "--at", "1B", "--json", cwd=draws).json()
+    assert record["x"] == [1e4, 3e5, 1e6, 1e7, 1e8] and record["given_up"][0] == 1
+    assert record["notes"][0].startswith("params 1e+04 left out of the law: no pass in 2e+05 draws")
+    truth = np.exp(-(600 + 30 * np.arange(40)) * 1e9**-0.4).mean()
+    assert record["by_instance"]["value"] == pytest.approx(truth, abs=0.05)
+    said = limbeck("task", "passes", "draws.csv", "--at", "1B", cwd=draws)
+    assert "growth" in said.out or "emergence" in said.out
+    assert "100% given up" in said.out and "by instance" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["passes", "draws.csv", "--needed", "3"], "at most needed=3"),
+        (["passes", "draws.csv", "--estimator", "mean"], "choose umvu"),
+        (["passes", "draws.csv", "--scale", "flops"], "no column flops"),
+        (["transfer", "draws.csv"], "no column tokens and no column score"),
+    ],
+)
+def test_mistakes_are_named(limbeck, draws, arguments, words):
+    said = limbeck("task", *arguments, cwd=draws)
+    assert said.code == 2 and words in said.err and not said.out
