@@ -22,3 +22,8 @@ def test_a_folder_without_a_model_is_one_message(limbeck, tmp_path):
     said = limbeck("theory", "superposition", tmp_path)
     assert said.code == 2 and "no .safetensors file" in said.err and said.out == ""
     assert limbeck("theory", "superposition", tmp_path / "none").code == 2
+
+
+def test_help_starts_with_an_example(limbeck):
+    said = limbeck("theory", "superposition", "--help")
+    assert said.code == 0 and "Example: limbeck theory superposition" in said.out

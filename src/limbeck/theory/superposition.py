@@ -87,12 +87,15 @@ class ToyModels:
         self.decay = np.asarray(weight_decay, self.weights.dtype)[..., None, None]
         self.moments = [np.zeros_like(x) for x in (self.weights, self.weights, self.biases, self.biases)]
         self.steps = 0
+        self._output = np.empty(0)
 
     def step(self, x: Array, rate: float) -> Array:
         """Learn from a batch x [..., batch, n] and return the loss before, the mean of (y - x)² [...]."""
         w, b = self.weights, self.biases
         h = x @ w
-        g = h @ w.swapaxes(-1, -2)
+        if self._output.shape != (*h.shape[:-1], w.shape[-2]):
+            self._output = np.empty((*h.shape[:-1], w.shape[-2]), w.dtype)
+        g = np.matmul(h, w.swapaxes(-1, -2), out=self._output)
         g += b[..., None, :]
         np.maximum(g, 0, out=g)
         active = g > 0
