@@ -11,10 +11,9 @@ from numpy.testing import assert_allclose
 
 from limbeck.errors import FittingError
 from limbeck.laws.checkpoint_dynamics import (
-    Curve,
+    ScoreCurve,
     alive,
     departure,
-    dynamics,
     lead,
     loss_spikes,
     ranking_reliability,
@@ -23,6 +22,7 @@ from limbeck.laws.checkpoint_dynamics import (
     similarity,
     smooth,
     stretch,
+    task_dynamics,
 )
 
 SIZES = ("190M", "370M", "760M", "1B", "3B")
@@ -36,7 +36,7 @@ def ladder(data_folder):
 
 
 def curve(ladder, run, task):
-    return Curve.of(ladder[run]["tokens"], ladder[run][f"{task}_acc"])
+    return ScoreCurve.of(ladder[run]["tokens"], ladder[run][f"{task}_acc"])
 
 
 @pytest.mark.parity
@@ -67,7 +67,7 @@ def test_reference_statistics(parity, walk_sections, ladder):
 def test_verdicts_on_the_ladder(ladder):
     def verdict(task, chance):
         longest = [curve(ladder, f"{size}-10xC", task) for size in SIZES]
-        return dynamics(longest, [curve(ladder, run, task) for run in ladder], chance)
+        return task_dynamics(longest, [curve(ladder, run, task) for run in ladder], chance)
 
     assert verdict("hellaswag", (4, 10042)).verdict == "track"
     assert verdict("boolq", (2, 3270)).verdict == "noise"
@@ -77,7 +77,7 @@ def test_verdicts_on_the_ladder(ladder):
 
 def rising(n=100, end=1.0, seed=None, noise=0.0):
     u = np.arange(1, n + 1) / n
-    return Curve.of(
+    return ScoreCurve.of(
         1e9 * u, end * u / (u + 0.3) + (0 if seed is None else noise * np.random.default_rng(seed).normal(size=n))
     )
 
@@ -88,15 +88,15 @@ def test_identical_curves_agree_and_reversed_ones_do_not():
     same = similarity([rising(seed=1, noise=0.01)] * 2)
     assert_allclose((same.median, same.median_shape), 1.0, rtol=1e-12)
     one = rising()
-    assert_allclose(similarity([one, Curve.of(one.tokens, -one.score)]).median, -1.0, rtol=1e-12)
-    flat = similarity([one, Curve.of(one.tokens, np.full(100, 0.5))])
+    assert_allclose(similarity([one, ScoreCurve.of(one.tokens, -one.score)]).median, -1.0, rtol=1e-12)
+    flat = similarity([one, ScoreCurve.of(one.tokens, np.full(100, 0.5))])
     assert flat.median == flat.median_shape == 0.0
 
 
 @given(st.floats(0.1, 10), st.floats(-5, 5))
 def test_units_of_the_score_do_not_matter(scale, shift):
     curves = [rising(seed=k, noise=0.02) for k in range(4)]
-    moved = [Curve.of(c.tokens, scale * c.score + shift) for c in curves]
+    moved = [ScoreCurve.of(c.tokens, scale * c.score + shift) for c in curves]
     for measure in (
         lambda cs: similarity(cs).rank,
         lambda cs: similarity(cs).shape,
@@ -123,7 +123,7 @@ def test_missing_scores_and_unequal_grids_are_handled():
     full, holes = rising(200), rising(90)
     score = holes.score.copy()
     score[::7] = np.nan
-    assert similarity([full, Curve.of(holes.tokens, score)]).median > 0.999
+    assert similarity([full, ScoreCurve.of(holes.tokens, score)]).median > 0.999
 
 
 def test_a_score_that_only_scatters_is_noise():
@@ -131,32 +131,32 @@ def test_a_score_that_only_scatters_is_noise():
     verdicts = []
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        longest = [Curve.of(np.arange(1, 101), 0.6 + 0.02 * rng.normal(size=100)) for _ in range(4)]
-        verdicts.append(dynamics(longest, chance=(2, 1000)).verdict)
+        longest = [ScoreCurve.of(np.arange(1, 101), 0.6 + 0.02 * rng.normal(size=100)) for _ in range(4)]
+        verdicts.append(task_dynamics(longest, chance=(2, 1000)).verdict)
     assert verdicts.count("noise") >= 95
 
 
 def test_other_verdicts():
-    assert dynamics([rising(), rising()]).verdict == "track"
-    assert dynamics([rising(9), rising(9)]).verdict == "insufficient"
-    assert dynamics([rising()]).verdict == "insufficient"
-    assert dynamics([Curve.of(range(1, 51), np.full(50, 0.995))] * 2).verdict == "saturated"
-    late = [Curve.of(range(1, 101), 0.25 + 0.02 * np.random.default_rng(k).normal(size=100)) for k in range(3)]
-    assert dynamics(late, chance=(4, 1000)).verdict == "late"
-    assert "track" in dynamics([rising(), rising()]).advice
+    assert task_dynamics([rising(), rising()]).verdict == "track"
+    assert task_dynamics([rising(9), rising(9)]).verdict == "insufficient"
+    assert task_dynamics([rising()]).verdict == "insufficient"
+    assert task_dynamics([ScoreCurve.of(range(1, 51), np.full(50, 0.995))] * 2).verdict == "saturated"
+    late = [ScoreCurve.of(range(1, 101), 0.25 + 0.02 * np.random.default_rng(k).normal(size=100)) for k in range(3)]
+    assert task_dynamics(late, chance=(4, 1000)).verdict == "late"
+    assert "track" in task_dynamics([rising(), rising()]).advice
 
 
 def test_alive_is_the_first_checkpoint_clearly_above_chance():
     score = np.r_[np.full(50, 0.25), np.full(50, 0.40)]
-    found = alive(Curve.of(np.arange(1, 101), score), 4, 1000)
+    found = alive(ScoreCurve.of(np.arange(1, 101), score), 4, 1000)
     assert found == pytest.approx(0.51)  # one of five checkpoints: 0.28 > 0.25 + 2 * 0.0137
-    assert alive(Curve.of(np.arange(1, 101), np.full(100, 0.25)), 4, 1000) is None
+    assert alive(ScoreCurve.of(np.arange(1, 101), np.full(100, 0.25)), 4, 1000) is None
 
 
 def test_ranking_settles_when_the_curves_stop_crossing():
     def crossing(k):
         u = np.arange(1, 101) / 100
-        return Curve.of(u, np.where(u < 0.45, -k, k) * u)
+        return ScoreCurve.of(u, np.where(u < 0.45, -k, k) * u)
 
     curves = [crossing(k) for k in range(6)]
     assert_allclose([ranking_reliability(curves, f) for f in (0.3, 0.6)], [-1.0, 1.0])
@@ -173,7 +173,7 @@ def test_a_replicate_raises_no_alarm_and_a_shift_does():
         new = rising(seed=2000 + seed, noise=0.01)
         score = new.score.copy()
         score[60:] -= 0.1
-        alarm = departure(references, Curve.of(new.tokens, score))[1]
+        alarm = departure(references, ScoreCurve.of(new.tokens, score))[1]
         assert alarm is not None and 60 <= alarm < 65
 
 
@@ -187,15 +187,15 @@ def test_spikes_of_the_loss():
 
 def test_one_task_foretells_another():
     u = np.arange(1, 301) / 300
-    early, late = Curve.of(u, 1 / (1 + (0.1 / u) ** 4)), Curve.of(u, 1 / (1 + (0.3 / u) ** 4))
+    early, late = ScoreCurve.of(u, 1 / (1 + (0.1 / u) ** 4)), ScoreCurve.of(u, 1 / (1 + (0.3 / u) ** 4))
     lag, correlation = lead(early, late, 15)
     assert lag == 11 and correlation > 0.99  # ln 3 / ln(50^(1/39)) = 10.95 steps of the grid
 
 
 def test_a_stretched_curve_is_forecast():
     d = np.arange(1, 201) * 1e9
-    small = Curve.of(d, d / (d + 40e9))
-    begun = Curve.of(d[:60], d[:60] / (d[:60] + 120e9))
+    small = ScoreCurve.of(d, d / (d + 40e9))
+    begun = ScoreCurve.of(d[:60], d[:60] / (d[:60] + 120e9))
     s, forecast = stretch(small, begun, 200e9)
     assert s == pytest.approx(1 / 3, rel=0.02)
     assert forecast == pytest.approx(200 / 320, abs=0.01)
@@ -204,8 +204,8 @@ def test_a_stretched_curve_is_forecast():
 
 def test_bad_curves_are_refused():
     with pytest.raises(FittingError, match="checkpoints are reversed: tokens go from 2 to 1 at checkpoint 3"):
-        Curve.of([1, 2, 1], [0.1, 0.2, 0.3])
+        ScoreCurve.of([1, 2, 1], [0.1, 0.2, 0.3])
     with pytest.raises(FittingError, match="all of these are missing"):
-        Curve.of([1, 2], [np.nan, np.nan])
+        ScoreCurve.of([1, 2], [np.nan, np.nan])
     with pytest.raises(FittingError, match="two or more"):
         similarity([rising()])

@@ -49,8 +49,8 @@ MULTIPLE_CHOICE: dict[str, tuple[int, int]] = {
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Scores of one task along one training. Build it with `Curve.of`.
+class ScoreCurve:
+    """Scores of one task along one training. Build it with `ScoreCurve.of`.
 
     Args:
         tokens: training tokens of each checkpoint, rising, [n].
@@ -61,14 +61,14 @@ class Curve:
     score: Array
 
     @classmethod
-    def of(cls, tokens: ArrayLike, score: ArrayLike) -> Curve:
+    def of(cls, tokens: ArrayLike, score: ArrayLike) -> ScoreCurve:
         """Return the curve without its missing scores.
 
         Raises:
             FittingError: no score is there, or tokens do not rise from checkpoint to checkpoint.
 
         Example:
-            >>> Curve.of([1e9, 2e9, 4e9], [0.3, float("nan"), 0.4]).fraction.tolist()
+            >>> ScoreCurve.of([1e9, 2e9, 4e9], [0.3, float("nan"), 0.4]).fraction.tolist()
             [0.25, 1.0]
         """
         t, y = np.asarray(tokens, float), np.asarray(score, float)
@@ -141,7 +141,7 @@ class Similarity:
         return _over_pairs(self.shape)
 
 
-def similarity(curves: Sequence[Curve]) -> Similarity:
+def similarity(curves: Sequence[ScoreCurve]) -> Similarity:
     """Compare the curves of one task between trainings; a curve that does not move correlates with nothing.
 
     Raises:
@@ -151,8 +151,8 @@ def similarity(curves: Sequence[Curve]) -> Similarity:
     al., 2024, arXiv 2404.01204); the measures are reconstructed.
 
     Example:
-        >>> rising = Curve.of(range(1, 41), np.sqrt(range(1, 41)))
-        >>> falling = Curve.of(rising.tokens, -rising.score)
+        >>> rising = ScoreCurve.of(range(1, 41), np.sqrt(range(1, 41)))
+        >>> falling = ScoreCurve.of(rising.tokens, -rising.score)
         >>> round(similarity([rising, rising]).median, 6), round(similarity([rising, falling]).median, 6)
         (1.0, -1.0)
     """
@@ -203,7 +203,7 @@ def signal_to_noise(score: ArrayLike) -> SignalToNoise:
     return SignalToNoise(noise, float(y[-WINDOW:].mean() - y[:WINDOW].mean()))
 
 
-def alive(curve: Curve, options: int, items: int) -> float | None:
+def alive(curve: ScoreCurve, options: int, items: int) -> float | None:
     """Return the fraction of the training at which a score first leaves chance, or None.
 
     Chance is c = 1/options; the smoothed score must exceed c + 2 sqrt(c (1 - c) / items).
@@ -218,7 +218,7 @@ def alive(curve: Curve, options: int, items: int) -> float | None:
     return float(curve.fraction[above.argmax()]) if above.any() else None
 
 
-def ranking_reliability(curves: Sequence[Curve], fraction: float) -> float:
+def ranking_reliability(curves: Sequence[ScoreCurve], fraction: float) -> float:
     """Return Kendall's tau-b between the ranking of trainings at a fraction of their checkpoints and at their end.
 
     The early score is the mean of the three checkpoints that end at floor(fraction · n), the final one of the last
@@ -231,7 +231,7 @@ def ranking_reliability(curves: Sequence[Curve], fraction: float) -> float:
     return float(np.nan_to_num(kendalltau(early, [curve.score[-3:].mean() for curve in curves]).statistic))
 
 
-def safe_fraction(curves: Sequence[Curve], least: float = 0.8) -> float | None:
+def safe_fraction(curves: Sequence[ScoreCurve], least: float = 0.8) -> float | None:
     """Return the earliest fraction (5 % to 90 %) from which on the ranking's tau stays at or above `least`, or None."""
     fractions = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     poor = [f for f in fractions if ranking_reliability(curves, f) < least]
@@ -239,7 +239,7 @@ def safe_fraction(curves: Sequence[Curve], least: float = 0.8) -> float | None:
     return after[0] if after else None
 
 
-def lead(first: Curve, second: Curve, longest: int = 10) -> tuple[int, float]:
+def lead(first: ScoreCurve, second: ScoreCurve, longest: int = 10) -> tuple[int, float]:
     """Return the lag at which one task's increments foretell another's best, and their correlation there.
 
     Args:
@@ -251,7 +251,7 @@ def lead(first: Curve, second: Curve, longest: int = 10) -> tuple[int, float]:
     return max(found, key=lambda one: one[1])
 
 
-def stretch(small: Curve, begun: Curve, tokens: float, share: float = 0.3) -> tuple[float, float]:
+def stretch(small: ScoreCurve, begun: ScoreCurve, tokens: float, share: float = 0.3) -> tuple[float, float]:
     """Forecast a training's final score from another's curve: y(D) = y_small(s · D), s fitted on its first part.
 
     Args:
@@ -271,7 +271,7 @@ def stretch(small: Curve, begun: Curve, tokens: float, share: float = 0.3) -> tu
     return s, float(np.interp(s * tokens, small.tokens, small.smooth, right=math.nan))
 
 
-def departure(references: Sequence[Curve], curve: Curve, limit: float = 4.0) -> tuple[Array, int | None]:
+def departure(references: Sequence[ScoreCurve], curve: ScoreCurve, limit: float = 4.0) -> tuple[Array, int | None]:
     """Return how far a training departs from reference trainings, and the checkpoint of the alarm.
 
     z = (S - median) / (1.4826 MAD) over the references at the same fraction of the training, after all curves are
@@ -346,8 +346,8 @@ class TaskDynamics:
         return asdict(self)
 
 
-def dynamics(
-    longest: Sequence[Curve], every: Sequence[Curve] = (), chance: tuple[int, int] | None = None
+def task_dynamics(
+    longest: Sequence[ScoreCurve], every: Sequence[ScoreCurve] = (), chance: tuple[int, int] | None = None
 ) -> TaskDynamics:
     """Judge one task by its curves.
 

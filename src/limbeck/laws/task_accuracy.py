@@ -1,0 +1,70 @@
+"""Task accuracy from a loss: the second step of a two-step forecast."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from limbeck.fitting import Loss, Parameter
+from limbeck.laws.law import Law, Source
+
+BHAGIA = Source(
+    "Establishing Task Scaling Laws via Compute-Efficient Model Ladders", "Bhagia et al.", 2024, "2412.04403"
+)
+
+
+class TaskAccuracy(Law):
+    """Accuracy on a task falls along a sigmoid of the loss: y = floor + (ceiling - floor) / (1 + exp(k (L - L0))).
+
+    L is any loss that the model's scale moves: the task's own bits per byte of the right answer, or a cross-entropy on
+    held-out text. The ceiling is seldom in sight of small models; `fixed={"ceiling": 1.0}` puts it where a perfect
+    model is.
+
+    Source: Establishing Task Scaling Laws via Compute-Efficient Model Ladders (Bhagia et al., 2024, arXiv 2412.04403),
+    step 2, with the sign of k turned.
+
+    Example:
+        >>> law = TaskAccuracy()
+        >>> float(law({"floor": 0.25, "ceiling": 1.0, "k": 8.0, "L0": 0.8}, loss=0.8))
+        0.625
+    """
+
+    name = "task-accuracy"
+    source = BHAGIA
+    columns = ("loss",)
+    target = "accuracy"
+    equation = "floor + (ceiling - floor) / (1 + exp(k (loss - L0)))"
+    linear = ("floor", "ceiling")
+    preferred_loss = Loss(delta=math.inf, space="linear")
+    parameters = (
+        Parameter("floor", "accuracy of a model that knows nothing", lower=0.0, upper=1.0),
+        Parameter("ceiling", "accuracy of the best model", lower=0.0, upper=1.0),
+        Parameter(
+            "k",
+            "steepness per unit of loss",
+            start=(3.0, 8.0, 20.0, 60.0),
+            lower=0.3,
+            upper=100.0,
+            log=True,
+            dimension={"loss": -1.0},
+        ),
+        Parameter(
+            "L0",
+            "loss at half-way",
+            start=(0.6, 0.8, 0.95, 1.1),
+            lower=0.1,
+            upper=3.0,
+            log=True,
+            dimension={"loss": 1.0},
+        ),
+    )
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """Floor + (ceiling - floor) / (1 + exp(k (L - L0)))."""
+        return p.floor + (p.ceiling - p.floor) / (1 + np.exp(p.k * (x.loss - p.L0)))
+
+    def size(self, x: Any) -> Any:
+        """A lower loss is a larger run."""
+        return 1.0 / x.loss

@@ -1,0 +1,373 @@
+"""What a larger model will score on each task, through the losses that forecast the largest sizes best so far.
+
+Two steps: size and tokens give an intermediate loss, the loss gives the accuracy. Which loss, and with which ceiling,
+is decided per task by back-test: the largest size, and the largest two, are forecast from the smaller ones; the routes
+are averaged by how well they did. Targets are never looked at.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.special import stdtrit
+
+from limbeck.errors import LimbeckError, PlanningError, nearest
+from limbeck.fitting import Fit, Interval, Loss, fit
+from limbeck.fitting.model import Array
+from limbeck.fitting.selection import stacking_weights
+from limbeck.laws.checkpoint_dynamics import FEWEST, MULTIPLE_CHOICE, WINDOW, ScoreCurve, TaskDynamics, task_dynamics
+from limbeck.laws.loss import Chinchilla
+from limbeck.laws.task_accuracy import TaskAccuracy
+from limbeck.runs import RunTable
+from limbeck.runs.quantities import si
+
+ACCURACY, OWN_LOSS, SHARED_LOSS = "_acc", "_bpb", ("_ce", "_loss")
+SCATTER = Loss(delta=0.01)
+"""Of the first step: a task's loss differs by about 1 % between runs that should agree."""
+SKIPPED = 0.1
+"""Share of a training whose checkpoints do not enter the second step."""
+CUTS = (1, 2)
+"""How many of the largest sizes a back-test holds out."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run.
+
+    Args:
+        name: as in the table.
+        params: its size.
+        columns: tokens (rising), losses and accuracies of its checkpoints, [n] each.
+    """
+
+    name: str
+    params: float
+    columns: Mapping[str, Array]
+
+    @property
+    def tokens(self) -> float:
+        """Its full length."""
+        return float(self.columns["tokens"][-1])
+
+    def blocks(self, *columns: str, skip: float = SKIPPED) -> Array:
+        """Means of five checkpoints each, counted from the end, [columns, m]; single ones of a training with few."""
+        rows = np.stack([self.columns[name] for name in columns])
+        rows = rows[:, np.isfinite(rows).all(0)]
+        n = rows.shape[1]
+        width = WINDOW if n >= FEWEST else 1
+        count = max((n - math.ceil(skip * n)) // width, 1)
+        return np.asarray(rows[:, n - count * width :].reshape(len(rows), count, width).mean(2))
+
+    def final(self, column: str) -> float:
+        """Mean of the last five checkpoints."""
+        return float(self.blocks(column)[0, -1])
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way from size and tokens to an accuracy.
+
+    Args:
+        through: the intermediate loss, a column.
+        ceiling: accuracy of the best model; None where the runs decide.
+        error: root mean square error on the held-out sizes.
+        weight: its share of the forecast.
+        accuracy: what it says about each target, [targets].
+    """
+
+    through: str
+    ceiling: float | None
+    error: float
+    weight: float
+    accuracy: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TaskForecast:
+    """One task.
+
+    Args:
+        task: its name.
+        dynamics: whether its score is worth tracking.
+        accuracy: forecast at each target.
+        measured: what the table of targets holds, None where it holds nothing, [targets].
+        routes: best first.
+        error, last_value: root mean square back-test errors of the forecast, and of the largest smaller run carried on.
+        problem: why there is no forecast.
+    """
+
+    task: str
+    dynamics: TaskDynamics | None = None
+    accuracy: tuple[Interval, ...] = ()
+    measured: tuple[float | None, ...] = ()
+    routes: tuple[Route, ...] = ()
+    error: float = math.nan
+    last_value: float = math.nan
+    problem: str = ""
+
+    @property
+    def doubt(self) -> str:
+        """Why the forecast is not to be relied on; nothing where it is."""
+        if self.problem or self.dynamics is None:
+            return self.problem
+        if self.dynamics.verdict in ("noise", "late", "saturated"):
+            return self.dynamics.advice
+        return "" if self.error < self.last_value else "no better than the last value carried forward"
+
+    def row(self, target: int) -> list[str]:
+        """Cells for people: task, forecast, interval, route, back-test error, measured, miss (percent, points)."""
+        if self.doubt:
+            return [self.task, "–", self.doubt]
+        found, known = self.accuracy[target], self.measured[target]
+        percents = [found.value, found.lower, found.upper, self.error]
+        value, low, high, error = (f"{100 * one:.1f}" for one in percents)
+        seen = ["", ""] if known is None else [f"{100 * known:.1f}", f"{100 * (found.value - known):+.1f}"]
+        return [self.task, value, f"{low} – {high}", self.routes[0].through, error, *seen]
+
+
+@dataclass(frozen=True)
+class TaskForecasts:
+    """All tasks.
+
+    Args:
+        targets: name, params and tokens of each target, and how many times the largest run's compute it takes.
+        tasks: in the order of the table.
+        level: nominal coverage of the intervals.
+        notes: what was left out, and why.
+    """
+
+    targets: tuple[dict[str, Any], ...]
+    tasks: tuple[TaskForecast, ...]
+    level: float
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Return one table a target, then what was left out, as plain text."""
+        lines: list[str] = []
+        for k, target in enumerate(self.targets):
+            size = f"{si(target['params'])} parameters, {si(target['tokens'])} tokens"
+            lines += [f"{target['name']}: {size}, {target['reach']:.2g}× beyond the largest run", ""]
+            head = ["", "accuracy", f"{self.level:.0%} interval", "mainly through", "back-test", "measured", "error"]
+            rows = [head, *(task.row(k) for task in self.tasks)]
+            widths = [max(len(row[i]) for row in rows if len(row) > max(i, 3) or i < 2) for i in range(len(head))]
+            for name, value, *cells in rows:
+                if len(cells) > 1:
+                    cells = [cell.rjust(width) for cell, width in zip(cells, widths[2:], strict=True)]
+                lines.append("  ".join([name.ljust(widths[0]), value.rjust(widths[1]), *cells]).rstrip())
+            lines.append("")
+        lines += ["accuracy in percent; back-test: error on the largest sizes, forecast from the smaller ones, points"]
+        return "\n".join([*lines, *self.notes])
+
+    def plot(self) -> Any:
+        """Draw every forecast with its interval, and what was measured."""
+        from plotly import graph_objects as go
+
+        figure = go.Figure()
+        shown = [task for task in self.tasks if not task.doubt]
+        names = [task.task for task in shown]
+        for k, target in enumerate(self.targets):
+            value, low, high = (
+                100 * np.array([getattr(task.accuracy[k], end) for task in shown])
+                for end in ("value", "lower", "upper")
+            )
+            bars = {"array": high - value, "arrayminus": value - low, "symmetric": False}
+            figure.add_scatter(x=names, y=value, error_y=bars, mode="markers", name=f"{target['name']}, forecast")
+            known = [math.nan if (seen := task.measured[k]) is None else 100 * seen for task in shown]
+            figure.add_scatter(x=names, y=known, mode="markers", marker_symbol="x", name=f"{target['name']}, measured")
+        reach = max(target["reach"] for target in self.targets)
+        title = f"{len(shown)} of {len(self.tasks)} tasks forecast {reach:.2g}× beyond the largest run"
+        figure.update_layout(title=title, template="simple_white", scattermode="group")
+        figure.update_yaxes(title=f"accuracy, % ({self.level:.0%} interval)")
+        return figure
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and words; accuracies are fractions."""
+        tasks = [asdict(task) | {"doubt": task.doubt} for task in self.tasks]
+        return {"targets": list(self.targets), "tasks": tasks, "level": self.level, "notes": list(self.notes)}
+
+
+def forecast_tasks(
+    runs: RunTable,
+    targets: RunTable,
+    *,
+    tasks: Sequence[str] | None = None,
+    through: Sequence[str] | None = None,
+    level: float = 0.8,
+) -> TaskForecasts:
+    """Forecast the accuracy of each task at targets, and say which tasks cannot be forecast.
+
+    The interval is Student's t with one degree of freedom per back-test; its scale adds the back-test error of the
+    average and the spread between the routes in squares.
+
+    Args:
+        runs: checkpoints (or final results) with `run`, `params`, `tokens`, losses, and accuracies named `TASK_acc`
+            (fractions). Runs as large as a target are left out, and repeats of a run.
+        targets: `params` and `tokens` of each; accuracies there are only compared.
+        tasks: which ones; all by default.
+        through: intermediate losses; by default `TASK_bpb` and all columns that end in `_ce` or `_loss`, and `loss`.
+        level: nominal coverage of the intervals.
+
+    Raises:
+        RunsError: params or tokens are missing.
+        PlanningError: no task, no intermediate loss, or too few sizes for a back-test.
+
+    Source: after Establishing Task Scaling Laws via Compute-Efficient Model Ladders (Bhagia et al., 2024, arXiv
+    2412.04403); the choice of the intermediate loss and the interval are ours.
+    """
+    names = _tasks(runs, tasks)
+    if through is None:
+        shared = [name for name in runs.columns if name == "loss" or name.endswith(SHARED_LOSS)]
+    else:
+        shared = list(through)
+        runs = runs.require(*through)
+    table = targets.require("params", "tokens")
+    at = {name: table.column(name) for name in ("params", "tokens")}
+    pool, notes = trainings(runs, float(at["params"].min()))
+    sizes = sorted({one.params for one in pool})
+    cuts = [[one for one in pool if one.params < sizes[-k]] for k in CUTS if k < len(sizes) - 2]
+    cuts = [kept for kept in cuts if len(kept) >= 6]
+    if not cuts:
+        raise PlanningError(
+            f"a back-test holds out the largest size and needs six runs of three sizes below it; smaller than the "
+            f"target there are {len(pool)} runs of {len(sizes)} sizes. Add small runs."
+        )
+    subsets = [pool, *cuts]
+
+    @cache
+    def loss_law(column: str, subset: int) -> Fit:
+        finals = np.array([(one.params, one.tokens, one.final(column)) for one in subsets[subset]])
+        return fit(
+            Chinchilla(), {"params": finals[:, 0], "tokens": finals[:, 1]}, finals[:, 2], loss=SCATTER, bootstrap=0
+        )
+
+    done: list[TaskForecast] = []
+    for name in names:
+        column = name + ACCURACY
+        known = table.column(column).tolist() if column in table.columns else [math.nan] * len(table)
+        measured = tuple(None if math.isnan(value) else value for value in known)
+        own = [name + OWN_LOSS] if through is None and name + OWN_LOSS in runs.columns else []
+        try:
+            found = _forecast(name, [*own, *shared], subsets, loss_law, at, level)
+            done.append(replace(found, measured=measured))
+        except LimbeckError as error:
+            done.append(TaskForecast(name, measured=measured, problem=str(error)))
+    largest = max(one.params * one.tokens for one in pool)
+    labels = table.frame["run"].to_list() if "run" in table.columns else [f"target {k + 1}" for k in range(len(table))]
+    rows = [
+        {"name": label, "params": n, "tokens": d, "reach": n * d / largest}
+        for label, n, d in zip(labels, at["params"].tolist(), at["tokens"].tolist(), strict=True)
+    ]
+    return TaskForecasts(tuple(rows), tuple(done), level, tuple(notes))
+
+
+def trainings(runs: RunTable, below: float = math.inf) -> tuple[list[Training], list[str]]:
+    """Return the runs of a table, smallest first, and what was left out: large ones, repeats, reversed checkpoints.
+
+    Args:
+        runs: with params and tokens; without run names every row is a run.
+        below: size at and above which runs are left out.
+
+    Raises:
+        RunsError: params or tokens are missing.
+    """
+    frame = runs.require("params", "tokens").frame.with_columns(cluster=pl.Series(runs.clusters()))
+    order = "step" if "step" in frame.columns and not frame["step"].has_nulls() else "tokens"
+    numbers = [name for name, kind in frame.schema.items() if kind.is_numeric()]
+    found: list[Training] = []
+    left: dict[str, list[str]] = {}
+    for (cluster,), checkpoints in frame.group_by("cluster", maintain_order=True):
+        rows = checkpoints.sort(order)
+        one = Training(
+            rows["run"][0] if "run" in rows.columns else f"run {cluster}",
+            rows["params"][0],
+            {name: rows[name].cast(pl.Float64).fill_null(math.nan).to_numpy() for name in numbers},
+        )
+        if one.params >= below:
+            why = "as large as a target"
+        elif (np.diff(one.columns["tokens"]) <= 0).any():
+            why = "reversed checkpoints: tokens must rise with the steps"
+        elif any(
+            one.params == other.params and math.isclose(one.tokens, other.tokens, rel_tol=0.01) for other in found
+        ):
+            why = "repeats of another run"
+        else:
+            found.append(one)
+            continue
+        left.setdefault(why, []).append(one.name)
+    found.sort(key=lambda one: (one.params, one.tokens))
+    return found, [f"left out, {why}: {', '.join(names)}" for why, names in left.items()]
+
+
+def _tasks(runs: RunTable, wanted: Sequence[str] | None) -> list[str]:
+    """The tasks of a table."""
+    present = [name.removesuffix(ACCURACY) for name in runs.columns if name.endswith(ACCURACY)]
+    for name in wanted or ():
+        if name not in present:
+            raise PlanningError(f'no column "{name}{ACCURACY}".{nearest(name, present)} Tasks: {", ".join(present)}.')
+    if not present:
+        derivable = [name for name in runs.columns if "err" in name and name != "error"][:3]
+        hint = f" {derivable[0]} holds errors: accuracy is 1 - error." if derivable else ""
+        raise PlanningError(
+            f"{runs.source} has no accuracy of a task: name such columns TASK{ACCURACY}, fractions from 0 to 1.{hint}"
+        )
+    return list(wanted or present)
+
+
+def _forecast(
+    task: str,
+    losses: Sequence[str],
+    subsets: Sequence[Sequence[Training]],
+    loss_law: Callable[[str, int], Fit],
+    at: Mapping[str, Array],
+    level: float,
+) -> TaskForecast:
+    """Judge one task, back-test its routes and average them."""
+    pool, column = subsets[0], task + ACCURACY
+    if max(np.nanmax(one.columns[column], initial=0.0) for one in pool) > 1.0:
+        raise PlanningError("holds accuracies above 1: write fractions, not percent")
+    if not losses:
+        raise PlanningError(f"no intermediate loss: add {task}{OWN_LOSS} or a held-out loss such as c4_ce")
+    curves = [ScoreCurve.of(one.columns["tokens"], one.columns[column]) for one in pool]
+    longest = [
+        c
+        for one, c, after in zip(pool, curves, [*pool[1:], None], strict=True)
+        if after is None or after.params > one.params
+    ]
+    judged = task_dynamics(longest, curves, MULTIPLE_CHOICE.get(task))
+    held = [[one for one in pool if one not in kept] for kept in subsets[1:]]
+    truth = [np.array([one.final(column) for one in some]) for some in held]
+    sizes = [(at["params"], at["tokens"])]
+    sizes += [(np.array([one.params for one in some]), np.array([one.tokens for one in some])) for some in held]
+    ways = list(itertools.product(losses, (None, 1.0)))
+    said: list[list[Array]] = [[] for _ in subsets]
+    for loss, ceiling in ways:
+        for k, kept in enumerate(subsets):
+            x, y = np.hstack([one.blocks(loss, column) for one in kept])
+            fixed = {} if ceiling is None else {"ceiling": ceiling}
+            law = fit(TaskAccuracy(), {"loss": x}, y, loss=TaskAccuracy.preferred_loss, fixed=fixed, bootstrap=0)
+            said[k].append(law.value(loss=loss_law(loss, k).value(params=sizes[k][0], tokens=sizes[k][1])))
+    forecasts, *tested = [np.array(one) for one in said]
+    misses = [one - y for one, y in zip(tested, truth, strict=True)]
+    errors = np.sqrt(np.mean([(one**2).mean(1) for one in misses], axis=0))
+    weights = stacking_weights(errors)
+    error = math.sqrt(np.mean([((weights @ one) ** 2).mean() for one in misses]))
+    carried = [max(kept, key=lambda one: one.params * one.tokens).final(column) for kept in subsets[1:]]
+    last = math.sqrt(np.mean([((y - value) ** 2).mean() for y, value in zip(truth, carried, strict=True)]))
+    value = weights @ forecasts
+    half = stdtrit(len(truth), (1 + level) / 2) * np.hypot(error, np.sqrt(weights @ (forecasts - value) ** 2))
+    intervals = (
+        Interval(v, max(v - h, 0.0), min(v + h, 1.0), level) for v, h in zip(value.tolist(), half.tolist(), strict=True)
+    )
+    routes = [
+        Route(*way, float(e), float(w), tuple(f.tolist()))
+        for way, e, w, f in zip(ways, errors, weights, forecasts, strict=True)
+    ]
+    routes.sort(key=lambda route: route.error)
+    return TaskForecast(task, judged, tuple(intervals), routes=tuple(routes), error=error, last_value=last)
