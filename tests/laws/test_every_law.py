@@ -36,6 +36,7 @@ TRUTH = {
     "student-curve": {"E": 1.5, "B": 1000.0, "beta": 0.5},
     "transfer-score": {"level": 10.0, "gain": 0.2, "beta": 2.0},
     "supervised": dict(laws.SUPERVISED_2025.parameters),
+    "task-accuracy": {"floor": 0.25, "ceiling": 0.9, "k": 3.0, "L0": 2.9},
 }
 RANGES = {
     "batch_tokens": (1e5, 1e7),

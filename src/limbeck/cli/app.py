@@ -8,7 +8,7 @@ import sys
 import typer
 
 from limbeck import __version__
-from limbeck.cli import curves, decide, laws, machine, methods, tasks, theory, train
+from limbeck.cli import curves, decide, laws, machine, methods, task_forecast, tasks, theory, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ plan.command("schedule")(curves.plan_schedule)
 app.add_typer(plan, name="plan")
 task.command("transfer")(tasks.transfer)
 task.command("passes")(tasks.passes)
+task.command("forecast")(task_forecast.forecast)
 app.add_typer(task, name="task")
 theories.command("superposition")(theory.superposition)
 app.add_typer(theories, name="theory")

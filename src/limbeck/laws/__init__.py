@@ -17,6 +17,16 @@ from limbeck.laws.capacity_gap import (
     optimal_student,
     optimal_teacher,
 )
+from limbeck.laws.checkpoint_dynamics import (
+    MULTIPLE_CHOICE,
+    ScoreCurve,
+    TaskDynamics,
+    departure,
+    loss_spikes,
+    ranking_reliability,
+    signal_to_noise,
+    task_dynamics,
+)
 from limbeck.laws.compute_frontier import ComputeFrontier
 from limbeck.laws.distillation import (
     DISTILLATION_2025,
@@ -100,6 +110,7 @@ from limbeck.laws.time_series import (
     split_law,
     training_pf_days,
 )
+from limbeck.laws.task_accuracy import TaskAccuracy
 from limbeck.laws.training_curves import Curve, Envelope, envelope, frontier
 from limbeck.laws.trend import Trend
 
@@ -114,6 +125,7 @@ __all__ = [
     "KAPLAN_2020_TOKENS",
     "MODALITIES",
     "MUENNIGHOFF_2023",
+    "MULTIPLE_CHOICE",
     "NEZHURINA_2025",
     "SUPERVISED_2025",
     "SU_2024_BATCH",
@@ -157,13 +169,16 @@ __all__ = [
     "Published",
     "Regions",
     "Schedule",
+    "ScoreCurve",
     "ShiftedPower",
     "Source",
     "SplitLaw",
     "StudentCurve",
     "Supervised",
     "SupervisedLoss",
+    "TaskAccuracy",
     "TaskCurve",
+    "TaskDynamics",
     "TransferReport",
     "TransferScore",
     "Trend",
@@ -179,6 +194,7 @@ __all__ = [
     "compute_envelope",
     "critical_tokens",
     "crossing",
+    "departure",
     "draw_until",
     "envelope",
     "expected_draws",
@@ -199,6 +215,7 @@ __all__ = [
     "level_gain",
     "load_fit",
     "logged_rates",
+    "loss_spikes",
     "mle_mean",
     "model_size",
     "multi_circuit",
@@ -216,14 +233,17 @@ __all__ = [
     "pruning_gain",
     "range_warning",
     "rank_corpora",
+    "ranking_reliability",
     "regions",
     "share_exponent",
+    "signal_to_noise",
     "slope_difference",
     "slope_ratio",
     "smallest_good_size",
     "split_law",
     "stepwise",
     "task_curve",
+    "task_dynamics",
     "total_bits",
     "training_pf_days",
     "transfer_curve",

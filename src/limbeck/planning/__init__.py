@@ -27,6 +27,7 @@ from limbeck.planning.recipe import Recipe, best_teacher_loss, recipe
 from limbeck.planning.schedule import SchedulePlan, best_decay, compare_schedules, standard_schedules
 from limbeck.planning.shortlist import Candidate, Shortlist, choose_by_short_runs
 from limbeck.planning.splits import SplitPlan, SplitRow, compare_splits
+from limbeck.planning.task_forecast import Route, TaskForecast, TaskForecasts, Training, forecast_tasks, trainings
 from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teacher, read_teachers
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Option",
     "Ranking",
     "Recipe",
+    "Route",
     "SchedulePlan",
     "Shortlist",
     "Source",
@@ -52,8 +54,11 @@ __all__ = [
     "SplitRow",
     "Sweep",
     "Target",
+    "TaskForecast",
+    "TaskForecasts",
     "Teacher",
     "TeacherPlan",
+    "Training",
     "best_decay",
     "best_teacher_loss",
     "choose_bits",
@@ -68,6 +73,7 @@ __all__ = [
     "crossings",
     "decision_accuracy",
     "distillation_flops",
+    "forecast_tasks",
     "inference_aware",
     "lower_envelope",
     "plan_batch",
@@ -79,5 +85,6 @@ __all__ = [
     "regime",
     "split_methods",
     "standard_schedules",
+    "trainings",
     "value_of_rung",
 ]
