@@ -85,6 +85,7 @@ from limbeck.laws.pruning import PruningGain, pruning_gain
 from limbeck.laws.saturation import NEZHURINA_2025, ShiftedPower, binned_frontier, pareto
 from limbeck.laws.schedules import Schedule, areas, logged_rates
 from limbeck.laws.student_curve import StudentCurve
+from limbeck.laws.task_accuracy import TaskAccuracy
 from limbeck.laws.task_growth import (
     Growth,
     PassRate,
@@ -110,7 +111,6 @@ from limbeck.laws.time_series import (
     split_law,
     training_pf_days,
 )
-from limbeck.laws.task_accuracy import TaskAccuracy
 from limbeck.laws.training_curves import Curve, Envelope, envelope, frontier
 from limbeck.laws.trend import Trend
 
