@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limbeck.laws import Annealing, Schedule
+from limbeck.laws import SU_2024_BATCH, Annealing, Schedule
 
 SCHEDULES = {
     "flat": Schedule(6000, 3e-4, warmup=200, decay=0.0).rates(),
@@ -49,4 +49,30 @@ def test_mistakes_about_curves(limbeck, curves_csv, fitted, tmp_path):
         (["fit", curves_csv, "--law", "annealing-size"], "no column params"),
     ):
         said = limbeck(*arguments, cwd=tmp_path)
+        assert said.code == 2 and words in said.err and "Traceback" not in said.err, said
+
+
+def test_batches_from_runs_and_from_published_constants(limbeck, tmp_path):
+    rows = [
+        f"{n:g} {b:g},{n:g},{b:g},{s:g},{SU_2024_BATCH.value(params=n, batch_tokens=b, step=s):.9f}"
+        for n in (1e6, 1e7)
+        for b in (3e4, 3e5, 3e6)
+        for s in np.geomspace(300, 3e5, 20).round()
+    ]
+    (tmp_path / "runs.csv").write_text("\n".join(["run,params,batch_tokens,step,loss", *rows]) + "\n")
+    said = limbeck("fit", "runs.csv", "--law", "batch", "--bootstrap", 30, cwd=tmp_path)
+    assert said.code == 0, said.err
+    plan = limbeck("plan", "batch", "fit.json", "--params", "100M", "--loss", 3.2, "--json", cwd=tmp_path).json()
+    assert plan["critical"]["value"] == pytest.approx(1.7e8 * 3.2 ** (-1 / 0.205), rel=1e-3)
+    assert len(plan["options"]) == 5 and len(plan["options"][0]["curve"]) == 50
+    said = limbeck(
+        "plan", "batch", "--params", "1B", "--loss", 2.6, "--batches", "0.5M,2M", "--plot", "p.html", cwd=tmp_path
+    )
+    assert "refit on your own runs" in " ".join(said.out.split()) and (tmp_path / "p.html").is_file()
+    for arguments, words in (
+        (["--params", "1B", "--loss", 1.0], "the floor is 2.347"),
+        (["--params", "1B"], "--params and --loss are needed"),
+        (["--params", "1B", "--loss", 2.6, "--batches", "x"], '"x" is not a number'),
+    ):
+        said = limbeck("plan", "batch", *arguments, cwd=tmp_path)
         assert said.code == 2 and words in said.err and "Traceback" not in said.err, said

@@ -46,7 +46,7 @@ class Batch(Law):
     source = SU
     columns = ("params", "batch_tokens", "step")
     target = "loss"
-    equation = "L = (N_c/params)^alpha_N + (S_c/step)^alpha_S (1 + B_star L^(-1/alpha_B) / batch_tokens)^alpha_S"
+    equation = "(N_c/params)^alpha_N + (S_c/step)^alpha_S (1 + B_star loss^(-1/alpha_B) / batch_tokens)^alpha_S"
     parameters = (
         Parameter("N_c", "size scale", start=(1e3, 1e6), log=True, dimension={"params": 1.0}),
         exponent("alpha_N", "exponent of size", (0.08, 0.2)),
@@ -154,23 +154,16 @@ class BatchLaw:
 
 
 def _published(source: Source, where: str, note: str, *constants: float) -> Published:
-    return Published(Batch(), dict(zip(Batch().parameter_names, constants, strict=True)), source, where, note)
+    named = dict(zip(Batch().parameter_names, constants, strict=True))
+    return Published(
+        Batch(), named, source, where, f"{note}; constants change with every setup, refit on your own runs"
+    )
 
 
 KAPLAN_2020_BATCH = _published(
-    KAPLAN, "section 5", "WebText2, non-embedding parameters", 6.5e13, 0.077, 2.1e3, 0.76, 2e8, 0.21
+    KAPLAN, "section 5", "WebText2, parameters without embeddings", 6.5e13, 0.077, 2.1e3, 0.76, 2e8, 0.21
 )
-SU_2024_BATCH = _published(
-    SU,
-    "constants on C4",
-    "recalled, not verified; they change with every setup",
-    1.5e14,
-    0.076,
-    2.6e3,
-    0.67,
-    1.7e8,
-    0.205,
-)
+SU_2024_BATCH = _published(SU, "C4", "recalled, not verified", 1.5e14, 0.076, 2.6e3, 0.67, 1.7e8, 0.205)
 
 
 def noise_scale(big: float, big_norm2: float, small: float, small_norm2: float) -> float:
