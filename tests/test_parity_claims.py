@@ -35,8 +35,6 @@ WAITING = {
     "progressive-and-samplers",
     "rcm",
     "reverse-distillation",
-    "scaling-law-crossover",
-    "self-distillation-kernel",
     "suan-ctr",
     "unimixer",
 }

@@ -31,7 +31,7 @@ class Superposition(Paper):
     seeds = 10
 
     def measure(self, seed: int, quick: bool) -> dict[str, Any]:
-        """Train all models, as long in a quick run, and return losses, represented shares, overlaps [law, decay, width]."""
+        """Train all models and return losses, represented shares and overlaps. A quick run trains as long."""
         tables = [frequencies(FEATURES, a) for a in EXPONENTS]
         sweep = train_toy(tables, WIDTHS, DECAYS, steps=1500, seed=seed)
         return sweep.to_dict() | {

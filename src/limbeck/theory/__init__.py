@@ -15,6 +15,16 @@ from limbeck.theory.example_scores import (
     prune,
 )
 from limbeck.theory.head_audit import HeadAudit, HeadAudits, audit_heads
+from limbeck.theory.kernel_self_distillation import (
+    KernelRidge,
+    Mixing,
+    SelfDistillation,
+    kernel_ridge,
+    linear,
+    optimal_alpha,
+    rbf,
+    self_distill,
+)
 from limbeck.theory.lineage import Lineage, recursive_distill
 from limbeck.theory.operator_axioms import Validity, validate_operator
 from limbeck.theory.overlaps import Overlaps, overlaps, welch_bound
@@ -51,9 +61,12 @@ __all__ = [
     "Frontier",
     "HeadAudit",
     "HeadAudits",
+    "KernelRidge",
     "Lineage",
+    "Mixing",
     "Overlaps",
     "PrunedPerceptron",
+    "SelfDistillation",
     "ToyModels",
     "ToySweep",
     "Validity",
@@ -69,10 +82,13 @@ __all__ = [
     "frequencies",
     "generations_to",
     "influence",
+    "kernel_ridge",
     "kl",
     "learning_rate",
+    "linear",
     "max_margin",
     "memorization",
+    "optimal_alpha",
     "out_of_fold",
     "overlaps",
     "plateau",
@@ -80,7 +96,9 @@ __all__ = [
     "prune",
     "pruned_perceptron",
     "pruning_frontier",
+    "rbf",
     "recursive_distill",
+    "self_distill",
     "soften",
     "soften_uniform",
     "strong_exponent",
