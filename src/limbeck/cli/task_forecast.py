@@ -41,12 +41,11 @@ def forecast(
     from limbeck.runs import read_runs
     from limbeck.runs.vocabulary import recognise
 
-    if (targets is None) == (not target):
+    one = {(recognise(name) or (name,))[0]: value for name, value in numbers(target or [], "setting").items()}
+    if (targets is None) == (not one) or (one and one.keys() != {"params", "tokens"}):
         raise LimbeckError("give the larger model as params=7B tokens=4T, or a table of them as --targets FILE.")
     table = read_runs(runs, mapping, skip_bad=skip_bad, mix_setups=mix_setups, where=where)
-    goal: Any = targets or [
-        {(recognise(name) or (name,))[0]: value for name, value in numbers(target or [], "setting").items()}
-    ]
+    goal: Any = targets or [one]
     found = forecast_tasks(table, read_runs(goal, mix_setups=True), tasks=task, through=through, level=level)
     dropped = [f"dropped {bad.row}: {bad.column} {bad.reason}" for bad in table.dropped]
     lines = [found.summary(), *dropped]
