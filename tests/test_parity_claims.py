@@ -17,7 +17,6 @@ WAITING = {
     "dkd",
     "dmd-base",
     "dpa3-atomistic",
-    "explaining-scaling-laws",
     "feature-kd",
     "g-opd",
     "gdd-innate-one-step",

@@ -14,6 +14,7 @@ from limbeck.theory.example_scores import (
     prototype_distance,
     prune,
 )
+from limbeck.theory.four_regimes import random_feature_loss, resolution, simulate_random_features
 from limbeck.theory.head_audit import HeadAudit, HeadAudits, audit_heads
 from limbeck.theory.kernel_self_distillation import (
     KernelRidge,
@@ -46,6 +47,7 @@ from limbeck.theory.recursive_operators import (
     soften,
     soften_uniform,
 )
+from limbeck.theory.spectra import Exponents, intrinsic_dimension, power_spectrum, predict_exponents, spectrum_exponent
 from limbeck.theory.superposition import (
     ToyModels,
     ToySweep,
@@ -58,6 +60,7 @@ from limbeck.theory.superposition import (
 )
 
 __all__ = [
+    "Exponents",
     "Frontier",
     "HeadAudit",
     "HeadAudits",
@@ -82,6 +85,7 @@ __all__ = [
     "frequencies",
     "generations_to",
     "influence",
+    "intrinsic_dimension",
     "kernel_ridge",
     "kl",
     "learning_rate",
@@ -92,15 +96,21 @@ __all__ = [
     "out_of_fold",
     "overlaps",
     "plateau",
+    "power_spectrum",
+    "predict_exponents",
     "prototype_distance",
     "prune",
     "pruned_perceptron",
     "pruning_frontier",
+    "random_feature_loss",
     "rbf",
     "recursive_distill",
+    "resolution",
     "self_distill",
+    "simulate_random_features",
     "soften",
     "soften_uniform",
+    "spectrum_exponent",
     "strong_exponent",
     "tail_loss",
     "train_toy",
