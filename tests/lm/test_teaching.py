@@ -7,12 +7,15 @@ import torch
 from torch.nn.functional import cross_entropy, log_softmax
 
 from limbeck.errors import ConfigError, TrainingError
-from limbeck.lm import Divergence, Teaching, evaluation_windows, tiny_llama
+from limbeck.lm import Batch, Divergence, Teaching, evaluation_windows, tiny_llama
 from limbeck.lm.teaching import require_vocabulary
 
 TEACHER = tiny_llama(16, seed=1).eval()
 INPUTS = torch.arange(24).reshape(2, 12)
 LABELS = INPUTS + 1
+BATCH = Batch.of(torch.cat([INPUTS, LABELS[:, -1:]], 1))
+with torch.no_grad():
+    LOGITS = TEACHER(**BATCH.inputs).logits
 WINDOWS = evaluation_windows(torch.arange(65, dtype=torch.int32).numpy(), context=8)
 
 
@@ -22,19 +25,17 @@ def student_logits(vocabulary: int = 256) -> torch.Tensor:
 
 def test_forward_kl_is_zero_at_the_teacher_and_its_gradient_the_difference() -> None:
     teaching = Teaching(TEACHER)
-    with torch.no_grad():
-        logits = TEACHER(input_ids=INPUTS).logits
-    assert teaching.loss(logits, INPUTS, LABELS)["loss"].item() == pytest.approx(0, abs=1e-6)
+    assert teaching.loss(TEACHER, BATCH)["loss"].item() == pytest.approx(0, abs=1e-6)
     student = student_logits()
-    teaching.loss(student, INPUTS, LABELS)["loss"].backward()
-    expected = (student.softmax(-1) - logits.softmax(-1)).detach() / 24
+    teaching.compare(student, LOGITS, BATCH)["loss"].backward()
+    expected = (student.softmax(-1) - LOGITS.softmax(-1)).detach() / 24
     torch.testing.assert_close(student.grad, expected)
     assert all(weight.grad is None for weight in TEACHER.parameters())
 
 
 def test_mix_is_the_weighted_sum_of_its_parts() -> None:
     student = student_logits()
-    parts = Teaching(TEACHER, Divergence(temperature=2.0), ce_weight=0.3).loss(student, INPUTS, LABELS)
+    parts = Teaching(TEACHER, Divergence(temperature=2.0), ce_weight=0.3).compare(student, LOGITS, BATCH)
     entropy = cross_entropy(student.flatten(0, 1), LABELS.flatten())
     assert parts["cross_entropy"].item() == pytest.approx(entropy.item(), rel=1e-6)
     with torch.no_grad():
@@ -46,15 +47,15 @@ def test_mix_is_the_weighted_sum_of_its_parts() -> None:
 
 
 def test_masked_positions_count_for_nothing() -> None:
-    labels = LABELS.clone()
-    labels[0, 5:] = -100
-    labels[1] = -100
+    counted = torch.zeros_like(BATCH.tokens, dtype=torch.bool)
+    counted[0, :6] = True
     student = student_logits()
-    parts = Teaching(TEACHER, ce_weight=0.5).loss(student, INPUTS, labels)
+    parts = Teaching(TEACHER, ce_weight=0.5).compare(student, LOGITS, Batch.of(BATCH.tokens, counted))
     parts["loss"].backward()
     assert student.grad is not None
     assert student.grad[0, :5].abs().sum() > 0 and student.grad[0, 5:].abs().sum() == 0 == student.grad[1].abs().sum()
-    kept = Teaching(TEACHER, ce_weight=0.5).loss(student[:1, :5], INPUTS[:1, :5], LABELS[:1, :5])
+    kept = Teaching(TEACHER, ce_weight=0.5).compare(student[:1, :5], LOGITS[:1, :5], Batch.of(BATCH.tokens[:1, :6]))
+    assert parts["weight"] == kept["weight"] == 5
     assert parts["loss"].item() == pytest.approx(kept["loss"].item(), rel=1e-5)
 
 
@@ -63,7 +64,7 @@ def test_masked_positions_count_for_nothing() -> None:
 def test_unequal_vocabularies_are_finite(vocabulary: str, size: int) -> None:
     divergence = Divergence("generalized_jsd", beta=0.5)
     student = student_logits(size)
-    parts = Teaching(TEACHER, divergence, vocabulary=vocabulary).loss(student, INPUTS, LABELS)  # type: ignore[arg-type]
+    parts = Teaching(TEACHER, divergence, vocabulary=vocabulary).compare(student, LOGITS, BATCH)  # type: ignore[arg-type]
     parts["loss"].backward()
     assert 0 < parts["loss"].item() < math.log(2)
     assert student.grad is not None and student.grad.isfinite().all()
@@ -73,7 +74,7 @@ def test_unequal_vocabularies_are_finite(vocabulary: str, size: int) -> None:
 
 def test_common_renormalises_the_teacher_on_shared_tokens() -> None:
     student = student_logits(200)
-    loss = Teaching(TEACHER, vocabulary="common").loss(student, INPUTS, LABELS)["loss"]
+    loss = Teaching(TEACHER, vocabulary="common").compare(student, LOGITS, BATCH)["loss"]
     with torch.no_grad():
         p = TEACHER(input_ids=INPUTS).logits.softmax(-1)[..., :200]
     p = p / p.sum(-1, keepdim=True)
@@ -103,7 +104,7 @@ def test_different_sizes_ask_for_a_choice() -> None:
     [
         ({"name": "forwrd_kl"}, "forward_kl"),
         ({"temperature": 0.0}, "temperature must be positive, got 0"),
-        ({"beta": 0.5}, "forward_kl has none"),
+        ({"beta": 0.5}, "forward_kl has no beta"),
         ({"name": "generalized_jsd", "beta": 2.0}, "between 0"),
     ],
 )
@@ -112,3 +113,14 @@ def test_impossible_divergences_are_refused(settings: dict[str, float], message:
         Divergence(**settings)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="ce_weight"):
         Teaching(TEACHER, ce_weight=1.5)
+
+
+def test_sequences_count_by_their_weight_and_padding_not_at_all() -> None:
+    student, present = student_logits(), torch.ones(2, 13, dtype=torch.bool)
+    present[1, 8:] = False
+    batch = Batch.of(BATCH.tokens, present=present, weight=torch.tensor([2.0, 0.0]))
+    parts = Teaching(TEACHER, ce_weight=0.5).compare(student, LOGITS, batch)
+    alone = Teaching(TEACHER, ce_weight=0.5).compare(student[:1], LOGITS[:1], Batch.of(BATCH.tokens[:1]))
+    assert parts["weight"] == 12 + 7
+    assert parts["loss"].item() == pytest.approx(2 * 12 / 19 * alone["loss"].item(), rel=1e-5)
+    assert "attention_mask" in batch.inputs and "attention_mask" not in BATCH.inputs

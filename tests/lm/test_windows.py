@@ -11,18 +11,18 @@ STREAM = np.arange(1000, dtype=np.int32)
 
 
 def starts(windows: Windows, steps: range) -> list[int]:
-    return [int(row[0]) for step in steps for row in windows(step)]
+    return [int(row[0]) for step in steps for row in windows(step).tokens]
 
 
 def test_windows_are_consecutive_tokens_and_depend_on_seed_and_step_alone() -> None:
     windows = Windows(STREAM, context=9, batch=4, seed=1)
-    batch = windows(7)
+    batch = windows(7).tokens
     assert batch.shape == (4, 10) and batch.dtype == torch.int64
     assert torch.equal(batch - batch[:, :1], torch.arange(10).expand(4, 10))
-    late = windows(500)
-    assert torch.equal(windows(7), batch)  # after another epoch was asked for
-    assert torch.equal(Windows(STREAM, context=9, batch=4, seed=1)(500), late)
-    assert not torch.equal(Windows(STREAM, context=9, batch=4, seed=2)(7), batch)
+    late = windows(500).tokens
+    assert torch.equal(windows(7).tokens, batch)  # after another epoch was asked for
+    assert torch.equal(Windows(STREAM, context=9, batch=4, seed=1)(500).tokens, late)
+    assert not torch.equal(Windows(STREAM, context=9, batch=4, seed=2)(7).tokens, batch)
 
 
 def test_an_epoch_shows_every_window_once_then_moves_the_grid() -> None:

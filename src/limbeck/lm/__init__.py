@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
     from limbeck.lm.distillation import distil
-    from limbeck.lm.evaluation import continue_text, text_loss
+    from limbeck.lm.evaluation import TextLoss, continue_text, text_loss
     from limbeck.lm.folders import budget_folder, finished, model_folder
     from limbeck.lm.jobs import DistilJob, FreshStudent, PretrainJob, Regime
     from limbeck.lm.models import load_model, non_embedding_params, save_model, tiny_llama
     from limbeck.lm.pretraining import pretrain
     from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill, read_recipe
+    from limbeck.lm.slots import Batch, NextToken, Signal, Source
     from limbeck.lm.teaching import Divergence, Teaching
     from limbeck.lm.tokenizers import (
         TokenStream,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
         tokenize,
         trained_tokenizer,
     )
-    from limbeck.lm.training import train_text
+    from limbeck.lm.training import train_student, train_text
     from limbeck.lm.windows import Windows, evaluation_windows
 
 _MODULES = (
@@ -36,6 +37,7 @@ _MODULES = (
     "folders",
     "jobs",
     "windows",
+    "slots",
     "teaching",
     "tokenizers",
     "models",
@@ -48,6 +50,7 @@ _MODULES = (
 """In the order in which a name is looked for: those that need no torch first."""
 
 __all__ = [
+    "Batch",
     "Corpus",
     "CorpusFacts",
     "DistilJob",
@@ -56,9 +59,13 @@ __all__ = [
     "Divergence",
     "Document",
     "FreshStudent",
+    "NextToken",
     "PretrainJob",
     "Regime",
+    "Signal",
+    "Source",
     "Teaching",
+    "TextLoss",
     "TokenStream",
     "Windows",
     "budget_folder",
@@ -83,6 +90,7 @@ __all__ = [
     "text_loss",
     "tiny_llama",
     "tokenize",
+    "train_student",
     "train_text",
     "trained_tokenizer",
 ]

@@ -71,7 +71,7 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
             job.out,
             regime=job.regime,
             seed=job.seed,
-            teaching=teaching,
+            signal=teaching,
             columns=columns,
             checkpoint_every=job.checkpoint_every,
             progress=progress,

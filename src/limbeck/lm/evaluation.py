@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,24 @@ def text_loss(model: Any, windows: Tensor) -> float:
         logits = model(input_ids=inputs, use_cache=False).logits.float()
         total += F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum").item()
     return total / int((windows[:, 1] != IGNORED).sum())
+
+
+@dataclass(frozen=True)
+class TextLoss:
+    """The held-out loss of a model as a run record has it.
+
+    Args:
+        windows: as for `text_loss`.
+        bytes_per_token: of the text.
+    """
+
+    windows: Tensor
+    bytes_per_token: float
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """Return `loss` (nats per byte) and `loss_per_token` (nats)."""
+        nats = text_loss(model, self.windows)
+        return {"loss": nats / self.bytes_per_token, "loss_per_token": nats}
 
 
 @torch.no_grad()

@@ -16,10 +16,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.lm.corpus import load_corpus, text_corpus
 from limbeck.lm.distillation import distil, student_maker
@@ -42,12 +43,14 @@ class DivergenceSettings(Settings):
     Args:
         name: which one.
         temperature: divides both logits.
-        beta: of `generalized_jsd`.
+        beta, alpha, skew: of the divergences that have them.
     """
 
-    name: Literal["forward_kl", "reverse_kl", "generalized_jsd"] = "forward_kl"
+    name: str = "forward_kl"
     temperature: Number = Field(default=1.0, gt=0)
-    beta: Number | None = Field(default=None, ge=0, le=1)
+    beta: Number | None = None
+    alpha: Number | None = None
+    skew: Number | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -56,8 +59,10 @@ class DivergenceSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.beta is not None and self.name != "generalized_jsd":
-            raise ValueError(f"beta belongs to generalized_jsd, {self.name} has none: remove it")
+        try:
+            Divergence(**self.model_dump())
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return self
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 from limbeck.distill import get_loss
 from limbeck.errors import ConfigError, TrainingError
 from limbeck.lm.jobs import Vocabulary
+from limbeck.lm.slots import Batch, cross_entropy
 
 
 @dataclass(frozen=True)
@@ -25,37 +27,43 @@ class Divergence:
     """Which divergence, at which temperature.
 
     Args:
-        name: a registered loss: `forward_kl`, `reverse_kl`, `generalized_jsd`.
+        name: a registered loss on logits: `forward_kl`, `reverse_kl`, `generalized_jsd`, `skew_forward_kl`, ...
         temperature: divides both logits; the loss is multiplied by its square, which keeps the size of the gradient.
-        beta: weight of the teacher in the mixture of `generalized_jsd` (None: 0.5); other divergences have none.
+        beta, alpha, skew: of the divergences that have them; None for their own default.
 
     Raises:
-        ConfigError: an unknown name, or a value out of range.
+        ConfigError: an unknown name, an option that the divergence does not have, or a value out of range.
     """
 
     name: str = "forward_kl"
     temperature: float = 1.0
     beta: float | None = None
+    alpha: float | None = None
+    skew: float | None = None
 
     def __post_init__(self) -> None:
-        get_loss(self.name)
-        if self.temperature <= 0:
-            raise ConfigError(f"temperature must be positive, got {self.temperature}")
-        if self.beta is not None and self.name != "generalized_jsd":
-            raise ConfigError(f"beta belongs to generalized_jsd, {self.name} has none: remove it")
-        if self.beta is not None and not 0 <= self.beta <= 1:
-            raise ConfigError(f"beta must lie between 0 (forward KL) and 1 (reverse KL), got {self.beta}")
+        known = signature(get_loss(self.name).function).parameters
+        for option in self.options:
+            if option not in known:
+                raise ConfigError(f"{self.name} has no {option}: remove it")
+        self(torch.zeros(1, 2), torch.zeros(1, 2))  # a value out of range says so now
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The options that were given."""
+        given = {name: getattr(self, name) for name in ("beta", "alpha", "skew")}
+        return {name: value for name, value in given.items() if value is not None}
 
     def __call__(self, student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Mean over the positions that count; logits [..., V], mask [...]."""
-        options = {} if self.beta is None else {"beta": self.beta}
+        """Values [...], 0 where masked; logits [..., V], mask [...]."""
+        how = {"temperature": self.temperature, "tau_squared": True, "mask": mask, "reduction": "none"}
         function: Callable[..., Tensor] = get_loss(self.name).function
-        return function(student, teacher, temperature=self.temperature, tau_squared=True, mask=mask, **options)
+        return function(student, teacher, **how, **self.options)
 
     def describe(self) -> str:
         """One phrase for a run table."""
-        beta = "" if self.beta is None else f" beta={self.beta:g}"
-        return f"{self.name}{beta} temperature={self.temperature:g}"
+        options = "".join(f" {name}={value:g}" for name, value in self.options.items())
+        return f"{self.name}{options} temperature={self.temperature:g}"
 
 
 @dataclass(frozen=True)
@@ -87,27 +95,33 @@ class Teaching:
         if not 0 <= self.ce_weight <= 1:
             raise ConfigError(f"ce_weight must lie between 0 and 1, got {self.ce_weight}")
 
-    def loss(self, student: Tensor, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    @property
+    def frozen(self) -> tuple[Any, ...]:
+        """The teacher."""
+        return (self.teacher,)
+
+    def loss(self, student: Any, batch: Batch, step: int = 0) -> dict[str, Tensor]:
         """The loss and its parts.
 
-        Args:
-            student: logits [B, T, V].
-            inputs: tokens that both models read [B, T].
-            labels: next tokens [B, T], negative where a position does not count.
-
         Returns:
-            `loss` (what is minimised), `divergence` and, with `ce_weight`, `cross_entropy`; nats per counted token.
+            `loss` (what is minimised), `divergence` and, with `ce_weight`, `cross_entropy`, in nats per counted token,
+            and `weight`, the number of these.
         """
+        logits = student(**batch.inputs).logits
         with torch.no_grad():
-            teacher = self.teacher(input_ids=inputs, use_cache=False).logits
-        counted = labels >= 0
-        parts = {"divergence": self.divergence(*self.align(student, teacher), mask=None if counted.all() else counted)}
-        if not self.ce_weight:
-            return {"loss": parts["divergence"], **parts}
-        summed = F.cross_entropy(student.float().flatten(0, 1), labels.flatten(), reduction="sum")
-        parts["cross_entropy"] = summed / counted.sum().clamp(min=1)
-        loss = (1 - self.ce_weight) * parts["divergence"] + self.ce_weight * parts["cross_entropy"]
-        return {"loss": loss, **parts}
+            teacher = self.teacher(**batch.inputs).logits
+        return self.compare(logits, teacher, batch)
+
+    def compare(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """As `loss`, from the logits [B, T - 1, V] of both."""
+        counted = batch.mask
+        each = self.divergence(*self.align(student, teacher), mask=counted)
+        parts = {"divergence": (each * batch.weight[:, None]).sum() / counted.sum().clamp(min=1)}
+        loss = parts["divergence"]
+        if self.ce_weight:
+            parts["cross_entropy"] = cross_entropy(student, batch)
+            loss = (1 - self.ce_weight) * loss + self.ce_weight * parts["cross_entropy"]
+        return {"loss": loss, **parts, "weight": counted.sum()}
 
     def align(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Bring logits [..., V_student] and [..., V_teacher] to one vocabulary."""

@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from limbeck.distill import Player, Trainer, decay_start, warmup_stable_decay
 from limbeck.lm.corpus import Corpus
-from limbeck.lm.evaluation import text_loss
+from limbeck.lm.evaluation import TextLoss
 from limbeck.lm.folders import RECORDS, budget_folder, finished, records
 from limbeck.lm.jobs import RATE_TIMES_WIDTH, Regime
 from limbeck.lm.models import non_embedding_params, save_model
-from limbeck.lm.teaching import Teaching
+from limbeck.lm.slots import NextToken, Signal, Source
 from limbeck.lm.tokenizers import TokenStream, tokenizer_name
 from limbeck.lm.windows import Windows, evaluation_windows
 from limbeck.runs import RunRecorder
@@ -43,44 +41,74 @@ def train_text(
     *,
     regime: Regime,
     seed: int,
-    teaching: Teaching | None = None,
+    **how: Any,
+) -> list[dict[str, Any]]:
+    """Train a causal language model on a token stream: `train_student` with its windows.
+
+    Args:
+        make_student, tokenizer, budgets, out, regime, seed, how: as for `train_student`.
+        text: token stream to train and validate on.
+    """
+    return train_student(
+        make_student,
+        lambda student: Windows(text.train, regime.context, regime.batch, seed),
+        TextLoss(evaluation_windows(text.validation, regime.context), text.bytes_per_token),
+        tokenizer,
+        budgets,
+        out,
+        regime=regime,
+        seed=seed,
+        **how,
+    )
+
+
+def train_student(
+    make_student: Callable[[], Any],
+    make_source: Callable[[Any], Source],
+    evaluate: Callable[[Any], Mapping[str, float]],
+    tokenizer: Any,
+    budgets: Sequence[int],
+    out: Path | str,
+    *,
+    regime: Regime,
+    seed: int,
+    signal: Signal | None = None,
     columns: Mapping[str, Any],
     checkpoint_every: int = 500,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Train a causal language model on text for each of several token budgets, on one trunk.
+    """Train a causal language model for each of several token budgets, on one trunk.
 
     Args:
         make_student: gives the untrained student, the same at every call.
-        text: token stream to train and validate on.
+        make_source: gives the batches for a student; called once per budget.
+        evaluate: gives the `loss` of a student and whatever else belongs in its run record.
         tokenizer: saved beside every model.
         budgets: tokens; each ends with its own decay, an evaluation, a model folder and a run record.
         out: folder of this training. Holds `runs.jsonl` (one record per finished budget) and a folder per budget with
             `log.jsonl`, checkpoints and the `model`. The same call continues after a kill at any moment.
         regime: batch, schedule, optimiser.
-        seed: of the windows' order and of dropout.
-        teaching: what the teacher says; None predicts the text alone.
+        seed: of dropout.
+        signal: what is said about a batch; None predicts the next token.
         columns: constants of every run record (`run`, `seed`, `family`, `recipe`, `tokenizer`, `dataset`, ...).
         checkpoint_every: steps between rolling checkpoints.
         progress: one line on a terminal.
 
     Returns:
         The records of the budgets asked for, shortest first: `step`, `params` (without embeddings), `tokens`, `flops`
-        (6 params tokens), `loss` (validation, nats per byte), `loss_per_token` (nats), `epochs`, `seconds` (of the last
-        call), and `columns`.
+        (6 params tokens), what `evaluate` gave, `epochs`, `seconds` (of the last call), and `columns`.
 
     Raises:
         TrainingError: a loss is not finite; a checkpoint in `out` belongs to another training.
     """
-    out = Path(out)
-    windows = Windows(text.train, regime.context, regime.batch, seed)
-    held_out = evaluation_windows(text.validation, regime.context)
+    out, signal = Path(out), signal or NextToken()
     wanted = {regime.steps(budget): budget for budget in budgets}
     starts = [decay_start(steps, decay=regime.decay) for steps in wanted]
 
     def train(steps: int) -> None:
         """Train one budget from the newest usable milestone and record it."""
         student = make_student()
+        source = make_source(student)
         begin, folder = decay_start(steps, decay=regime.decay), budget_folder(out, wanted[steps])
         player = Player(
             "student",
@@ -89,26 +117,18 @@ def train_text(
             schedule=partial(warmup_stable_decay, steps=steps, warmup=regime.warmup, decay=regime.decay),
             clip=regime.clip,
         )
-
-        def loss(name: str, batch: Tensor, step: int) -> dict[str, Tensor]:
-            inputs, labels = batch[:, :-1], batch[:, 1:]
-            logits = player.module(input_ids=inputs, use_cache=False).logits
-            if teaching is not None:
-                return teaching.loss(logits, inputs, labels)
-            return {"loss": F.cross_entropy(logits.float().flatten(0, 1), labels.flatten())}
-
         trainer = Trainer(
             [player],
-            loss,
-            windows,
+            lambda _, batch, step: signal.loss(player.module, batch, step),
+            source,
             steps=steps,
             out=folder,
             config={"seed": seed, **asdict(regime)},
             accumulate=regime.accumulate,
-            frozen=[teaching.teacher] if teaching else [],
+            frozen=signal.frozen,
             recorder=partial(RunRecorder, folder / LOG, run=columns["run"]),
             columns=lambda step: {"tokens": step * regime.step_tokens},
-            evaluate=lambda step: {"nats_per_token": text_loss(player.module, held_out)},
+            evaluate=lambda _: evaluate(player.module),
             evaluate_at=[steps],
             checkpoint_every=checkpoint_every,
             checkpoint_at=[start for start in starts if 0 < start <= begin],
@@ -118,17 +138,16 @@ def train_text(
         with _own_randomness(seed):
             result = trainer.run(start_from=_trunk(out, begin))
         save_model(student, tokenizer, folder / "model")
-        nats = result.evaluations[steps]["nats_per_token"]
         params, tokens = non_embedding_params(student), steps * regime.step_tokens
+        read = {"epochs": tokens / source.tokens} if source.tokens else {}
         with RunRecorder(out / RECORDS, **columns) as recorder:
             recorder.write(
                 step=steps,
                 params=params,
                 tokens=tokens,
                 flops=6 * params * tokens,
-                loss=nats / text.bytes_per_token,
-                loss_per_token=nats,
-                epochs=tokens / len(text.train),
+                **result.evaluations[steps],
+                **read,
                 seconds=result.seconds,
             )
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from limbeck.errors import ConfigError
+from limbeck.lm.slots import Batch
 
 IGNORED = -100  # a label that no loss counts
 
@@ -35,12 +36,13 @@ class Windows:
 
     Example:
         >>> windows = Windows(np.arange(100, dtype=np.int32), context=4, batch=2, seed=0)
-        >>> windows(0).shape, bool((windows(3) == windows(3)).all())
+        >>> windows(0).tokens.shape, bool((windows(3).tokens == windows(3).tokens).all())
         (torch.Size([2, 5]), True)
     """
 
     def __init__(self, stream: NDArray[np.int32], context: int, batch: int, seed: int) -> None:
         self.stream, self.width, self.batch, self.seed = stream, context + 1, batch, seed
+        self.tokens = len(stream)
         self.count = (len(stream) - context) // self.width  # so that every offset 0 ... context fits
         if self.count < batch:
             raise ConfigError(
@@ -54,11 +56,11 @@ class Windows:
         offset = generator.integers(self.width)
         return offset + self.width * generator.permutation(self.count)
 
-    def __call__(self, step: int) -> Tensor:
-        """Return the windows of one step, int64 [batch, context + 1]."""
+    def __call__(self, step: int) -> Batch:
+        """Return the windows of one step, tokens [batch, context + 1]."""
         positions = np.arange(step * self.batch, (step + 1) * self.batch)
         starts = np.array([self._starts(int(p) // self.count)[p % self.count] for p in positions])
-        return torch.from_numpy(self.stream[starts[:, None] + np.arange(self.width)].astype(np.int64))
+        return Batch.of(torch.from_numpy(self.stream[starts[:, None] + np.arange(self.width)].astype(np.int64)))
 
 
 def evaluation_windows(stream: NDArray[np.int32], context: int, limit: int = 1024) -> Tensor:

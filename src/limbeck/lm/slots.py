@@ -1,0 +1,114 @@
+"""What a training of a language model is made of: batches, a source that gives them, a signal that judges them.
+
+A source decides where the student's inputs come from (a text, prompts with answers, its own rollouts), a signal what is
+said about them (the next token, a teacher's distribution, a reward). Every method of this room is a choice of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+class Batch(NamedTuple):
+    """Sequences to learn from. Every tensor has the same first dimension, so that micro-batches are slices.
+
+    Args:
+        tokens: ids, int64 [B, T]; whatever stands where nothing is `present`.
+        counted: the tokens that the loss is about, bool [B, T]: it predicts them from those before. Never the first.
+        present: tokens that are there, bool [B, T]; the others are padding.
+        weight: how much each sequence counts, float32 [B].
+        domain: which teacher a sequence belongs to, int64 [B].
+    """
+
+    tokens: Tensor
+    counted: Tensor
+    present: Tensor
+    weight: Tensor
+    domain: Tensor
+
+    @classmethod
+    def of(cls, tokens: Tensor, counted: Tensor | None = None, present: Tensor | None = None, **other: Tensor) -> Batch:
+        """Fill in what is usual: everything present, all but the first token counted, equal weights, one teacher."""
+        present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present
+        counted = present.clone() if counted is None else counted & present
+        counted[:, 0] = False
+        usual = {"weight": torch.ones(len(tokens)), "domain": torch.zeros(len(tokens), dtype=torch.int64)}
+        return cls(tokens, counted, present, **(usual | other))
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What a model reads, [B, T - 1]: all tokens but the last; a mask only where there is padding."""
+        read: dict[str, Any] = {"input_ids": self.tokens[:, :-1], "use_cache": False}
+        return read if bool(self.present.all()) else read | {"attention_mask": self.present[:, :-1].long()}
+
+    @property
+    def labels(self) -> Tensor:
+        """What the inputs predict, int64 [B, T - 1]."""
+        return self.tokens[:, 1:]
+
+    @property
+    def mask(self) -> Tensor:
+        """Which labels count, bool [B, T - 1]."""
+        return self.counted[:, 1:]
+
+
+class Source(Protocol):
+    """Where batches come from: `source(step)` depends on the step, the seed and the student's weights at that step."""
+
+    tokens: int
+    """Tokens of a data set that is read again and again; 0 where every batch is new."""
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        ...
+
+
+class Signal(Protocol):
+    """What is said about a batch."""
+
+    frozen: Sequence[nn.Module]
+    """Teachers and references: in evaluation mode, never changed."""
+
+    def loss(self, student: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        """Return `loss` (a mean over counted tokens), `weight` (their number) and whatever is worth recording."""
+        ...
+
+    def describe(self) -> str:
+        """One phrase that tells two methods apart in a run table."""
+        ...
+
+
+class NextToken:
+    """The text itself: cross-entropy of the next token, `-1/n sum w log q(token)`."""
+
+    frozen: Sequence[nn.Module] = ()
+
+    def loss(self, student: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
+        """See `Signal`; nats per counted token."""
+        return {"loss": cross_entropy(student(**batch.inputs).logits, batch), "weight": batch.mask.sum()}
+
+    def describe(self) -> str:
+        """See `Signal`."""
+        return ""
+
+
+def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the counted labels, each with the weight of its sequence; 0 if none counts.
+
+    Args:
+        logits: [B, T - 1, V].
+        batch: the labels.
+    """
+    mask = batch.mask
+    each = F.cross_entropy(logits[mask].float(), batch.labels[mask], reduction="none")
+    return (each * _spread(batch.weight, mask)).sum() / mask.sum().clamp(min=1)
+
+
+def _spread(weight: Tensor, mask: Tensor) -> Tensor:
+    """The weight of its sequence for every counted token."""
+    return weight[:, None].expand(mask.shape)[mask]
