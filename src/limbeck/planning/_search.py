@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limbeck.fitting.model import Array
 
@@ -39,3 +40,19 @@ def root(function: Curve, low: Array, high: Array, *, steps: int = 70) -> Array:
         above = function(middle) > 0
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     return (low + high) / 2
+
+
+def last_crossing(x: Array, gap: Array, changes: NDArray[np.bool_]) -> Array:
+    """Return the last x [k] at which each row of a gap [rows, k] is zero, by linear interpolation; NaN without one.
+
+    Args:
+        x: increasing.
+        gap: values.
+        changes: steps of the grid that count as a crossing, [rows, k - 1].
+    """
+    last = changes.shape[1] - 1 - changes[:, ::-1].argmax(1)
+    row = np.arange(len(gap))
+    left, right = gap[row, last], gap[row, last + 1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        place = x[last] + (x[last + 1] - x[last]) * left / (left - right)
+    return np.where(changes.any(1), place, np.nan)

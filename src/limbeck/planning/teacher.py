@@ -14,6 +14,7 @@ from limbeck.errors import PlanningError
 from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import check_level
 from limbeck.laws import DISTILLATION_2025, Published, Supervised, forward_flops, optimal_student, optimal_teacher
+from limbeck.planning._search import last_crossing
 from limbeck.planning.costs import SMALLEST, Forward, charges
 from limbeck.planning.estimate import Ensemble, Estimate, Source, distillation_law, outlook
 from limbeck.runs import read_runs
@@ -292,13 +293,7 @@ class _Case:
         tokens = np.maximum((budget - once) / rate, SMALLEST)
         gap = self.rows.loss(params=self.params, tokens=tokens, teacher_loss=teacher.loss) - self.alone(budget)
         rises = (gap[:, :-1] < 0) & (gap[:, 1:] >= 0)
-        last = rises.shape[1] - 1 - rises[:, ::-1].argmax(1)
-        row = np.arange(len(gap))
-        left, right = gap[row, last], gap[row, last + 1]
-        step = log_flops[1] - log_flops[0]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            crossing = np.exp(log_flops[last] - step * left / (right - left))
-        return np.where(rises.any(1), crossing, np.nan)
+        return np.exp(last_crossing(log_flops, gap, rises))
 
     def reach(self, chosen: Option) -> tuple[str, ...]:
         """How far the chosen prediction reaches."""
