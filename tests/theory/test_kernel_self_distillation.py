@@ -193,7 +193,7 @@ def test_distilling_helps_an_under_regularised_teacher_and_reports_tuned_ridge()
     assert greedy.tuned_loss < greedy.losses[0] and greedy.tuned > 1e-3 and greedy.equivalent > 1e-3
     assert (np.diff(greedy.degrees) <= 1e-9).all()
     assert json.loads(json.dumps(greedy.to_dict()))["best"] == greedy.best
-    assert "best plain ridge" in greedy.summary() and len(greedy.plot().data) == 1
+    assert "best plain ridge" in greedy.summary()
     fixed = self_distill(model, new, truth(new), alpha=0.3, rounds=4)
     assert fixed.alphas == (0.3,) * 4 and fixed.losses[0] == pytest.approx(greedy.losses[0])
     assert self_distill(model, new, truth(new), alpha=[1.0, 0.5]).alphas == (1.0, 0.5)

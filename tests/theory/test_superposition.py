@@ -156,7 +156,6 @@ def test_two_regimes():
     assert plain.exponent > welch.exponent > 0.5
     for found in sweep.overlaps(0, 0):
         assert found.largest >= welch_bound(40, found.width)
-    assert sweep.to_dict()["widths"] == [3, 6] and "strong" in sweep.summary()
 
 
 @pytest.mark.parametrize(("widths", "p"), [([0, 2], 0.5), ([2, 10], 0.5), ([2], 1.5), ([2], -0.1)])

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from limbeck.errors import ConfigError, nearest
 from limbeck.fitting.model import Array
 from limbeck.laws import Trend
-from limbeck.theory.overlaps import Overlaps, overlaps, welch_bound
+from limbeck.theory.overlaps import BINS, Overlaps, overlaps, welch_bound
 from limbeck.theory.superposition import LLM_EXPONENT, LLM_EXPONENT_SE
 
 if TYPE_CHECKING:
@@ -33,14 +33,18 @@ if TYPE_CHECKING:
 
 REPRESENTED, ORDER_ONE = 0.95, 10.0
 """Strong superposition: at least this share of long rows, m⟨o²⟩ at most this (our reading of the paper's O(1))."""
-BINS = np.linspace(-4, 4, 81)
-"""Edges of the histogram of √m o."""
 HEADS = (
     r"(^|\.)(lm_head|embed_out|output_projection)\.weight$",
     r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$",
 )
 """Names of output matrices, and of the input embeddings that serve where the two are tied."""
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+MEANING = {
+    "strong": f"Loss should fall about like 1/width (language models: exponent {LLM_EXPONENT} ± {LLM_EXPONENT_SE}).",
+    "weak": "Loss falls like width^-(a - 1) for token frequencies rank^-a with a > 1; for others, by no power.",
+    "no": "Every token can have a direction of its own; width alone does not limit the loss.",
+    "undecided": f"Every token has a vector, but mean overlap² is above {ORDER_ONE:g}/width: no exponent follows.",
+}
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,6 @@ class HeadAudit:
         padding: rows beyond the tokenizer's tokens, left out.
         plain, centred: lengths and overlaps as they are, and after the mean row was subtracted.
         welch: the least possible largest overlap.
-        density: of √m times the overlaps of a sample of centred rows, over `BINS`.
     """
 
     model: str
@@ -163,7 +166,6 @@ class HeadAudit:
     plain: Overlaps
     centred: Overlaps
     welch: float
-    density: tuple[float, ...]
 
     @property
     def regime(self) -> str:
@@ -178,43 +180,25 @@ class HeadAudit:
         """Return the answer, what it rests on, and what it means for loss against width."""
         plain, centred = self.plain, self.centred
         left_out = f" · left out: {self.padding} padding, {plain.zero} zero rows" if self.padding + plain.zero else ""
-        some = f" ({plain.pairs:.1e} pairs)" if plain.pairs < plain.rows * (plain.rows - 1) // 2 else ""
-        least = plain.width * self.welch**2
-        meaning = {
-            "strong": f"Loss should fall about like 1/width (language models: exponent {LLM_EXPONENT} ± "
-            f"{LLM_EXPONENT_SE}).",
-            "weak": "Loss then falls like width^-(a - 1) for token frequencies rank^-a with a > 1; for others, by no "
-            "power.",
-            "no": "Every token can have a direction of its own; width alone does not limit the loss.",
-            "undecided": f"Every token has a vector, but they overlap more than {ORDER_ONE:g} times as much as random "
-            "ones: no exponent follows.",
-        }
-        return "\n".join(
-            [
-                f"{self.model}: {self.regime} superposition",
-                f"{plain.rows} tokens in {plain.width} dimensions, {self.tensor}{left_out}",
-                "",
-                f"{'':26}{'as stored':>10}{'centred':>10}",
-                f"{'width · mean overlap²':26}{plain.relative:10.3g}{centred.relative:10.3g}"
-                f"   random 1, at least {least:.2g}",
-                f"{'mean |overlap|':26}{plain.mean:10.3g}{centred.mean:10.3g}"
-                f"   random {math.sqrt(2 / math.pi / plain.width):.2g}{some}",
-                f"{'largest |overlap|':26}{plain.largest:10.3g}{centred.largest:10.3g}"
-                f"   at least {self.welch:.2g} (Welch)",
-                f"{'longer than half the mean':26}{100 * plain.represented:8.4g} %"
-                f"{100 * centred.represented:8.4g} %   shortest {plain.norm_min / plain.norm_mean:.2g} of the mean",
-                "",
-                *textwrap.wrap(meaning[self.regime], 80),
-            ]
-        )
+        random = f"random {math.sqrt(2 / math.pi / plain.width):.2g} ({plain.pairs:.1e} pairs)"
+        rows = [
+            ("width · mean overlap²", "relative", f"random 1, at least {plain.width * self.welch**2:.2g}"),
+            ("mean |overlap|", "mean", random),
+            ("largest |overlap|", "largest", f"at least {self.welch:.2g} (Welch)"),
+            (
+                "longer than half the mean",
+                "represented",
+                f"shortest {plain.norm_min / plain.norm_mean:.2g} of the mean",
+            ),
+        ]
+        table = [f"{a:26}{getattr(plain, b):10.3g}{getattr(centred, b):10.3g}   {remark}" for a, b, remark in rows]
+        head = f"{plain.rows} tokens in {plain.width} dimensions, {self.tensor}{left_out}"
+        answer = [f"{self.model}: {self.regime} superposition", head, "", f"{'':26}{'as stored':>10}{'centred':>10}"]
+        return "\n".join([*answer, *table, "", *textwrap.wrap(MEANING[self.regime], 80)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, the regime included."""
-        views = {"plain": self.plain, "centred": self.centred}
-        return asdict(self) | {
-            "regime": self.regime,
-            **{name: asdict(view) | {"relative": view.relative} for name, view in views.items()},
-        }
+        return asdict(self) | {"regime": self.regime}
 
 
 @dataclass(frozen=True)
@@ -235,10 +219,8 @@ class HeadAudits:
         lines = [audit.summary() for audit in self.audits]
         if self.trend is not None:
             error = f" ± {self.trend.exponent_se:.2g}" if self.trend.points > 2 else ""
-            lines.append(
-                f"over {self.trend.points} models the mean overlap² (centred) falls like 1/width to the power "
-                f"{self.trend.exponent:.2f}{error};\nrandom directions: 1"
-            )
+            power = f"{self.trend.exponent:.2f}{error} (random directions: 1)"
+            lines.append(f"over {self.trend.points} models mean overlap² falls like 1/width to the power\n{power}")
         return "\n\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -247,19 +229,18 @@ class HeadAudits:
         return {"models": [audit.to_dict() for audit in self.audits]} | exponent
 
     def plot(self) -> go.Figure:
-        """Draw the density of √m times the overlaps of every model beside that of random directions."""
+        """Draw the density of √m |o| of every model beside that of random directions."""
         import plotly.graph_objects as go
 
         middle = (BINS[1:] + BINS[:-1]) / 2
         figure = go.Figure()
         for audit in self.audits:
-            name = f"{Path(audit.model).name}: {audit.regime} superposition"
-            figure.add_scatter(x=middle, y=audit.density, name=name, line={"shape": "hvh"})
-        normal = np.exp(-(middle**2) / 2) / math.sqrt(2 * math.pi)
-        figure.add_scatter(x=middle, y=normal, name="random directions", line={"dash": "dash", "color": "#8a8f98"})
+            figure.add_scatter(x=middle, y=audit.centred.density, name=Path(audit.model).name, line_shape="hvh")
+        normal = np.exp(-(middle**2) / 2) * math.sqrt(2 / math.pi)
+        figure.add_scatter(x=middle, y=normal, name="random directions", line_dash="dash")
         words = ", ".join(sorted({audit.regime for audit in self.audits}))
         figure.update_layout(title=f"Overlaps of the token vectors: {words} superposition", template="simple_white")
-        figure.update_xaxes(title="overlap × √width (mean row subtracted)")
+        figure.update_xaxes(title="|overlap| × √width (mean row subtracted)")
         figure.update_yaxes(title="density")
         return figure
 
@@ -295,24 +276,7 @@ def audit_heads(
             raise ConfigError(f"{head.name} of {folder} has {rows} rows for {used} tokens: give --tokens, 2 to {rows}.")
         head = replace(head, shape=(used, width))
         plain, centred = (overlaps(head, sample=sample, centre=centre, seed=seed) for centre in (False, True))
-        few = head[np.sort(np.random.default_rng(seed).choice(used, min(used, 2048), replace=False))]
-        few = few - few.mean(0)
-        few = few[few.any(1)] / np.linalg.norm(few[few.any(1)], axis=1, keepdims=True)
-        pairs = (few @ few.T)[np.triu_indices(len(few), 1)] * math.sqrt(width)
-        density = np.histogram(pairs, BINS)[0] / len(pairs) / np.diff(BINS)
-        audits.append(
-            HeadAudit(
-                str(folder),
-                head.name,
-                rows - used,
-                plain,
-                centred,
-                welch_bound(plain.rows, width),
-                tuple(density.tolist()),
-            )
-        )
-    widths = [audit.plain.width for audit in audits]
-    trend = None
-    if len(set(widths)) > 1:
-        trend = Trend.through(1 / np.array(widths), [audit.centred.mean_square for audit in audits])
-    return HeadAudits(tuple(audits), trend)
+        welch = welch_bound(plain.rows, width)
+        audits.append(HeadAudit(str(folder), head.name, rows - used, plain, centred, welch))
+    inverse, squares = zip(*((1 / one.plain.width, one.centred.mean_square) for one in audits), strict=True)
+    return HeadAudits(tuple(audits), Trend.through(inverse, squares) if len(set(inverse)) > 1 else None)

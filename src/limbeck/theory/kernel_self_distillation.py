@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,9 +23,6 @@ from scipy.spatial.distance import cdist
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
 from limbeck.laws import Source
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 BORUP = Source(
     "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by Self-Distillation",
@@ -44,11 +40,7 @@ def rbf(gamma: float) -> Kernel:
         >>> rbf(2.0)(np.array([[0.0]]), np.array([[0.0], [1.0]])).round(4)
         array([[1.    , 0.1353]])
     """
-    return partial(_rbf, gamma)
-
-
-def _rbf(gamma: float, x: Array, z: Array) -> Array:
-    return np.asarray(np.exp(-gamma * cdist(x, z, "sqeuclidean")))
+    return lambda x, z: np.asarray(np.exp(-gamma * cdist(x, z, "sqeuclidean")))
 
 
 def linear(x: Array, z: Array) -> Array:
@@ -276,20 +268,6 @@ class SelfDistillation:
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers."""
         return asdict(self)
-
-    def plot(self) -> go.Figure:
-        """Draw the validation error of every round beside that of tuned ridge regression."""
-        import plotly.graph_objects as go
-
-        figure = go.Figure()
-        rounds = list(range(1, len(self.losses) + 1))
-        figure.add_scatter(x=rounds, y=self.losses, name="self-distillation", mode="lines+markers")
-        figure.add_hline(y=self.tuned_loss, line_dash="dash", annotation_text=f"ridge {self.tuned:.2g}")
-        verb = "does not beat" if self.losses[self.best - 1] >= self.tuned_loss else "beats"
-        figure.update_layout(title=f"Self-distillation {verb} tuned ridge regression", template="simple_white")
-        figure.update_xaxes(title="round")
-        figure.update_yaxes(title="mean squared validation error")
-        return figure
 
 
 def self_distill(

@@ -9,16 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from limbeck.fitting.model import Array
 from limbeck.theory.recursive_operators import Kind, aggregate, anchor, floored, kl, plateau, soften
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 SERIES = ("weights", "forward", "reverse", "variation", "agreement", "errors", "accuracy")
 
@@ -62,37 +59,15 @@ class Lineage:
     def summary(self) -> str:
         """Return where the lineage came to and whether it holds."""
         accuracy = f", accuracy {self.accuracy[0]:.3f} → {self.accuracy[-1]:.3f}" if self.accuracy else ""
-        end = (
-            "unanchored drift: give every generation some weight of its base teachers"
-            if self.drifts
-            else (f"plateau at most {self.plateau:.3g}")
-        )
-        return (
-            f"{len(self.forward)} generations, anchor {self.weights[-1]:g}: KL(base‖student) "
-            f"{self.forward[0]:.3g} → {self.forward[-1]:.3g} nats{accuracy}; {end}"
-        )
+        drift = "unanchored drift: give every generation some weight of its base teachers"
+        path = f"KL(base‖student) {self.forward[0]:.3g} → {self.forward[-1]:.3g} nats{accuracy}"
+        end = drift if self.drifts else f"plateau at most {self.plateau:.3g}"
+        return f"{len(self.forward)} generations, anchor {self.weights[-1]:g}: {path}; {end}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers; the distributions are left out."""
         kept = {name: list(getattr(self, name)) for name in SERIES}
         return kept | {"plateau": self.plateau if math.isfinite(self.plateau) else None, "drifts": self.drifts}
-
-    def plot(self) -> go.Figure:
-        """Draw KL(q‖p) against the generation, with its bound."""
-        import plotly.graph_objects as go
-
-        figure = go.Figure()
-        generation = list(range(1, len(self.forward) + 1))
-        figure.add_scatter(x=generation, y=self.forward, name="measured", mode="lines+markers")
-        if math.isfinite(self.plateau):
-            figure.add_hline(y=self.plateau, line_dash="dash", annotation_text="ε/λ")
-        title = (
-            "The lineage drifts" if self.drifts else f"The lineage ends at {self.forward[-1]:.3g} nats from its base"
-        )
-        figure.update_layout(title=title, template="simple_white")
-        figure.update_xaxes(title="generation")
-        figure.update_yaxes(title="KL(base ‖ student), nats")
-        return figure
 
 
 def recursive_distill(
@@ -135,9 +110,8 @@ def recursive_distill(
     base = [soften(teacher, temperature) for teacher in floored(teachers)]
     q = aggregate(base, np.full(len(base), 1 / len(base)) if weights is None else weights, kind)
     p = q if start is None else floored(start)
-    schedule = [float(weight)] * generations if isinstance(weight, int | float) else [float(x) for x in weight]
     record: dict[str, list[float]] = {name: [] for name in SERIES}
-    for t, anchored in enumerate(schedule):
+    for t, anchored in enumerate([weight] * generations if isinstance(weight, int | float) else weight):
         target = anchor(p, q, anchored, kind)
         p = floored(student_fit(target, t))
         forward = float(kl(q, p).mean())

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
 
+BINS = np.linspace(0, 4, 41)
+"""Edges of the histogram of √m |o|."""
+
 
 class Rows(Protocol):
     """A matrix that gives some of its rows: an array, or one that stays on the disk."""
@@ -40,6 +43,7 @@ class Overlaps:
         pairs: how many those are.
         norm_mean, norm_std, norm_min, norm_max: of the lengths of the rows.
         represented: share of rows longer than half the mean length.
+        density: of √m |o| over `BINS`, among the pairs that were looked at.
     """
 
     rows: int
@@ -55,6 +59,7 @@ class Overlaps:
     norm_min: float
     norm_max: float
     represented: float
+    density: tuple[float, ...]
 
     @property
     def relative(self) -> float:
@@ -77,7 +82,7 @@ def welch_bound(n: int, m: int) -> float:
 
 
 def overlaps(
-    matrix: Rows, *, block: int = 4096, sample: int | None = None, centre: bool = False, seed: int = 0
+    matrix: Rows, *, block: int = 2048, sample: int | None = None, centre: bool = False, seed: int = 0
 ) -> Overlaps:
     """Measure lengths and overlaps of the rows of a matrix, block by block.
 
@@ -125,16 +130,16 @@ def overlaps(
     for rows in _parts(kept, block):
         w = unit(rows)
         gram += w.T @ w
-    total, largest = 0.0, 0.0
+    total, largest, counts = 0.0, 0.0, np.zeros(len(BINS) - 1)
     parts = _parts(chosen, block)
     for i, rows in enumerate(parts):
         first = unit(rows)
         for j in range(i, len(parts)):
-            o = np.abs(first @ (first if j == i else unit(parts[j])).T)
-            if j == i:
-                o = np.triu(o, 1)
+            o = np.abs(first @ (unit(parts[j]).T if j > i else first.T))
+            o = o.ravel() if j > i else o[~np.tri(len(o), dtype=bool)]
             total += float(o.sum(dtype=float))
-            largest = max(largest, float(o.max()))
+            largest = max(largest, float(o.max(initial=0.0)))
+            counts += np.histogram(o * math.sqrt(m), BINS)[0]
     k, pairs = len(kept), len(chosen) * (len(chosen) - 1) // 2
     mean_square, average = max(float((gram**2).sum()) - k, 0.0) / (k * (k - 1)), total / pairs
     lengths = norms[kept].astype(float)
@@ -152,6 +157,7 @@ def overlaps(
         norm_min=float(lengths.min()),
         norm_max=float(lengths.max()),
         represented=float((lengths > lengths.mean() / 2).mean()),
+        density=tuple((counts / pairs / np.diff(BINS)).tolist()),
     )
 
 

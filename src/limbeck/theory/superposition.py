@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,9 +23,6 @@ from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
 from limbeck.laws import Source, Trend
 from limbeck.theory.overlaps import Overlaps, overlaps
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 LIU = Source("Superposition Yields Robust Neural Scaling", "Liu, Liu, Gore", 2025, "2505.10465")
 SECOND_MOMENT = 4 / 3
@@ -87,15 +84,12 @@ class ToyModels:
         self.decay = np.asarray(weight_decay, self.weights.dtype)[..., None, None]
         self.moments = [np.zeros_like(x) for x in (self.weights, self.weights, self.biases, self.biases)]
         self.steps = 0
-        self._output = np.empty(0)
 
     def step(self, x: Array, rate: float) -> Array:
         """Learn from a batch x [..., batch, n] and return the loss before, the mean of (y - x)² [...]."""
         w, b = self.weights, self.biases
         h = x @ w
-        if self._output.shape != (*h.shape[:-1], w.shape[-2]):
-            self._output = np.empty((*h.shape[:-1], w.shape[-2]), w.dtype)
-        g = np.matmul(h, w.swapaxes(-1, -2), out=self._output)
+        g = h @ w.swapaxes(-1, -2)
         g += b[..., None, :]
         np.maximum(g, 0, out=g)
         active = g > 0
@@ -155,41 +149,6 @@ class ToySweep:
     def overlaps(self, table: int = 0, decay: int = 0) -> list[Overlaps]:
         """Return the overlaps of the features of every width."""
         return [overlaps(w[:, :m]) for w, m in zip(self.weights[table, decay], self.widths, strict=True)]
-
-    def summary(self) -> str:
-        """Return one line per frequency table and weight decay."""
-        lines = []
-        for t, d in np.ndindex(self.loss.shape[:2]):
-            plain, welch = self.exponents(t, d)
-            kept = self.represented[t, d]
-            regime = "strong" if kept.min() > 0.95 else "weak" if kept.max() < 0.5 else "mixed"
-            lines.append(
-                f"frequencies {t}, decay {self.weight_decay[d]:+g}: loss ∝ width^-{plain.exponent:.2f} "
-                f"({welch.exponent:.2f} in 1/m - 1/n), {100 * kept.min():.0f} to {100 * kept.max():.0f} % "
-                f"of the features represented: {regime} superposition"
-            )
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers; the weights are left out."""
-        arrays = ("widths", "weight_decay", "frequencies", "loss", "represented", "tail")
-        slopes = [
-            [[x.exponent for x in self.exponents(t, d)] for d in range(len(row))] for t, row in enumerate(self.loss)
-        ]
-        return {name: getattr(self, name).tolist() for name in arrays} | {"exponents": slopes}
-
-    def plot(self) -> go.Figure:
-        """Draw loss against width, one line per frequency table and weight decay."""
-        import plotly.graph_objects as go
-
-        figure = go.Figure()
-        for t, d in np.ndindex(self.loss.shape[:2]):
-            name = f"frequencies {t}, decay {self.weight_decay[d]:+g}"
-            figure.add_scatter(x=self.widths, y=self.loss[t, d], name=name, mode="lines+markers")
-        figure.update_layout(title="Loss of the toy model against its width", template="simple_white")
-        figure.update_xaxes(title="width m", type="log")
-        figure.update_yaxes(title="Σ (y - x)² over the features", type="log")
-        return figure
 
 
 def tail_loss(p: ArrayLike, kept: ArrayLike) -> Array:
