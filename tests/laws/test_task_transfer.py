@@ -72,12 +72,9 @@ def test_constants_and_inverse_survive_another_reference(logA, alpha, beta, refe
     assert (np.diff(there(p, tokens=tokens)) > 0).all()
 
 
-def test_ceiling_is_reached_and_inverted():
+def test_ceiling_is_approached():
     p = {"level": 40.0, "gain": 0.25, "alpha": 0.5}
-    law = CeilingScore()
-    assert_allclose(law.tokens_for(p, law(p, tokens=TOKENS)), TOKENS, rtol=1e-9)
-    assert law.tokens_for(p, 61.0) == math.inf
-    assert_allclose(law(p, tokens=1e9 * np.array([1.0, 4.0])), [40.0, 60 - 20 / 2.0])
+    assert_allclose(CeilingScore()(p, tokens=1e9 * np.array([1.0, 4.0, 1e20])), [40.0, 60 - 20 / 2.0, 60.0])
 
 
 def test_curve_is_recovered_from_four_points():
@@ -151,8 +148,6 @@ def test_misaligned_scores_are_not_extrapolated_unless_forced():
     assert np.isfinite(report.predict(1e12, force=True).mean).all()
     assert report.alignment.coupling < 0 < report.alignment.benefit  # cross-entropy falls all the same
     assert report.cross_entropy.value(tokens=1e12) < 2.35
-    with pytest.raises(FittingError, match='unknown curve "ceilin"'):
-        report.predict(1e12, law="ceilin", force=True)
 
 
 def test_fewer_than_three_token_counts_and_constant_scores_are_refused():
@@ -180,7 +175,7 @@ def test_report_averages_repeats_knows_their_noise_and_caps_at_100():
     there = report.predict(1e12)
     assert there.lower < curve(1e12) < there.upper
     assert report.tokens_for(float(there.mean[0])) == pytest.approx(1e12, rel=1e-9)
-    with pytest.warns(UserWarning, match="passes 100 points"):
+    with pytest.warns(UserWarning, match="leaves 0 to 100 points"):
         assert report.predict(1e25).mean == 100
     assert json.loads(json.dumps(report.to_dict()))["verdict"] == "aligned"
     assert "held-out error" in report.summary() and len(report.plot().data)

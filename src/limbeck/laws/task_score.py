@@ -128,13 +128,6 @@ class CeilingScore(ScoreCurve):
         """Level (1 + gain (1 - (tokens/reference)^-alpha) / alpha)."""
         return p.level * (1.0 - p.gain / p.alpha * np.expm1(-p.alpha * np.log(x.tokens / self.reference)))
 
-    def tokens_for(self, parameters: Mapping[str, float], score: ArrayLike) -> Array:
-        """Return the tokens at which the curve reaches a score; infinite above the ceiling."""
-        level, gain, alpha = (parameters[name] for name in self.parameter_names)
-        left = np.maximum(1.0 - (np.asarray(score, float) / level - 1.0) * alpha / gain, 0.0)
-        with np.errstate(divide="ignore"):
-            return np.asarray(self.reference * left ** (-1 / alpha))
-
 
 def alignment_score(source: float, target: float, weights: tuple[float, float, float] = (0.7, 0.8, 1.0)) -> float:
     """Return how much of what a task needs is in a pre-training corpus: A = w1 P_src + w2 P_dst + w3 P_src P_dst.

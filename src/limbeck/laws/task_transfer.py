@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from limbeck.errors import FittingError, MisalignedError, nearest
+from limbeck.errors import FittingError, MisalignedError
 from limbeck.fitting import Fit, Prediction, Prior
 from limbeck.fitting.model import Array
 from limbeck.laws._fit import fit
@@ -159,37 +159,31 @@ class TransferReport:
         predicted = self.fits["log-law"].model(held.cuts[0].parameters, tokens=self.tokens[late])
         return bool((self.score[late] < predicted).all())
 
-    def predict(
-        self, tokens: ArrayLike, level: float = 0.8, *, law: str = "log-law", force: bool = False
-    ) -> Prediction:
-        """Predict the score after more pre-training, within 0 to 100 points.
+    def predict(self, tokens: ArrayLike, level: float = 0.8, *, force: bool = False) -> Prediction:
+        """Predict the score after more pre-training by the log-law, within 0 to 100 points.
 
         Args:
             tokens: pre-training tokens.
             level: nominal coverage of the interval.
-            law: which of `CURVES`.
             force: predict a misaligned task all the same.
 
         Raises:
             MisalignedError: more of this corpus does not help the task.
-            FittingError: fewer than three token counts, or an unknown curve.
+            FittingError: fewer than three token counts, or one score everywhere.
         """
-        predicted = self._curve(law, force).predict(level, tokens=tokens)
-        if (predicted.mean > 100).any():
-            warnings.warn("the curve passes 100 points: capped there, do not believe it", stacklevel=2)
+        predicted = self._log_law(force).predict(level, tokens=tokens)
+        if not ((predicted.mean > 1e-9) & (predicted.mean < 100)).all():
+            warnings.warn("the log-law leaves 0 to 100 points there: cut off, do not believe it", stacklevel=2)
         low, mean, high = (np.clip(end, 0, 100) for end in (predicted.lower, predicted.mean, predicted.upper))
-        if (mean < 1e-9).any():
-            warnings.warn("the log-law is undefined at so few tokens: 0 points", stacklevel=2)
         return replace(predicted, lower=low, mean=mean, upper=high)
 
-    def tokens_for(self, score: float, *, law: str = "log-law", force: bool = False) -> float:
-        """Return the pre-training tokens at which the curve reaches a score; infinite above a ceiling."""
-        fitted = self._curve(law, force)
+    def tokens_for(self, score: float, *, force: bool = False) -> float:
+        """Return the pre-training tokens at which the log-law reaches a score; refuses what `predict` refuses."""
+        fitted = self._log_law(force)
         return float(fitted.model.tokens_for(fitted.parameters, score))  # type: ignore[attr-defined]
 
-    def _curve(self, law: str, force: bool) -> Fit:
-        if law not in CURVES:
-            raise FittingError(f'unknown curve "{law}".{nearest(law, CURVES)} Choose {", ".join(CURVES)}.')
+    def _log_law(self, force: bool) -> Fit:
+        """The log-law, unless there is none or the task is misaligned."""
         if not self.fits:
             raise FittingError(f"no curve was drawn: {'; '.join(self.alignment.reasons)}.")
         if self.verdict == "misaligned" and not force:
@@ -197,7 +191,7 @@ class TransferReport:
                 f"misaligned: {'; '.join(self.alignment.reasons)}. A score is not extrapolated from here. Try another "
                 "corpus; its cross-entropy may fall all the same. force=True (--force) predicts regardless."
             )
-        return self.fits[law]
+        return self.fits["log-law"]
 
     def summary(self) -> str:
         """Return the verdict, the evidence and the curves in words."""
@@ -207,21 +201,20 @@ class TransferReport:
         facts += [] if a.drop is None else [f"largest drop {a.drop:.2g} standard errors"]
         facts += [] if a.benefit is None else [f"{a.benefit:+.3g} points over no pre-training"]
         facts += [] if a.coupling is None else [f"rank correlation with falling cross-entropy {a.coupling:.2f}"]
-        lines += [
-            " · ".join(facts),
-            *(f"  {name:22}held-out error {e:.2g} points" for name, e in self.held_out.items()),
-        ]
+        lines += [" · ".join(facts)]
+        lines += [f"  {name:22}held-out error {error:.2g} points" for name, error in self.held_out.items()]
+        lines += ["the largest scores fall short of the log-law of the smaller ones"] * self.saturates
         return "\n".join([*lines, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers."""
-        curves = {name: {"parameters": one.parameters} for name, one in self.fits.items()}
+        held = self.held_out
         return {
             "tokens": self.tokens.tolist(),
             "score": self.score.tolist(),
             "noise": self.noise,
             **asdict(self.alignment),
-            "curves": {name: {**one, "held_out": self.held_out.get(name)} for name, one in curves.items()},
+            "curves": {k: {"parameters": one.parameters, "held_out": held.get(k)} for k, one in self.fits.items()},
             "cross_entropy": None if self.cross_entropy is None else self.cross_entropy.parameters,
             "saturates": self.saturates,
             "notes": list(self.notes),

@@ -3,7 +3,7 @@
 The accuracies of six language models along their pre-training, on nine tasks, stand for translation scores after
 fine-tuning. Of ten checkpoints a curve, (log A + alpha ln D)^beta is fitted on the first six and forecasts the last
 four; the baseline carries the last value forward. The verdict on alignment must refuse the two tasks that do not rise.
-Without the table (`LIMBECK_DATA`) the same runs on synthetic scores, which is no evidence.
+The table is read from the folder `LIMBECK_DATA`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from limbeck.laws import TransferScore, judge_alignment, transfer_curve
+from limbeck.errors import LimbeckError
+from limbeck.laws import judge_alignment, transfer_curve
 from limbeck.laws.task_score import ISIK
 from limbeck.papers._data import run_table
 from limbeck.papers._figure import Figure, Series
@@ -41,11 +42,11 @@ class DownstreamTransferBleu(Paper):
 
     def measure(self, seed: int, quick: bool) -> dict[str, Any]:
         """Return errors of the forecasts (points) and the verdict, by task, of one model."""
-        path = run_table("olmo_ladder/checkpoints.csv")
-        run = RUNS[seed % len(RUNS)]
-        table = pl.read_csv(path).filter(pl.col("run") == run).sort("tokens") if path else synthetic(seed)
-        tasks = {task: forecast(*ten_points(table, task)) for task in (*RISING, *FLAT)}
-        return {"run": run if path else "synthetic", "tasks": tasks}
+        path, run = run_table("olmo_ladder/checkpoints.csv"), RUNS[seed % len(RUNS)]
+        if path is None:
+            raise LimbeckError("this needs olmo_ladder/checkpoints.csv in the folder that LIMBECK_DATA names.")
+        table = pl.read_csv(path).filter(pl.col("run") == run).sort("tokens")
+        return {"run": run, "tasks": {task: forecast(*ten_points(table, task)) for task in (*RISING, *FLAT)}}
 
     def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
         """Compare the forecasts on rising tasks, and the verdicts on all."""
@@ -62,13 +63,6 @@ class DownstreamTransferBleu(Paper):
         wins = {name: sum(mean[task]["log-law"] < mean[task][name] for task in RISING) for name in mean[RISING[0]]}
         gain = np.mean([np.subtract(errors[task][LAST], errors[task]["log-law"]) for task in RISING], axis=0)
         shown = measured[-1]["tasks"][RISING[0]]
-        notes = [
-            "no seeds: the replicates are models; accuracies of pre-training checkpoints stand for fine-tuned scores",
-            f"a curve with a ceiling has the smaller error on {7 - wins['ceiling']} of the 7 rising tasks",
-        ]
-        if measured[0]["run"] == "synthetic":
-            notes.insert(0, "run table absent (see LIMBECK_DATA): scores drawn from the law itself, no evidence for it")
-            gain = gain[:1]
         return Outcome(
             effects=gain,
             checks={
@@ -86,7 +80,10 @@ class DownstreamTransferBleu(Paper):
                 "largest error of the log-law": max(max(errors[task]["log-law"]) for task in RISING),
                 "better than": wins,
             },
-            notes=notes,
+            notes=[
+                "no seeds: the replicates are models; accuracies along pre-training stand for fine-tuned scores",
+                f"a curve with a ceiling has the smaller error on {7 - wins['ceiling']} of the 7 rising tasks",
+            ],
             figure=Figure(
                 f"The log-law forecasts {RISING[0]} to {shown['errors']['log-law']:.1f} points, the last value to "
                 f"{shown['errors'][LAST]:.0f}",
@@ -128,13 +125,3 @@ def forecast(tokens: NDArray[np.float64], score: NDArray[np.float64], noise: flo
         "score": score.tolist(),
         "law": early.fits["log-law"].value(tokens=tokens).tolist(),
     }
-
-
-def synthetic(seed: int) -> pl.DataFrame:
-    """Draw checkpoints of tasks that follow the law and of tasks that do not move; 0.5 points of noise."""
-    rng, tokens, law = np.random.default_rng(seed), np.geomspace(1e9, 2e11, 100), TransferScore()
-    score = {task: law(law.of(5.0, rng.uniform(0.3, 0.8), 2.0), tokens=tokens) for task in RISING}
-    score |= {task: np.full(len(tokens), 50.0) for task in FLAT}
-    return pl.DataFrame(
-        {"tokens": tokens, **{f"{t}_acc": (y + rng.normal(0, 0.5, len(y))) / 100 for t, y in score.items()}}
-    )
