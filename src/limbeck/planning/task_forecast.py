@@ -56,6 +56,10 @@ class Training:
         """Its full length."""
         return float(self.columns["tokens"][-1])
 
+    def curve(self, column: str) -> ScoreCurve:
+        """A column along the training."""
+        return ScoreCurve.of(self.columns["tokens"], self.columns[column])
+
     def blocks(self, *columns: str, skip: float = SKIPPED) -> Array:
         """Means of five checkpoints each, counted from the end, [columns, m]; single ones of a training with few."""
         rows = np.stack([self.columns[name] for name in columns])
@@ -334,7 +338,7 @@ def _forecast(
         raise PlanningError("holds accuracies above 1: write fractions, not percent")
     if not losses:
         raise PlanningError(f"no intermediate loss: add {task}{OWN_LOSS} or a held-out loss such as c4_ce")
-    curves = [ScoreCurve.of(one.columns["tokens"], one.columns[column]) for one in pool]
+    curves = [one.curve(column) for one in pool]
     longest = [
         c
         for one, c, after in zip(pool, curves, [*pool[1:], None], strict=True)

@@ -1,0 +1,179 @@
+"""The Fine Line: checkpoints of small models tell which abilities of a large one can be forecast, and forecast them.
+
+On the released checkpoints of 20 trainings (190 M to 3 B parameters, four lengths each) every task is judged by its
+curves and forecast for the annealed 7 B and 13 B models, through the losses that a back-test on the largest sizes
+prefers. Beside it, on the same runs: the last value carried forward, and the two-step ladder (Bhagia et al., 2024,
+arXiv 2412.04403), whose intermediate loss is always the task's own and whose sigmoid is held by a perfect model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from limbeck.errors import RunsError
+from limbeck.fitting import Loss
+from limbeck.fitting import fit as fit_model
+from limbeck.laws import Chinchilla, TaskAccuracy, ranking_reliability, signal_to_noise
+from limbeck.laws.checkpoint_dynamics import YANG_2024, smooth
+from limbeck.papers._data import run_table
+from limbeck.papers._figure import Figure, Series
+from limbeck.papers._paper import Outcome, Paper
+from limbeck.planning import Training, forecast_tasks, trainings
+from limbeck.runs import RunTable, read_runs
+
+SHARES = 4
+STEADY = ("hellaswag", "piqa", "csqa", "socialiqa", "arc_easy", "arc_challenge")
+LARGEST_FITTED = 1.3e9
+"""Parameters of the largest model of the authors' ladder; the 3 B runs came later."""
+
+
+class FineLineDownstream(Paper):
+    """Thirteen tasks on the checkpoints of a model ladder; every seed has a quarter of the tasks."""
+
+    slug = "fine-line-downstream"
+    source = YANG_2024
+    claim = "Downstream curves of small models are alike across sizes and forecast the scores of much larger models."
+    metric = "absolute error of the largest run's score carried forward minus that of the forecast, per task"
+    unit = "points"
+    baseline = "last value"
+    seeds = SHARES
+
+    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+        """Judge and forecast a quarter of the tasks, and re-run the ladder on them."""
+        path, goals = (run_table(f"olmo_ladder/{name}.csv") for name in ("checkpoints", "annealed_targets"))
+        if path is None or goals is None:
+            raise RunsError("the table olmo_ladder/checkpoints.csv is not there: name its folder in LIMBECK_DATA.")
+        runs, targets = read_runs(path, skip_bad=True), read_runs(goals)
+        names = [name.removesuffix("_acc") for name in runs.columns if name.endswith("_acc")][seed % SHARES :: SHARES]
+        pool, _ = trainings(runs, targets.column("params").min())
+        giant = next(one for one in trainings(runs)[0] if one.name == "peteish7_eval_full")
+        at = {name: targets.column(name) for name in ("params", "tokens")}
+        small = [one for one in pool if one.params <= LARGEST_FITTED]
+        checkpoints = runs.filter(f"params<={LARGEST_FITTED:g}")
+        found = {}
+        for one in forecast_tasks(runs, targets, tasks=names).tasks:
+            column = f"{one.task}_acc"
+            truth = targets.column(column)
+            curves = [run.curve(column) for run in pool]
+            found[one.task] = {
+                **(one.dynamics.to_dict() if one.dynamics else {}),
+                "snr of the longest 1.3 B run": signal_to_noise(small[-1].columns[column]).ratio,
+                "tau at 10, 20, 50 %": [ranking_reliability(curves, share) for share in (0.1, 0.2, 0.5)],
+                "mainly through": one.routes[0].through,
+                "back-test error": 100 * one.error,
+                "measured": (100 * truth).tolist(),
+                "forecast": [100 * here.value for here in one.accuracy],
+                "inside": [bool(here.lower <= y <= here.upper) for here, y in zip(one.accuracy, truth, strict=True)],
+                "best route alone": [100 * value for value in one.routes[0].accuracy],
+                "ladder": ladder(pool, one.task, at),
+                "ladder without 3 B": ladder(small, one.task, at),
+                "last value": 100 * pool[-1].final(column),
+                "7 B at its measured c4 loss": 100
+                * (mediated(checkpoints, column, giant.final("c4_ce")) - giant.final(column)),
+                "7 B, last value": 100 * (small[-1].final(column) - giant.final(column)),
+            }
+        return found
+
+    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+        """Compare the errors over tasks."""
+        tasks = {name: one for share in measured for name, one in share.items()}
+
+        def errors(method: str, names: Sequence[str]) -> NDArray[np.float64]:
+            return np.array([np.abs(np.asarray(tasks[n][method]) - tasks[n]["measured"]) for n in names])
+
+        every, kept = list(tasks), [name for name, one in tasks.items() if one["verdict"] == "track"]
+        methods = ("forecast", "best route alone", "ladder", "ladder without 3 B", "last value")
+        table = {
+            words: {method: errors(method, names).mean(0).tolist() for method in methods}
+            for words, names in (("all tasks", every), ("tracked tasks", kept))
+        }
+        ours, theirs = errors("forecast", every), errors("ladder", every)
+        gain = (theirs - ours).mean(1)
+        steady = [tasks[name] for name in STEADY if name in tasks]
+        noise = [name for name in ("boolq", "mmlu_stem") if name in tasks]
+        inside = [np.mean(tasks[name]["inside"]) for name in kept]
+        worse = [
+            f"{n} ({a:.1f} against {b:.1f})"
+            for n, a, b in zip(every, ours.mean(1), theirs.mean(1), strict=True)
+            if a > b
+        ]
+        shape = float(np.median([one["shape"] for one in tasks.values()]))
+        return Outcome(
+            effects=errors("last value", every).mean(1) - ours.mean(1),
+            checks={
+                "mean error of all tasks at most the ladder's, 7 B and 13 B": bool(
+                    (ours.mean(0) <= theirs.mean(0)).all()
+                ),
+                "the same on tracked tasks": bool((errors("forecast", kept) - errors("ladder", kept)).mean() <= 0),
+                "boolq and mmlu_stem are noise": all(tasks[name]["verdict"] == "noise" for name in noise),
+                "steady tasks at the 7 B's c4 loss within 4 points, last value off by more than 5": all(
+                    abs(one["7 B at its measured c4 loss"]) < 4 and abs(one["7 B, last value"]) > 5 for one in steady
+                ),
+            },
+            details={
+                "mean errors at 7 B and 13 B": table,
+                "ladder minus forecast, mean and s.e. over tasks": [
+                    float(gain.mean()),
+                    float(gain.std(ddof=1) / len(gain) ** 0.5),
+                ],
+                "share of 80 % intervals that hold, tracked tasks": float(np.mean(inside)),
+                "tasks": tasks,
+            },
+            notes=[
+                "no seeds: the replicates are tasks; the choice sees runs up to 3 B only",
+                f"the ladder is better on {', '.join(worse) or 'no task'}",
+                f"curves rise together (rank), not at the same moments: median correlation of increments {shape:.2f}",
+                "targets are annealed on other data than the ladder: nearly all errors of the forecast are too low",
+            ],
+            figure=Figure(
+                f"7 B and 13 B models are forecast to {ours.mean():.1f} points, by the ladder to {theirs.mean():.1f}",
+                "measured accuracy, %",
+                "forecast, %",
+                (
+                    *(
+                        Series(
+                            name,
+                            [y for n in every for y in tasks[n]["measured"]],
+                            [f for n in every for f in tasks[n][key]],
+                        )
+                        for name, key in (("back-tested choice", "forecast"), ("ladder", "ladder"))
+                    ),
+                    Series("exact", [40.0, 90.0], [40.0, 90.0], kind="line"),
+                ),
+            ),
+        )
+
+
+def ladder(runs: Sequence[Training], task: str, at: dict[str, NDArray[np.float64]]) -> list[float]:
+    """Forecast in percent by the authors' two steps: final bits per byte, then a bounded sigmoid by least squares.
+
+    The sigmoid is fitted on trailing means of five checkpoints, without each run's first 10 %, and on one ideal point:
+    a model of zero bits per byte that is always right.
+    """
+    from scipy.optimize import curve_fit
+
+    loss, accuracy = f"{task}_bpb", f"{task}_acc"
+    finals = np.array([(one.params, one.tokens, smooth(one.columns[loss])[-1]) for one in runs]).T
+    first = fit_model(Chinchilla(), {"params": finals[0], "tokens": finals[1]}, finals[2], bootstrap=0)
+    x, y = np.hstack(
+        [[smooth(one.columns[name])[len(one.columns[name]) // 10 :] for name in (loss, accuracy)] for one in runs]
+    )
+
+    def sigmoid(bits: Any, a: float, middle: float, k: float, b: float) -> Any:
+        return a / (1 + np.exp(-k * (bits - middle))) + b
+
+    bounds = ([-1.0, 0.0, 0.0, 0.0], [0.0, np.inf, np.inf, 1.0])
+    with np.errstate(over="ignore"):
+        best, _ = curve_fit(sigmoid, [*x, 0.0], [*y, 1.0], p0=[-0.75, 0.9, 3.0, 1.0], bounds=bounds, max_nfev=10000)
+        return [100 * float(sigmoid(bits, *best)) for bits in first.value(**at)]
+
+
+def mediated(runs: RunTable, column: str, loss: float) -> float:
+    """Return the accuracy that all checkpoints of the runs promise at a c4 loss."""
+    huber = Loss(delta=0.02, space="linear")
+    law = fit_model(TaskAccuracy(), {"loss": runs.column("c4_ce")}, runs.column(column), loss=huber, bootstrap=0)
+    return float(law.value(loss=loss))
