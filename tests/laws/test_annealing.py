@@ -51,9 +51,7 @@ def test_reference_vectors(parity, walk_sections):
 
     def saturating(one, m):
         shared = {name: one[name] for name in ("L0", "A", "alpha")}
-        predicted = multi_power(
-            one["lr"], m["steps"], **shared, **{name: m[name] for name in ("B", "C", "beta", "gamma")}
-        )
+        predicted = multi_power(one["lr"], m["steps"], shared | {name: m[name] for name in ("B", "C", "beta", "gamma")})
         assert_allclose(predicted, m["pred"], rtol=1e-9)
         r = np.abs(np.log(m["y"]) - np.log(predicted))
         huber = np.where(r <= 1e-3, r**2 / 2, 1e-3 * (r - 5e-4)).sum()
@@ -254,3 +252,22 @@ def test_real_curves_of_unseen_schedules(data_folder, model, momentum, error, pl
     mistakes = np.abs(flat.value(S1=everything.column("S1"), S2=0.0) - everything.column("loss"))
     unseen = [mistakes[runs == run].mean() for run in np.unique(runs) if run not in seen]
     assert np.mean(unseen) == pytest.approx(plain, abs=0.001)
+
+
+@pytest.mark.parametrize("model", ["25M", "100M"])
+@pytest.mark.parametrize(
+    ("run", "final", "shape", "decay"),
+    [("constant_24000", "wsdld_20000_24000", "linear", 1 / 6), ("cosine_72000", "cosine_24000", "cosine", 1.0)],
+)
+def test_real_checkpoints_become_final_losses(data_folder, model, run, final, shape, decay):
+    """The whole difference of the law errs less than half as much as the correction by S2 alone."""
+    table = read_runs(data_folder / "lr-schedule-curves" / "curves.csv", {"run": "schedule"}, where={"model": model})
+    fit = laws.fit("annealing", table.filter({"run": ["cosine_24000", "constant_24000"]}), bootstrap=0)
+    there = table.filter({"run": final})
+    truth, step = there.column("loss")[-1], int(there.column("step")[-1])
+    found = annealed(fit, table.filter({"run": run}), decay=decay, shape=shape, end=3e-5)
+    at = np.abs(found.column("step") - step).argmin()
+    imagined = fit.model.columns_of(Schedule(step + 1, 3e-4, shape, 3e-5, 2160, decay).rates())["S2"][-1]
+    by_area = found.column("raw_loss")[at] - fit.parameters["C"] * (imagined - found.column("S2")[at])
+    assert abs(found.column("loss")[at] - truth) < 0.5 * abs(by_area - truth)
+    assert found.column("loss")[at] == pytest.approx(truth, rel=0.003)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,9 @@ TISSUE = Source("Scaling Law with Learning Rate Annealing", "Tissue, Wang, Wang"
 
 MOMENTA = (0.9, 0.95, 0.99, 0.995, 0.998, 0.999, 0.9995)
 """Values of λ that a fit tries."""
+
+USUAL = 0.999
+"""λ where the curves cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,7 @@ class Annealing(Law):
 
     def columns_of(self, rates: ArrayLike) -> dict[str, Array]:
         """Return S1 and S2 of every step of a schedule, ready for `Fit.predict`."""
-        both = areas(rates, self.momentum or MOMENTA[-2], warmup_steps(rates))
-        return dict(zip(("S1", "S2"), both, strict=True))
+        return dict(zip(("S1", "S2"), areas(rates, self.momentum or USUAL, warmup_steps(rates)), strict=True))
 
     def prepare(self, runs: RunTable, *, skip_bad: bool = False) -> tuple[Law, RunTable]:
         """Return the law with its λ, and the table with S1 and S2, without the rows of the warm-up.
@@ -113,18 +116,18 @@ class Annealing(Law):
                 "for one. Fit each peak alone (--where), or share only the exponent (laws.share_exponent)."
             )
         warm = np.array([warmup_steps(rates) for rates in schedules])
-        keep = step >= warm[curve]
-        runs = replace(runs, frame=runs.frame.filter(pl.Series(keep)), rows=runs.rows.filter(pl.Series(keep)))
+        keep = pl.Series(step >= warm[curve])
+        runs = replace(runs, frame=runs.frame.filter(keep), rows=runs.rows.filter(keep))
 
         def with_areas(momentum: float) -> RunTable:
             whole = [np.stack(areas(rates, momentum, w)) for rates, w in zip(schedules, warm, strict=True)]
-            both = np.array([whole[k][:, s] for k, s in zip(curve[keep], step[keep], strict=True)])
-            frame = runs.frame.with_columns(pl.Series("S1", both[:, 0]), pl.Series("S2", both[:, 1]))
+            both = np.array([whole[k][:, s] for k, s in zip(curve, step, strict=True)])[keep.to_numpy()]
             said = {"S1": "Σ lr", "S2": f"annealing area of lr, momentum {momentum:g}"}
+            frame = runs.frame.with_columns(S1=both[:, 0], S2=both[:, 1])
             return replace(runs, frame=frame, derived={**runs.derived, **said})
 
-        law = replace(self, momentum=self.momentum or MOMENTA[-2], peak=max(peaks), warmup=int(warm.min()))
-        table = with_areas(law.momentum or 0.0)
+        law = replace(self, momentum=self.momentum or USUAL, peak=max(peaks), warmup=int(warm.min()))
+        table = with_areas(self.momentum or USUAL)
         area = table.column("S2")
         if area.max() <= 0 > area.min():
             raise FittingError(
@@ -140,20 +143,15 @@ class Annealing(Law):
     def remarks(self, columns: Mapping[str, Array]) -> list[str]:
         """Say what the schedules of these curves leave open."""
         area = columns["S2"]
-        words = []
-        if not area.any():
-            words.append("The rate never falls in these curves: C and λ are not identified; add a run that decays.")
-        elif np.mean(np.abs(area) <= 1e-3 * np.abs(area).max()) < 0.05:
-            words.append(
-                "No curve holds a plateau: L0, alpha and C trade off; add a run at a constant rate, or predict only "
-                "schedules like these."
-            )
-        if (area < 0).any():
-            words.append(
-                f"S2 is negative at {int((area < 0).sum())} points (the rate rises after the warm-up): the law "
-                "predicts a higher loss there."
-            )
-        return words
+        flat, negative = np.abs(area) <= 1e-3 * np.abs(area).max(), int((area < 0).sum())
+        words = {
+            "The rate never falls in these curves: C and λ are not identified; add a run that decays.": flat.all(),
+            "No curve holds a plateau: L0, alpha and C trade off; add a run at a constant rate, or predict only "
+            "schedules like these.": flat.mean() < 0.05,
+            f"S2 is negative at {negative} points (the rate rises after the warm-up): the law predicts a higher loss "
+            "there.": negative > 0,
+        }
+        return [sentence for sentence, so in words.items() if so]
 
 
 class AnnealingSize(Annealing):
@@ -194,20 +192,13 @@ class AnnealingSize(Annealing):
 
 def _unordered(runs: RunTable) -> list[BadRow]:
     """List rows whose step is not beyond all earlier ones of their run, and rates below zero."""
-    step, rate, curve = runs.column("step"), runs.column("lr"), runs.clusters()
-    bad = [
-        BadRow(runs.rows[int(i)], "lr", f"{rate[i]:g}: a learning rate is not negative")
-        for i in np.flatnonzero(rate < 0)
-    ]
-    for k in range(curve.max() + 1):
-        rows = np.flatnonzero(curve == k)
-        highest = np.maximum.accumulate(step[rows])
-        for i, before in zip(rows[1:], highest[:-1], strict=True):
-            if step[i] <= before:
-                bad.append(
-                    BadRow(runs.rows[int(i)], "step", f"{step[i]:g} comes after {before:g}: checkpoints go forward")
-                )
-    return bad
+    step, rate = runs.column("step"), runs.column("lr")
+    frame = pl.DataFrame({"step": step, "run": runs.clusters()})
+    before = frame.select(pl.col("step").cum_max().shift().over("run"))["step"].to_numpy()
+    faults = [(i, "lr", f"{rate[i]:g}: a learning rate is not negative") for i in np.flatnonzero(rate < 0)]
+    for i in np.flatnonzero(step <= before):
+        faults.append((i, "step", f"{step[i]:g} comes after {before[i]:g}: checkpoints go forward"))
+    return [BadRow(runs.rows[int(i)], column, reason) for i, column, reason in faults]
 
 
 def _plain_fit(law: Law, runs: RunTable, **options: Any) -> Fit:
@@ -230,10 +221,8 @@ def share_exponent(groups: Mapping[str, RunTable], law: Annealing | None = None)
     def fits(alpha: float) -> dict[str, Fit]:
         return {name: _plain_fit(*one, fixed={"alpha": alpha}) for name, one in ready.items()}
 
-    best = minimize_scalar(
-        lambda alpha: sum(one.objective for one in fits(alpha).values()), bounds=(0.05, 1.5), method="bounded"
-    )
-    return fits(float(best.x))
+    total = lambda alpha: sum(one.objective for one in fits(alpha).values())  # noqa: E731
+    return fits(float(minimize_scalar(total, bounds=(0.05, 1.5), method="bounded").x))
 
 
 def annealed(
@@ -260,32 +249,19 @@ def annealed(
     """
     law = fit.model
     assert isinstance(law, Annealing)
-    table = law.prepare(runs)[1] if "S1" not in runs.columns else runs
-    if from_tokens:
-        table = table.filter(f"tokens>={from_tokens:g}")
-    imagined = [
-        law.columns_of(Schedule(int(s) + 1, float(law.peak or 0), shape, end, int(law.warmup or 0), decay).rates())
-        for s in table.column("step")
+    table = law.prepare(runs)[1]
+    table = table.filter(f"tokens>={from_tokens:g}") if from_tokens else table
+    given = (law.peak or 0.0, shape, end, law.warmup or 0, decay)
+    ends = [
+        [v[-1] for v in law.columns_of(Schedule(int(s) + 1, *given).rates()).values()] for s in table.column("step")
     ]
-    there = {name: np.array([one[name][-1] for one in imagined]) for name in ("S1", "S2")}
+    there = dict(zip(("S1", "S2"), np.array(ends).T, strict=True))
     gain = fit.value(**there) - fit.value(S1=table.column("S1"), S2=table.column("S2"))
-    loss = table.column("loss")
-    frame = table.frame.with_columns(pl.Series("loss", loss + gain), pl.Series("raw_loss", loss))
+    frame = table.frame.with_columns(loss=table.column("loss") + gain, raw_loss=table.column("loss"))
     return replace(table, frame=frame, derived={**table.derived, "loss": f"loss as if annealed over {decay:.0%}"})
 
 
-def multi_power(
-    rates: ArrayLike,
-    steps: ArrayLike,
-    *,
-    L0: float,
-    A: float,
-    alpha: float,
-    B: float,
-    C: float,
-    beta: float,
-    gamma: float,
-) -> Array:
+def multi_power(rates: ArrayLike, steps: ArrayLike, constants: Mapping[str, float]) -> Array:
     """Return the loss at some steps by the multi-power law, which saturates where the annealing law goes on falling.
 
     L(s) = L0 + A S1(s)^-alpha + B Σ_{k≤s} (η_k - η_{k-1}) (1 - (1 + C η_k^-gamma (S1(s) - S1(k-1)))^-beta)
@@ -293,20 +269,20 @@ def multi_power(
     Args:
         rates: η of every step, [steps].
         steps: where the loss is wanted, [n].
-        L0, A, alpha, B, C, beta, gamma: constants.
+        constants: L0, A, alpha, B, C, beta and gamma.
 
     Source: A Multi-Power Law for Loss Curve Prediction Across Learning Rate Schedules (Luo et al., 2025, arXiv
     2503.12811).
 
     Example:
         >>> constants = {"L0": 2.0, "A": 1.0, "alpha": 0.5, "B": 10.0, "C": 1.0, "beta": 0.5, "gamma": 0.5}
-        >>> multi_power([0.1, 0.1, 0.05, 0.05], [1, 3], **constants).round(3)
+        >>> multi_power([0.1, 0.1, 0.05, 0.05], [1, 3], constants).round(3)
         array([4.236, 3.741])
     """
-    eta, s = np.asarray(rates, float), np.asarray(steps, int)
+    eta, s, c = np.asarray(rates, float), np.asarray(steps, int), SimpleNamespace(**constants)
     s1 = np.cumsum(eta)
     k = np.flatnonzero(np.diff(eta)) + 1
     since = np.where(k <= s[:, None], s1[s][:, None] - s1[k - 1], 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        gain = 1 - (1 + C * np.where(since > 0, eta[k] ** -gamma, 0.0) * since) ** -beta
-    return np.asarray(L0 + A * s1[s] ** -alpha + B * (gain * np.diff(eta)[k - 1]).sum(1))
+        gain = 1 - (1 + c.C * np.where(since > 0, eta[k] ** -c.gamma, 0.0) * since) ** -c.beta
+    return np.asarray(c.L0 + c.A * s1[s] ** -c.alpha + c.B * (gain * np.diff(eta)[k - 1]).sum(1))
