@@ -36,7 +36,7 @@ class ScheduleOption:
         name: for people.
         steps: how many.
         loss: at the end, with the noise of a run and the error of the law; None where the law does not hold.
-        area: S2 at the end.
+        extrapolation: sum of its rates over that of the longest fitted curve.
         at, curve: predicted loss along the way, [k] each.
         outside: why the law does not hold, or nothing.
     """
@@ -44,10 +44,15 @@ class ScheduleOption:
     name: str
     steps: int
     loss: Estimate | None
-    area: float
+    extrapolation: float
     at: Array
     curve: Array
-    outside: str = ""
+    outside: str
+
+    @property
+    def value(self) -> float:
+        """Predicted loss at the end, also where the law does not hold."""
+        return float(self.curve[-1])
 
 
 @dataclass(frozen=True)
@@ -112,20 +117,18 @@ def compare_schedules(
     """
     law = _law(fit)
     options = [_option(fit, law, name, np.asarray(rates, float), level, columns) for name, rates in schedules.items()]
-    inside = sorted((o for o in options if o.loss), key=lambda o: o.loss.value if o.loss else 0.0)
-    lengths = {o.steps for o in inside}
+    inside = sorted((o for o in options if not o.outside), key=lambda o: o.value)
     notes = [f"includes the law's own error on new schedules, {100 * FORM_ERROR:.1f} % (one s.d.)"]
-    if len(lengths) > 1:
+    one_length = len({o.steps for o in inside}) == 1
+    if inside and not one_length:
         notes.append("the schedules differ in length: a longer one ends lower, so none is called best")
-    fitted = float(fit.data.columns["S1"].max())
-    reach = max((float(law.columns_of(schedules[o.name])["S1"][-1]) / fitted for o in inside), default=0.0)
-    if reach > 1.01:
+    if (reach := max((o.extrapolation for o in inside), default=0.0)) > 1.01:
         notes.append(f"{reach:.2g}× beyond the longest fitted curve (sum of rates)")
-    best = inside[0].name if len(lengths) == 1 else None
-    close = sum(o.loss.value < inside[0].loss.value * (1 + FORM_ERROR) for o in inside if o.loss and inside[0].loss)
-    if best and close > 1:
+    close = sum(o.value < inside[0].value * (1 + FORM_ERROR) for o in inside)
+    if one_length and close > 1:
         notes.append(f"the first {close} lie within that error of each other: the law does not tell them apart")
-    return SchedulePlan((*inside, *(o for o in options if o.outside)), best, level, tuple(notes))
+    outside = (o for o in options if o.outside)
+    return SchedulePlan((*inside, *outside), inside[0].name if one_length else None, level, tuple(notes))
 
 
 def standard_schedules(fit: Fit, steps: int, end: float | None = None) -> dict[str, Array]:
@@ -137,13 +140,11 @@ def standard_schedules(fit: Fit, steps: int, end: float | None = None) -> dict[s
         end: rate at the end of a decay; a tenth of the peak by default.
     """
     law = _law(fit)
-    peak = float(law.peak or fit.data.columns["S1"].max())
+    peak = law.peak or 0.0
     end = 0.1 * peak if end is None else end
-    shapes = ("linear", "1-sqrt", *(["exponential"] if end else []))
     ways = {"constant": ("linear", 0.0), "cosine": ("cosine", 1.0)}
-    ways |= {
-        f"{shape}, last {share:.0%}".replace("%", " %"): (shape, share) for shape in shapes for share in (0.1, 0.2, 0.3)
-    }
+    for shape in ("linear", "1-sqrt", "exponential")[: 3 if end else 2]:
+        ways |= {f"{shape}, last {percent} %": (shape, percent / 100) for percent in (10, 20, 30)}
     warmup = min(law.warmup or 0, steps - 1)
     return {name: Schedule(steps, peak, shape, end, warmup, share).rates() for name, (shape, share) in ways.items()}
 
@@ -163,11 +164,10 @@ def best_decay(
     Raises:
         PlanningError: the best share lies at an end of 1 % to 99 %: outside the law's validity.
     """
-    law = _law(fit)
-    shares = np.arange(1, 100) / 100
-    peak = float(law.peak or 0)
-    end = 0.1 * peak if end is None else end
-    ends = [law.columns_of(Schedule(steps, peak, shape, end, law.warmup or 0, share).rates()) for share in shares]
+    law, shares = _law(fit), np.arange(1, 100) / 100
+    peak = law.peak or 0.0
+    given = (steps, peak, shape, 0.1 * peak if end is None else end, law.warmup or 0)
+    ends = [law.columns_of(Schedule(*given, share).rates()) for share in shares]
     there = {name: np.array([one[name][-1] for one in ends]) for name in ("S1", "S2")} | columns
     rows = [fit.value(**there)[None], *([fit.values(**there)] if fit.draws else [])]
     best = shares[np.concatenate(rows).argmin(1)]
@@ -194,21 +194,16 @@ def _law(fit: Fit) -> Annealing:
 def _option(
     fit: Fit, law: Annealing, name: str, rates: Array, level: float, columns: Mapping[str, float]
 ) -> ScheduleOption:
-    areas = law.columns_of(rates)
     kept = np.unique(np.linspace(max(int(np.argmax(rates)), 1), len(rates) - 1, POINTS).astype(int))
-    curve = fit.value(**{k: v[kept] for k, v in areas.items()}, **columns)
-    outside, loss = _outside(law, rates), None
-    if not outside:
-        p = fit.predict(level, **{k: v[-1:] for k, v in areas.items()}, **columns)
-        mean, form = float(p.mean[0]), float(ndtri((1 + level) / 2)) * FORM_ERROR
-        low, high = (np.hypot(np.log(float(end[0]) / mean), form) for end in (p.lower, p.upper))
-        loss = Estimate(mean, mean * float(np.exp(-low)), mean * float(np.exp(high)))
-    return ScheduleOption(name, len(rates), loss, float(areas["S2"][-1]), kept, curve, outside)
-
-
-def _outside(law: Annealing, rates: Array) -> str:
-    """Why the law says nothing about a schedule, or nothing."""
-    tail = int(np.argmax(rates[::-1] > 0))
+    p = fit.predict(level, **{k: v[kept] for k, v in law.columns_of(rates).items()}, **columns)
+    tail, outside = int(np.argmax(rates[::-1] > 0)), ""
     if law.peak and abs(rates.max() / law.peak - 1) > 0.01:
-        return f"outside the law's validity: peaks at {rates.max():.3g}, the fitted curves at {law.peak:.3g}"
-    return f"outside the law's validity: ends with {tail} steps at rate zero" if tail > 1 else ""
+        outside = f"outside the law's validity: peaks at {rates.max():.3g}, the fitted curves at {law.peak:.3g}"
+    elif tail > 1:
+        outside = f"outside the law's validity: ends with {tail} steps at rate zero"
+    value, form = float(p.mean[-1]), float(ndtri((1 + level) / 2)) * FORM_ERROR
+    low, high = (
+        value * np.exp(side * np.hypot(np.log(x[-1] / value), form)) for side, x in ((-1, p.lower), (1, p.upper))
+    )
+    loss = None if outside else Estimate(value, float(low), float(high))
+    return ScheduleOption(name, len(rates), loss, float(p.extrapolation[-1]), kept, p.mean, outside)
