@@ -117,7 +117,9 @@ def test_softening(operator, seed, temperature):
 
 def test_generations_plateau_and_choice():
     p, q, _ = (x[0] for x in triples(1, seed=3))
-    t = generations_to(0.01, float(kl(q, p)), 0.2)
+    first = float(kl(q, p))
+    t = generations_to(0.01, first, 0.2)
+    assert bounds(first, 0.0, [0.2] * t)[-1] <= 0.01 < bounds(first, 0.0, [0.2] * (t - 1))[-1]
     lineage = recursive_distill([q], lambda target, t: target, weight=0.2, generations=t, start=p)
     assert lineage.forward[-1] <= 0.01
     assert generations_to(0.5, 0.1, 0.2) == 0 and generations_to(1e-9, 1.0, 1.0) == 1
