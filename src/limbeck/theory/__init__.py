@@ -47,6 +47,7 @@ from limbeck.theory.recursive_operators import (
     soften,
     soften_uniform,
 )
+from limbeck.theory.regimes import Regime, Regimes, classify_regime, regimes
 from limbeck.theory.spectra import Exponents, intrinsic_dimension, power_spectrum, predict_exponents, spectrum_exponent
 from limbeck.theory.superposition import (
     ToyModels,
@@ -69,6 +70,8 @@ __all__ = [
     "Mixing",
     "Overlaps",
     "PrunedPerceptron",
+    "Regime",
+    "Regimes",
     "SelfDistillation",
     "ToyModels",
     "ToySweep",
@@ -78,6 +81,7 @@ __all__ = [
     "audit_heads",
     "bounds",
     "choose_lambda",
+    "classify_regime",
     "dichotomous_difficulty",
     "el2n",
     "fit_width_law",
@@ -105,6 +109,7 @@ __all__ = [
     "random_feature_loss",
     "rbf",
     "recursive_distill",
+    "regimes",
     "resolution",
     "self_distill",
     "simulate_random_features",
