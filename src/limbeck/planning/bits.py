@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,18 +53,16 @@ class BitPlan:
 
     def summary(self) -> str:
         """Return a table, one line a precision, and the verdict."""
-        band = f"loss ({100 * self.level:.0f} %)"
-        ends = any(o.critical_tokens for o in self.options)
-        lines = [
-            f"{'bits':>6}  {'model':<18}{band:<18}{'best in':>8}   {'more data hurts beyond' if ends else ''}".rstrip()
-        ]
+        lines = [f"{'bits':>6}  {'model':<18}{f'loss ({100 * self.level:.0f} %)':<18}{'best in':>8}"]
+        lines[0] += "   more data hurts beyond" * (self.options[0].critical_tokens is not None)
         for o in self.options:
             half = "" if o.loss.lower is None or o.loss.upper is None else f" ± {(o.loss.upper - o.loss.lower) / 2:.2g}"
             share = "" if o.best_in is None else f"{100 * o.best_in:.0f} %"
             data = "" if o.critical_tokens is None else f"{si(o.critical_tokens.value)} tokens"
-            mark = "← best" if o.bits == self.best else ""
-            model, loss = quantity("params", o.params), f"{o.loss.value:.3f}{half}"
-            lines.append(f"{o.bits:>6g}  {model:<18}{loss:<18}{share:>8}   {data:<16}{mark}".rstrip())
+            model, mark = quantity("params", o.params), "← best" * (o.bits == self.best)
+            lines.append(
+                f"{o.bits:>6g}  {model:<18}{f'{o.loss.value:.3f}{half}':<18}{share:>8}   {data:<16}{mark}".rstrip()
+            )
         return "\n".join([*lines, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,26 +119,24 @@ def choose_bits(
     given = [value for value in (total_bits, params, tokens, *chosen) if value is not None]
     if not chosen or min(given) <= 0:
         raise PlanningError(f"memory, size, tokens and bits must be positive; got {', '.join(map(str, given))}.")
-    sizes = [float(total_bits) / b if total_bits is not None else float(params or 0.0) for b in chosen]
 
-    def at(size: float, b: float) -> dict[str, float]:
+    rows, options = Ensemble.of(source, *law.columns), []
+    p = SimpleNamespace(**{name: row[:, 0] for name, row in rows.parameters.items()})
+    losses, notes = np.empty((len(chosen), len(rows))), []
+    for k, b in enumerate(chosen):
+        size = float(total_bits) / b if total_bits is not None else float(params or 0.0)
         told = {"params": size, "tokens": tokens, "total_bits": size * b, **dict.fromkeys(varied, b)}
-        return {name: float(told.get(name) or np.max(seen.get(name, 16.0))) for name in law.columns}
-
-    rows, settings = Ensemble.of(source, *law.columns), list(map(at, sizes, chosen))
-    looks = [outlook(source, level, **setting) for setting in settings]
-    losses = np.stack([rows.loss(**setting)[:, 0] for setting in settings])
-    wins = losses[:, 1:].argmin(0)
-    shares = [float(np.mean(wins == k)) if len(wins) else None for k in range(len(chosen))]
-    limits: list[Estimate | None] = [None] * len(chosen)
-    if isinstance(law, Precision) and law.post:
-        p = SimpleNamespace(**{name: row[:, 0] for name, row in rows.parameters.items()})
-        limits = [Estimate.of(critical_tokens(p, n, b), level) for n, b in zip(sizes, chosen, strict=True)]
-    best = int(losses[:, 0].argmin())
-    notes = [f"{chosen[best]:g} bits: {looks[best].note}"]
-    if (share := shares[best]) is not None and share < 0.9:
-        notes.append("these runs do not decide which precision is best: add larger models at the best ones")
-    losses_with_noise = (look.loss for look in looks)
-    return BitPlan(
-        tuple(map(BitOption, chosen, sizes, losses_with_noise, shares, limits)), chosen[best], level, tuple(notes)
-    )
+        setting = {name: float(told.get(name) or np.max(seen.get(name, 16.0))) for name in law.columns}
+        losses[k] = rows.loss(**setting)[:, 0]
+        look, post = outlook(source, level, **setting), "post_bits" in varied
+        options.append(
+            BitOption(b, size, look.loss, None, Estimate.of(critical_tokens(p, size, b), level) if post else None)
+        )
+        notes.append(f"{b:g} bits: {look.note}")
+    best, verdict = int(losses[:, 0].argmin()), []
+    if len(rows) > 1:
+        shares = [float(np.mean(losses[:, 1:].argmin(0) == k)) for k in range(len(chosen))]
+        options = [replace(option, best_in=share) for option, share in zip(options, shares, strict=True)]
+        if shares[best] < 0.9:
+            verdict = ["these runs do not decide which precision is best: add larger models at the best ones"]
+    return BitPlan(tuple(options), chosen[best], level, (notes[best], *verdict))
