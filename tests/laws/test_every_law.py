@@ -23,6 +23,7 @@ TRUTH = {
     "capacity-gap": {"a": 2.5, "b": 1e7},
     "ceiling-score": {"level": 30.0, "gain": 0.2, "alpha": 0.3},
     "chinchilla": {"E": 1.8, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.37},
+    "data-constrained": {"E": 1.8, "A": 400.0, "B": 2000.0, "alpha": 0.34, "beta": 0.37},
     "distillation": dict(laws.DISTILLATION_2025.parameters),
     "downstream-error": {"epsilon": 0.85, "k": 2.2, "gamma": 0.7},
     "henighan": {"L_inf": 2.2, "x0": 63.0, "alpha": 0.13},
@@ -36,6 +37,8 @@ TRUTH = {
     "student-curve": {"E": 1.5, "B": 1000.0, "beta": 0.5},
     "transfer-score": {"level": 10.0, "gain": 0.2, "beta": 2.0},
     "supervised": dict(laws.SUPERVISED_2025.parameters),
+    "two-part": {"alpha": 6000.0, "p_e": 0.18, "p_d": 0.31, "L_inf": 1.1},
+    "two-part-sum": {"a": 20.0, "p_e": 0.25, "b": 300.0, "p_d": 0.4, "L_inf": 1.1},
     "task-accuracy": {"floor": 0.25, "ceiling": 0.9, "k": 3.0, "L0": 2.9},
 }
 RANGES = {
@@ -44,6 +47,9 @@ RANGES = {
     "S1": (0.5, 20.0),
     "S2": (0.01, 0.3),
     "params": (1e7, 1e10),
+    "encoder_params": (1e6, 1e9),
+    "decoder_params": (1e6, 1e9),
+    "epochs": (1.0, 40.0),
     "flops": (1e17, 1e22),
     "tokens": (1e8, 1e12),
     "loss": (2.0, 5.0),

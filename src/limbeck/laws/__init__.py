@@ -35,6 +35,12 @@ from limbeck.laws.distillation import (
     Supervised,
     SupervisedLoss,
 )
+from limbeck.laws.families import (
+    Family,
+    FamilyStudy,
+    absolute_relative_error,
+    read_families,
+)
 from limbeck.laws.flops import forward_flops
 from limbeck.laws.isoflop_profiles import IsoFlop, ParabolaBias, isoflop, parabola_bias
 from limbeck.laws.law import Law, Published, Source, catalogue, get, names
@@ -82,6 +88,8 @@ from limbeck.laws.precision import (
     total_bits,
 )
 from limbeck.laws.pruning import PruningGain, pruning_gain
+from limbeck.laws.repetition import DataConstrained
+from limbeck.laws.rules import FamilyComparison, Rule, compare_families
 from limbeck.laws.saturation import NEZHURINA_2025, ShiftedPower, binned_frontier, pareto
 from limbeck.laws.schedules import Schedule, areas, logged_rates
 from limbeck.laws.student_curve import StudentCurve
@@ -112,6 +120,18 @@ from limbeck.laws.time_series import (
     training_pf_days,
 )
 from limbeck.laws.training_curves import Curve, Envelope, envelope, frontier
+from limbeck.laws.translation import (
+    QualityBreak,
+    Sharing,
+    TwoPart,
+    TwoPartFit,
+    TwoPartSum,
+    best_split,
+    fit_two_part,
+    quality_break,
+    share_exponents,
+    split_penalty,
+)
 from limbeck.laws.trend import Trend
 
 __all__ = [
@@ -144,9 +164,13 @@ __all__ = [
     "Chinchilla",
     "ComputeFrontier",
     "Curve",
+    "DataConstrained",
     "Distillation",
     "DownstreamError",
     "Envelope",
+    "Family",
+    "FamilyComparison",
+    "FamilyStudy",
     "Growth",
     "Henighan",
     "Hyperbola",
@@ -167,9 +191,12 @@ __all__ = [
     "Precision",
     "PruningGain",
     "Published",
+    "QualityBreak",
     "Regions",
+    "Rule",
     "Schedule",
     "ScoreCurve",
+    "Sharing",
     "ShiftedPower",
     "Source",
     "SplitLaw",
@@ -182,14 +209,20 @@ __all__ = [
     "TransferReport",
     "TransferScore",
     "Trend",
+    "TwoPart",
+    "TwoPartFit",
+    "TwoPartSum",
+    "absolute_relative_error",
     "alignment_score",
     "annealed",
     "areas",
+    "best_split",
     "best_validation",
     "binned_frontier",
     "catalogue",
     "chain",
     "compare",
+    "compare_families",
     "component_sparsity",
     "compute_envelope",
     "critical_tokens",
@@ -202,6 +235,7 @@ __all__ = [
     "fit",
     "fit_capacity_gap",
     "fit_learning_curve",
+    "fit_two_part",
     "floor_gain",
     "forward_flops",
     "frontier",
@@ -231,16 +265,20 @@ __all__ = [
     "pareto",
     "pass_at_k",
     "pruning_gain",
+    "quality_break",
     "range_warning",
     "rank_corpora",
     "ranking_reliability",
+    "read_families",
     "regions",
     "share_exponent",
+    "share_exponents",
     "signal_to_noise",
     "slope_difference",
     "slope_ratio",
     "smallest_good_size",
     "split_law",
+    "split_penalty",
     "stepwise",
     "task_curve",
     "task_dynamics",

@@ -29,6 +29,7 @@ from limbeck.planning.shortlist import Candidate, Shortlist, choose_by_short_run
 from limbeck.planning.splits import SplitPlan, SplitRow, compare_splits
 from limbeck.planning.task_forecast import Route, TaskForecast, TaskForecasts, Training, forecast_tasks, trainings
 from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teacher, read_teachers
+from limbeck.planning.two_parts import TwoPartPlan, allocate_two_parts
 
 __all__ = [
     "SCENARIOS",
@@ -59,6 +60,8 @@ __all__ = [
     "Teacher",
     "TeacherPlan",
     "Training",
+    "TwoPartPlan",
+    "allocate_two_parts",
     "best_decay",
     "best_teacher_loss",
     "choose_bits",
