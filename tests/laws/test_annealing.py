@@ -132,6 +132,17 @@ def test_noise_free_recovery_from_two_curves():
     assert_allclose(fit.value(**there), fit.model(TRUTH, **there), rtol=1e-6)
 
 
+def test_rows_of_the_warm_up_are_left_out():
+    logged = curves(TWO)
+    rows = [
+        pl.DataFrame({"run": run, "step": np.arange(0, WARMUP, 10), "lr": rates[:WARMUP:10], "loss": 9.0})
+        for run, rates in TWO.items()
+    ]
+    table = pl.concat([*rows, logged], how="vertical_relaxed").sort("run", "step")
+    fit = laws.fit("annealing", table, bootstrap=0)
+    assert len(fit.data) == len(logged) and fit.parameters["L0"] == pytest.approx(TRUTH["L0"], rel=1e-4)
+
+
 def test_projection_and_the_whole_search_agree():
     fit = laws.fit("annealing", curves(TWO, noise=1e-3), bootstrap=0, loss=Loss(math.inf, "relative"))
     start = fit.z[None] + 0.1
