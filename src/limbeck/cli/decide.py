@@ -91,6 +91,7 @@ def plan_bits(
     """How many bits per weight: a small precise model, or a large coarse one.
 
     Example: limbeck plan bits runs.csv --memory 24GB
+
     Example: limbeck plan bits fit.json --params 7B --tokens 2T --bits 3,4,8
 
     A table has one row per quantised model; rows of one original model share its name in the column run.

@@ -222,7 +222,7 @@ class Precision(Law):
         ]
         if self.post:
             found += [
-                Parameter("C_T", "loss by quantisation at params = tokens = 1 and 0 bits", log=True),
+                Parameter("C_T", "level of the loss by quantising", log=True),
                 exponent("gamma_D", "exponent of data in it", (0.2, 0.5)),
                 exponent("gamma_N", "exponent of size in it", (0.2, 0.5)),
                 Parameter("gamma_post", "bits that divide it by e", **bits),

@@ -78,7 +78,8 @@ class TimeseriesScaling(Paper):
             verdicts = [plan.rows[1].verdict for plan in plans[kind]]
             details[kind] = {"id": a[:, 0].tolist(), "ood": a[:, 1].tolist(), "verdicts": verdicts}
         rising = [f"{left_out[k]} ({KINDS[i]})" for i, k in np.argwhere(alpha[..., 1] < 0)]
-        notes = ["made-up sources: the exponents are not those of real series"]
+        alone = " and ".join(f"{a:.3f} ({kind})" for kind, a in zip(KINDS, alpha[..., 0].mean(1), strict=True))
+        notes = [f"made-up sources, not real series; exponents on learnt sources {alone}"]
         notes += [f"left out, these get worse with size: {', '.join(rising)}"] if rising else []
         path = run_table("tsfm_scaling/digitised_points.csv")
         if path is None:
