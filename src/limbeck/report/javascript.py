@@ -24,6 +24,7 @@ CALLS = {
 }
 TEMPLATES = {
     "negative": "-{0}",
+    "positive": "{0}",
     "square": "{0} * {0}",
     "greater_equal": "+({0} >= {1})",
     "logaddexp": "Math.max({0}, {1}) + Math.log1p(Math.exp(-Math.abs({0} - {1})))",
