@@ -1,0 +1,112 @@
+"""From generalization to scaling: where curves cross, the winner of small runs loses, and an honest rule says so.
+
+CLIP and MaMMUT are compared at 1e12 GFLOP from runs up to 2.5e10 GFLOP only (the authors' table, `LIMBECK_DATA`), where
+the naive rule, the winner at the largest affordable scale, is always wrong. Simulated pairs of power laws measure
+whether the probabilities are right and what choosing by them costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from limbeck.laws import Source
+from limbeck.papers._figure import Figure, Series
+from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers._recipes import CASES, frontiers
+from limbeck.planning import LogRatio, compare_methods
+
+XIAO = Source(
+    "Rethinking Conventional Wisdom in Machine Learning: From Generalization to Scaling", "Xiao", 2024, "2409.15156"
+)
+AFFORDABLE, TARGET = 2.5e10, 1e12
+RUNGS, PAIRS = 10.0 ** np.arange(5), 300
+
+
+class ScalingLawCrossover(Paper):
+    """Two recipes from small runs only, one data set and benchmark per seed."""
+
+    slug = "scaling-law-crossover"
+    source = XIAO
+    claim = "Curves of methods cross: small runs alone pick the wrong one, and weak evidence must give no verdict."
+    metric = "probability given to the recipe that wins at 1e12 GFLOP, ours minus that of the naive rule"
+    baseline = "largest scale run"
+    seeds = len(CASES)
+
+    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+        """Compare from small runs and from all runs in one case; simulate pairs of power laws."""
+        count = 150 if quick else 400
+        case, small = frontiers(seed, AFFORDABLE)
+        early = compare_methods(small, TARGET, bootstrap=count, seed=seed)
+        late = compare_methods(frontiers(seed)[1], TARGET, bootstrap=count, seed=seed)
+        winner = late.names[int(np.argmin(late.targets[0].regret))]
+        second = float(early.targets[0].second_better or 0.0)
+        return {
+            "case": case,
+            "winner": winner,
+            "P(winner), all runs": max(p := float(late.targets[0].second_better or 0.0), 1 - p),
+            "P(winner), small runs": second if winner == early.names[1] else 1 - second,
+            "verdict": early.targets[0].verdict,
+            "naive": early.naive,
+            "regret": dict(zip(early.names, early.targets[0].regret, strict=True)),
+            "value of a rung": early.rungs,
+            "simulated": simulate(seed),
+        }
+
+    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+        """Check verdicts in every case, and the probabilities of all simulated pairs."""
+        gains = [one["P(winner), small runs"] - (one["naive"] == one["winner"]) for one in measured]
+        p, right, regret, naive = np.concatenate([one["simulated"] for one in measured]).T
+        bins = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0])
+        member = np.clip(np.digitize(p, bins) - 1, 0, len(bins) - 2)
+        shares = [float(right[member == k].mean()) for k in range(len(bins) - 1)]
+        eighty = float(right[(p >= 0.8) & (p < 0.9)].mean())
+        wrong = [one["verdict"] not in (one["winner"], "undecided") for one in measured]
+        return Outcome(
+            effects=gains,
+            checks={
+                "the naive rule picks the loser in every case": all(o["naive"] != o["winner"] for o in measured),
+                "undecided or the winner in all cases but one at most": sum(wrong) <= 1,
+                "the loser is never preferred": not any(wrong),
+                "of verdicts with P 0.8 to 0.9, 72 to 96 % are right": 0.72 <= eighty <= 0.96,
+                "choosing by expected regret costs no more than the naive rule": bool(regret.mean() <= naive.mean()),
+            },
+            details={
+                "cases": {one["case"]: {k: one[k] for k in one if k not in ("case", "simulated")} for one in measured},
+                "share right where P is 0.8 to 0.9": eighty,
+                "mean regret of simulated choices": {"ours": float(regret.mean()), "naive": float(naive.mean())},
+            },
+            notes=[
+                "no seeds: the replicates are two data sets by two benchmarks",
+                "two recipes of vision-language models, not the language models of the paper",
+            ],
+            figure=Figure(
+                f"Of simulated verdicts with P from 0.8 to 0.9, {100 * eighty:.0f} % are right",
+                "probability of the better method",
+                "share of verdicts that are right",
+                (
+                    Series("simulated pairs", ((bins[1:] + bins[:-1]) / 2).tolist(), shares),
+                    Series("calibrated", [0.5, 1.0], [0.5, 1.0], kind="line"),
+                ),
+            ),
+        )
+
+
+def simulate(seed: int) -> list[tuple[float, bool, float, float]]:
+    """Return P, whether the choice was right, and the regret of our choice and of the naive one, for pairs of laws.
+
+    Five rungs a decade apart, 1 % noise, target a decade beyond.
+    """
+    rng, far, rows = np.random.default_rng(seed), 10 * RUNGS[-1], []
+    for _ in range(PAIRS):
+        a, p = rng.uniform(5, 20), rng.uniform(0.05, 0.15)
+        b, q = a * np.exp(rng.normal(0, 0.02)), p + rng.normal(0, 0.002)
+        ratio = np.log(a / b) + (q - p) * np.log(RUNGS) + rng.normal(0, 0.01 * 2**0.5, len(RUNGS))
+        first = float(LogRatio.through(np.log(RUNGS), ratio).first_better(np.log(far)))
+        gap = a * far**-p - b * far**-q  # positive: the second is better
+        ours, naive = first > 0.5, ratio[-1] < 0
+        cost = lambda chosen, gap=gap: max(0.0, gap if chosen else -gap)  # noqa: E731
+        rows.append((max(first, 1 - first), ours == (gap < 0), cost(ours), cost(naive)))
+    return rows
