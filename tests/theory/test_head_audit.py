@@ -135,7 +135,12 @@ def test_what_cannot_be_audited_says_why(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     refused("not a whole")
     write(path, {"lm_head.weight": ("F32", matrix())})
-    refused('no matrix "lm_heads.weight".*Did you mean "lm_head.weight"', tensor="lm_heads.weight")
+    refused('no matrix is named "lm_head".*the tallest are lm_head.weight', tensor="lm_head")
+    for shape, offsets in (([60, 9], [0, 1920]), ([60, 8], [-8, 1912]), (["60", 8], [0, 1920]), ([-60, -8], [0, 1920])):
+        head = json.dumps({"lm_head.weight": {"dtype": "F32", "shape": shape, "data_offsets": offsets}}).encode()
+        path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(1920))
+        refused("not a whole|give --tokens")
+    write(path, {"lm_head.weight": ("F32", matrix())})
     refused("60 rows for 61 tokens", tokens=61)
     refused("60 rows for 1 tokens", tokens=1)
     (folder / "tokenizer.json").write_text("{}")
@@ -146,7 +151,7 @@ def test_what_cannot_be_audited_says_why(tmp_path):
     write(path, {"layers.0.weight": ("F32", matrix()), "bias": ("F32", np.ones(3))})
     refused("the tallest are layers.0.weight")
     write(path, {"bias": ("F32", np.ones(3))})
-    refused("the files hold no matrix")
+    refused("the tallest are none at all")
     write(path, {"lm_head.weight": ("F32", np.full((4, 4), np.nan))})
     refused("4 are not finite")
 

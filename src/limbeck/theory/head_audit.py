@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import ConfigError, nearest
+from limbeck.errors import ConfigError
 from limbeck.fitting.model import Array
 from limbeck.laws import Trend
 from limbeck.theory.overlaps import BINS, Overlaps, overlaps, welch_bound
@@ -101,10 +101,11 @@ def read_tensors(folder: Path | str) -> dict[str, StoredMatrix]:
                 header: Any = json.loads(file.read(length)) if length <= size - 8 else None
             for name, entry in header.items():
                 if name != "__metadata__" and len(entry["shape"]) == 2:
-                    begin, end = entry["data_offsets"]
-                    if 8 + length + end > size:
+                    kind, (begin, end) = entry["dtype"], entry["data_offsets"]
+                    count = math.prod(entry["shape"]) * int(TYPES[kind][-1]) if kind in TYPES else end - begin
+                    if not 0 <= begin <= end <= size - 8 - length or end - begin != count:
                         raise ValueError
-                    found[name] = StoredMatrix(path, name, entry["dtype"], tuple(entry["shape"]), 8 + length + begin)
+                    found[name] = StoredMatrix(path, name, kind, tuple(entry["shape"]), 8 + length + begin)
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"{path} is not a whole safetensors file: copy or download it again.") from error
     return found
@@ -116,15 +117,12 @@ def find_head(tensors: Mapping[str, StoredMatrix], name: str | None = None) -> S
     Raises:
         ConfigError: no tensor has the name given or one that output matrices have, or its numbers are quantised.
     """
-    if name is not None and name not in tensors:
-        raise ConfigError(f'the model has no matrix "{name}".{nearest(name, tensors)}')
-    found = [name] if name else [t for pattern in HEADS for t in sorted(tensors) if re.search(pattern, t)]
+    wanted = [f"^{re.escape(name)}$"] if name is not None else HEADS
+    found = [t for pattern in wanted for t in sorted(tensors) if re.search(pattern, t)]
     if not found:
-        largest = sorted(tensors, key=lambda t: -tensors[t].shape[0])[:5]
-        raise ConfigError(
-            f"no matrix is named as an output matrix or a token embedding. Name it with --tensor; the tallest are "
-            f"{', '.join(largest) or 'none: the files hold no matrix'}."
-        )
+        asked = f'is named "{name}"' if name is not None else "has the name of an output matrix or a token embedding"
+        tallest = ", ".join(sorted(tensors, key=lambda t: -tensors[t].shape[0])[:5])
+        raise ConfigError(f"no matrix {asked}. Name it with --tensor; the tallest are {tallest or 'none at all'}.")
     head = tensors[found[0]]
     for one in (head, *(t for t in tensors.values() if t.name.endswith("project_out.weight"))):
         if one.type not in TYPES:
