@@ -17,12 +17,7 @@ from limbeck.laws.law import Published, Source
 from limbeck.laws.loss import Henighan, PowerFloor
 from limbeck.laws.trend import Trend
 
-YAO = Source(
-    "Towards Neural Scaling Laws for Time Series Foundation Models",
-    "Yao, Yang, Jiang, Liang, Jin, Pan",
-    2024,
-    "2410.12360",
-)
+YAO = Source("Towards Neural Scaling Laws for Time Series Foundation Models", "Yao et al.", 2024, "2410.12360")
 PF_DAY = 8.64e19
 """FLOP of one PF-day."""
 STEPS_PER_VALIDATION = 1000
@@ -170,12 +165,10 @@ def floor_gain(x: ArrayLike, loss: ArrayLike) -> float:
         >>> floor_gain(x, [1 + 1e3 * n**-0.5 for n in x]) > 2
         True
     """
-    x, y = np.asarray(x, float), np.asarray(loss, float)
-    law = PowerFloor("params")
-    pure, floored = (
-        fit_model(law, {"params": x}, y, loss=SQUARED, fixed=fixed, bootstrap=0).objective for fixed in ({"E": 0.0}, {})
-    )
-    return float(len(x) * np.log(max(pure, 1e-30) / max(floored, 1e-30)) - 2.0)
+    given = {"params": np.asarray(x, float)}, np.asarray(loss, float)
+    held: tuple[dict[str, float], ...] = ({"E": 0.0}, {})
+    rss = [fit_model(PowerFloor("params"), *given, loss=SQUARED, fixed=e, bootstrap=0).objective for e in held]
+    return float(len(given[1]) * np.log(max(rss[0], 1e-30) / max(rss[1], 1e-30)) - 2.0)
 
 
 def slope_ratio(x: ArrayLike, reference: ArrayLike, other: ArrayLike, *, level: float = 0.8) -> Interval:
@@ -226,9 +219,8 @@ def slope_difference(first: SplitLaw, second: SplitLaw, *, level: float = 0.8) -
     (s1, n1), (s2, n2) = ((law.trend.exponent_se**2, law.trend.points - 2) for law in (first, second))
     if min(n1, n2) < 1:
         raise FittingError("a difference of slopes needs three or more points in each law.")
-    freedom = (s1 + s2) ** 2 / max(s1**2 / n1 + s2**2 / n2, 1e-300)
-    half = float(stdtrit(max(freedom, 1.0), (1 + level) / 2)) * math.sqrt(s1 + s2)
-    value = first.alpha - second.alpha
+    freedom = max((s1 + s2) ** 2 / max(s1**2 / n1 + s2**2 / n2, 1e-300), 1.0)
+    value, half = first.alpha - second.alpha, float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(s1 + s2)
     return Interval(value, value - half, value + half, level)
 
 
@@ -249,7 +241,6 @@ def crossing(first: SplitLaw, second: SplitLaw) -> float | None:
 
 def _published() -> dict[tuple[str, str, str], Published]:
     """The laws printed in the figures of the official notebooks, by architecture, column and split."""
-    legacy = STEPS_PER_VALIDATION * PF_DAY
     note = "negative log-likelihood of standardised values, nats per time point; compare under one normalisation"
     printed = {
         "params": ("3.7e16 .029 1.4e31 .026 6.7e36 .023", "2.0e34 .015 2.9e47 .016 1.5e48 .017"),
@@ -258,12 +249,14 @@ def _published() -> dict[tuple[str, str, str], Published]:
     }
     laws = {}
     for column, both in printed.items():
-        for architecture, text in zip(("encoder", "decoder"), both, strict=True):
-            numbers = [float(number) for number in text.split()]
-            for split, x0, alpha in zip(("id", "lsf", "monash"), numbers[::2], numbers[1::2], strict=True):
-                constants = {"L_inf": 0.0, "x0": x0 * (legacy if column == "flops" else 1.0), "alpha": alpha}
-                law = Henighan(column)
-                laws[architecture, column, split] = Published(law, constants, YAO, "figures of its notebooks", note)
+        unit = STEPS_PER_VALIDATION * PF_DAY if column == "flops" else 1.0
+        for kind, text in zip(("encoder", "decoder"), both, strict=True):
+            for split, (x0, alpha) in zip(
+                ("id", "lsf", "monash"), np.reshape(text.split(), (3, 2)).astype(float).tolist(), strict=True
+            ):
+                constants = {"L_inf": 0.0, "x0": x0 * unit, "alpha": alpha}
+                where = "figures of its notebooks"
+                laws[kind, column, split] = Published(Henighan(column), constants, YAO, where, note)
     return laws
 
 
