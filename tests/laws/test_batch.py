@@ -140,14 +140,14 @@ def test_the_stages_come_close_and_the_critical_batch_grows():
 def test_partial_laws_say_what_is_missing():
     one_size = laws.fit("batch", curves(sizes=(8e6,)), bootstrap=20)
     assert not one_size.identifiability.identified["N_c"] and not one_size.identifiability.identified["alpha_N"]
-    assert any("One model size" in words for words in one_size.identifiability.words)
+    assert any("params is 8e+06 in all runs" in words for words in one_size.identifiability.words)
     at = {"params": 8e6, "batch_tokens": 7e5, "step": 5e4}
     assert_allclose(one_size.value(**at), Batch()(TRUTH, **at), rtol=1e-3)
     stages = stepwise(read_runs(curves(sizes=(8e6,))))
     assert stages.size is None and stages.parameters is None
     assert 1 / -stages.critical.exponent == pytest.approx(0.205, rel=0.05)
     one_batch = laws.fit("batch", curves(batches=(5e5,)), bootstrap=0)
-    assert any("One batch size" in words for words in one_batch.identifiability.words)
+    assert any("batch_tokens is 5e+05 in all runs" in words for words in one_batch.identifiability.words)
     assert not one_batch.identifiability.identified["B_star"]
     with pytest.raises(FittingError, match="one batch size says nothing about the critical one"):
         stepwise(read_runs(curves(batches=(5e5,))))

@@ -79,17 +79,6 @@ class Batch(Law):
         bad = [BadRow(runs.rows[int(i)], "step", "no step was made: leave it out") for i in np.flatnonzero(step <= 0)]
         return self, runs.without(bad, skip_bad)
 
-    def remarks(self, columns: Mapping[str, Array]) -> list[str]:
-        """Say what one size or one batch size leaves open."""
-        return [
-            f"One {words}: {lost} are not identified, and nothing is known about another {words}."
-            for name, words, lost in (
-                ("params", "model size", "N_c and alpha_N"),
-                ("batch_tokens", "batch size", "B_star, alpha_B and S_c"),
-            )
-            if np.ptp(columns[name]) == 0
-        ]
-
 
 @dataclass(frozen=True)
 class BatchLaw:
