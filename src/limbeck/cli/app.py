@@ -8,7 +8,7 @@ import sys
 import typer
 
 from limbeck import __version__
-from limbeck.cli import curves, decide, laws, machine, methods, task_forecast, tasks, theory, train
+from limbeck.cli import curves, decide, families, laws, machine, methods, task_forecast, tasks, theory, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command("fit")(laws.fit)
 app.command("predict")(laws.predict)
 compare.command("laws")(laws.compare_laws)
 compare.command("methods")(methods.compare_methods)
+compare.command("families")(families.compare_families)
 app.add_typer(compare, name="compare")
 plan.command("compute")(decide.plan_compute)
 plan.command("teacher")(decide.plan_teacher)
@@ -42,6 +43,7 @@ plan.command("bits")(decide.plan_bits)
 plan.command("keep")(decide.plan_keep)
 plan.command("batch")(curves.plan_batch)
 plan.command("schedule")(curves.plan_schedule)
+plan.command("parts")(families.plan_parts)
 app.add_typer(plan, name="plan")
 task.command("transfer")(tasks.transfer)
 task.command("passes")(tasks.passes)
@@ -77,6 +79,9 @@ def main() -> None:
     debug = "--debug" in arguments
     if debug:  # accepted anywhere on the line
         arguments = ["--debug", *[a for a in arguments if a != "--debug"]]
+    if arguments[:1] == ["compare"] and "--protocol" in arguments:  # a protocol is a command of that name
+        at = arguments.index("--protocol")
+        arguments = ["compare", *arguments[at + 1 : at + 2], *arguments[1:at], *arguments[at + 2 :]]
     try:
         app(arguments, prog_name="limbeck")
     except LimbeckError as error:

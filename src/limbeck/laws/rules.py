@@ -258,7 +258,7 @@ def compare_families(
         left = "".join(f"\n  {name} left out: {reason}" for name, reason in (skipped or {}).items())
         raise FittingError(
             f"a rule is chosen on other families: 3 from 2 sources are needed, {len(families)} can be used.{left}\n"
-            "For one family use: limbeck compare laws"
+            "For one family use its study (limbeck compare families RUNS --family NAME) or limbeck compare laws."
         )
     rules, apart = tuple(rules or candidates(families)), _apart(families)
     lenders = apart[:, None, :] & apart[None, :, :]
