@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.distill.divergences import forward_value, reverse_value
+from limbeck.distill.divergences import reverse_value
 from limbeck.errors import ConfigError
 from limbeck.lm.estimators import future_returns, sequence_kl
 
@@ -21,14 +21,12 @@ def chain(seed: int) -> Tensor:
 TEACHER = chain(1).log_softmax(-1)
 
 
-def exact(logits: Tensor, semi: bool = False, forward: bool = False) -> Tensor:
+def exact(logits: Tensor, semi: bool = False) -> Tensor:
     """Divergence of sequences by summing over states; with `semi` the prefixes are held fixed."""
     log_q = logits.log_softmax(-1)
     state, total = torch.eye(TOKENS, dtype=torch.float64)[0], torch.zeros((), dtype=torch.float64)
     for _ in range(LENGTH):
-        total = total + (state.detach() if semi else state) @ (forward_value if forward else reverse_value)(
-            TEACHER, log_q
-        )
+        total = total + (state.detach() if semi else state) @ reverse_value(TEACHER, log_q)
         state = state @ log_q.exp()
     return total
 
@@ -85,13 +83,9 @@ def test_the_mean_is_the_semi_gradient(found: dict[str, Tensor], name: str) -> N
 def test_k3_estimates_the_forward_divergence(found: dict[str, Tensor]) -> None:
     """On the student's own prefixes; the semi-gradient of KL(p‖q)."""
     logits = chain(0)
-    tokens, states = written(logits, 1500, seed=2)
-    log_q = logits.log_softmax(-1)
-    rows = torch.zeros(TOKENS, TOKENS, dtype=torch.float64)
-    counts = torch.zeros(TOKENS, dtype=torch.float64).index_add_(
-        0, states.flatten(), torch.ones(states.numel()).double()
-    )
-    rows = counts[:, None] / 1500 * (log_q.exp() - TEACHER.exp())
+    _, states = written(logits, 1500, seed=2)
+    visits = torch.bincount(states.flatten(), minlength=TOKENS) / 1500
+    rows = visits[:, None] * (logits.softmax(-1) - TEACHER.exp())
     error = found["k3"].std(0) / 1500**0.5
     assert ((found["k3"].mean(0) - rows.flatten()).abs() < 4.5 * error + 1e-12).all()
 
@@ -129,7 +123,9 @@ def test_parity_future_returns(parity, walk_sections) -> None:
             got = future_returns(theirs - mine, mask, discount=discount, normalise=normalise)
             if 0 < discount < 1 and not normalise:  # the reference carries a factor discount^t
                 got = got * discount ** torch.arange(got.shape[1])
-            torch.testing.assert_close(got, torch.tensor(case["advantage"], dtype=torch.float64), rtol=1e-5, atol=1e-5)
+            expected = torch.tensor(case["advantage"], dtype=torch.float64)
+            tolerance = 3e-4 if normalise else 1e-5  # the reference adds 1e-4 to lengths
+            torch.testing.assert_close(got, expected, rtol=tolerance, atol=1e-5)
 
     known = ("dtype_note", "generalized_jsd", "generalized_jsd_extreme")
     walk_sections(parity("on-policy-distillation-survey"), {"minillm_advantage": advantage}, ignore=known)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
     from limbeck.lm.distillation import distil
+    from limbeck.lm.estimators import future_returns, sequence_kl
     from limbeck.lm.evaluation import TextLoss, continue_text, text_loss
     from limbeck.lm.folders import budget_folder, finished, model_folder
     from limbeck.lm.jobs import DistilJob, FreshStudent, PretrainJob, Regime
@@ -38,6 +39,7 @@ _MODULES = (
     "jobs",
     "windows",
     "slots",
+    "estimators",
     "teaching",
     "tokenizers",
     "models",
@@ -77,6 +79,7 @@ __all__ = [
     "embedded_corpus",
     "evaluation_windows",
     "finished",
+    "future_returns",
     "get_tokenizer",
     "load_corpus",
     "load_model",
@@ -86,6 +89,7 @@ __all__ = [
     "pretrain",
     "read_recipe",
     "save_model",
+    "sequence_kl",
     "text_corpus",
     "text_loss",
     "tiny_llama",

@@ -99,7 +99,7 @@ def sequence_kl(
         return r
     if estimator in ("k2", "k3"):
         return r.square() / 2 if estimator == "k2" else (-r).exp() - 1 + r
-    reward, ahead = r.detach(), 0.0
+    reward, ahead = r.detach(), torch.zeros_like(r)
     if estimator == "reinforce":
         gain = reward.sum(1, keepdim=True).expand_as(reward)
     elif estimator == "to_go":
