@@ -140,7 +140,8 @@ def test_levels_come_from_the_table_and_survive_a_file(tmp_path):
 def test_between_levels_the_scale_is_straight_and_outside_constant():
     law, p = BitLevel((2, 4)), {"E": 0.0, "x2": 1e6, "x4": 1e4, "alpha": 1.0}
     assert_allclose(law(p, total_bits=1e6, bits=[1, 2, 3, 4, 16]), [1, 1, 0.1, 0.01, 0.01])
-    own = BitLevel((2, 4), own_exponents=True)
+    own = BitLevel((4, 2), own_exponents=True)
+    assert own == BitLevel((2, 4), own_exponents=True)
     values = own({"E": 1.0, "x2": 1e6, "x4": 1e6, "alpha2": 0.5, "alpha4": 1.0}, total_bits=1e8, bits=[2, 4])
     assert_allclose(values, [1.1, 1.01])
 
@@ -164,6 +165,8 @@ def test_one_level_is_a_gain_of_one():
     for bits in (8, 5):
         with pytest.raises(FittingError, match=f"a gain at {bits} bits needs that level in both"):
             level_gain(base, moved, bits)
+    with pytest.raises(FittingError, match="a gain needs fits with draws"):
+        level_gain(base, laws.fit("bit-level", ladder(), bootstrap=0), 2)
 
 
 def test_a_gain_has_an_interval_that_knows_the_noise():

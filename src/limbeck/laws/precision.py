@@ -88,7 +88,7 @@ class BitLevel(Law):
     resampling = "wild"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", tuple(map(float, self.levels)))
+        object.__setattr__(self, "levels", tuple(sorted(map(float, self.levels))))
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
@@ -136,7 +136,7 @@ def level_gain(base: Fit, method: Fit, bits: float, *, level: float = 0.8) -> In
         level: nominal coverage.
 
     Raises:
-        FittingError: no such level, or no draws to take an interval from.
+        FittingError: no such level, or fits without draws to take an interval from.
 
     Source: Dissecting Bit-Level Scaling Laws in Quantizing Vision Generative Models (Ding et al., 2025, arXiv
     2501.06218); the measure is reconstructed.
@@ -144,6 +144,8 @@ def level_gain(base: Fit, method: Fit, bits: float, *, level: float = 0.8) -> In
     higher = [b for b in base.model.levels if b > bits]  # type: ignore[attr-defined]
     if bits not in method.model.levels or bits not in base.model.levels or not higher:  # type: ignore[attr-defined]
         raise FittingError(f"a gain at {bits:g} bits needs that level in both fits, and a higher one in the base.")
+    if not (base.draws and method.draws):
+        raise FittingError("a gain needs fits with draws: fit again with bootstrap=1000.")
     own, above = f"x{bits:g}", f"x{higher[0]:g}"
 
     def gain(base: Mapping[str, Any], method: Mapping[str, Any]) -> Any:
