@@ -46,13 +46,13 @@ def test_a_floor_that_data_do_not_show(no_floor: Fit) -> None:
 
 
 def test_a_vanishing_floor_is_told_once(power_floor) -> None:
-    """The best floor is nothing at all: no run would show it, and the advice is to leave it out."""
+    """The best floor is nothing at all: no run of these sizes would show it, and larger ones must say."""
     x = np.geomspace(1, 100, 15)
     falling = fit(power_floor, {"x": x}, 4 * x**-0.3 - 0.2, bootstrap=0)
     assert falling.parameters["E"] < 1e-6 and not falling.identifiability.identified["E"]
     about = [w for w in falling.identifiability.words if w.startswith("E ")]
-    reason, step = "E is not identified by these runs: the law with E = 0 fits as well.", "fixed={'E': 0} (--fix E=0)."
-    assert about == [f"{reason} Next: fix it with {step}"]
+    reason = "E is not identified by these runs: the law with E = 0 fits as well."
+    assert about == [f"{reason} Next: hold it at what larger runs say (fixed={{'E': ...}}, --fix E=...)."]
     assert falling.identifiability.identified["alpha"]
 
 
