@@ -64,18 +64,18 @@ class BatchPlan:
 
     def summary(self) -> str:
         """Return the plan as plain text, one line a batch size."""
-        lines = [
-            f"loss {self.target_loss:.4g} with {quantity('params', self.params)} (floor {self.floor.value:.4g})",
-            f"  best batch      {self.best.words('batch_tokens', self.level)}",
-            f"  critical batch  {self.critical.words('batch_tokens', self.level)}",
-            f"  at least        {self.min_steps.words('step', self.level)}",
-            f"  and             {self.min_tokens.words('tokens', self.level)}",
-            "",
-            f"{'batch':>10} {'steps':>10} {'tokens':>10} {'time':>7} {'compute':>8}",
-        ]
+        lines = [f"loss {self.target_loss:.4g} with {quantity('params', self.params)} (floor {self.floor.value:.4g})"]
+        for name, column, value in (
+            ("best batch", "batch_tokens", self.best),
+            ("critical batch", "batch_tokens", self.critical),
+            ("at least", "step", self.min_steps),
+            ("and", "tokens", self.min_tokens),
+        ):
+            lines.append(f"  {name:<16}{value.words(column, self.level)}")
+        lines += ["", f"{'batch':>10} {'steps':>10} {'tokens':>10} {'time':>7} {'compute':>8}"]
         for o in self.options:
-            counts = (si(n) for n in (o.batch, o.steps.value, o.tokens.value))
-            lines.append(" ".join(f"{text:>10}" for text in counts) + f" {o.time:6.2f}× {o.compute:7.2f}×")
+            counts = " ".join(f"{si(n):>10}" for n in (o.batch, o.steps.value, o.tokens.value))
+            lines.append(f"{counts} {o.time:6.2f}× {o.compute:7.2f}×")
         return "\n".join([*lines, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
