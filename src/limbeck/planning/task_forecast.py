@@ -2,7 +2,7 @@
 
 Two steps: size and tokens give an intermediate loss, the loss gives the accuracy. Which loss, and with which ceiling,
 is decided per task by back-test: the largest size, and the largest two, are forecast from the smaller ones; the routes
-are averaged by how well they did. Targets are never looked at.
+(and the largest run's score carried forward) are averaged by how well they did. Targets are never looked at.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Route:
     """One way from size and tokens to an accuracy.
 
     Args:
-        through: the intermediate loss, a column.
+        through: the intermediate loss, a column; or `last value`.
         ceiling: accuracy of the best model; None where the runs decide.
         error: root mean square error on the held-out sizes.
         weight: its share of the forecast.
@@ -349,7 +349,7 @@ def _forecast(
     truth = [np.array([one.final(column) for one in some]) for some in held]
     sizes = [(at["params"], at["tokens"])]
     sizes += [(np.array([one.params for one in some]), np.array([one.tokens for one in some])) for some in held]
-    ways = list(itertools.product(losses, (None, 1.0)))
+    ways: list[tuple[str, float | None]] = list(itertools.product(losses, (None, 1.0)))
     said: list[list[Array]] = [[] for _ in subsets]
     for loss, ceiling in ways:
         for k, kept in enumerate(subsets):
@@ -357,13 +357,16 @@ def _forecast(
             fixed = {} if ceiling is None else {"ceiling": ceiling}
             law = fit(TaskAccuracy(), {"loss": x}, y, loss=TaskAccuracy.preferred_loss, fixed=fixed, bootstrap=0)
             said[k].append(law.value(loss=loss_law(loss, k).value(params=sizes[k][0], tokens=sizes[k][1])))
+    carried = [max(kept, key=lambda one: one.params * one.tokens).final(column) for kept in subsets]
+    for answers, score, goals in zip(said, carried, sizes, strict=True):
+        answers.append(np.full(len(goals[0]), score))
+    ways.append(("last value", None))
     forecasts, *tested = [np.array(one) for one in said]
     misses = [one - y for one, y in zip(tested, truth, strict=True)]
     errors = np.sqrt(np.mean([(one**2).mean(1) for one in misses], axis=0))
-    weights = stacking_weights(errors)
+    weights = stacking_weights(np.maximum(errors, 1e-9))  # a score that never moves is carried on without error
     error = math.sqrt(np.mean([((weights @ one) ** 2).mean() for one in misses]))
-    carried = [max(kept, key=lambda one: one.params * one.tokens).final(column) for kept in subsets[1:]]
-    last = math.sqrt(np.mean([((y - value) ** 2).mean() for y, value in zip(truth, carried, strict=True)]))
+    last = math.sqrt(np.mean([((y - value) ** 2).mean() for y, value in zip(truth, carried[1:], strict=True)]))
     value = weights @ forecasts
     half = stdtrit(len(truth), (1 + level) / 2) * np.hypot(error, np.sqrt(weights @ (forecasts - value) ** 2))
     intervals = (
