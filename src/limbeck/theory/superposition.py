@@ -229,6 +229,7 @@ def train_toy(
     models = ToyModels(weights, biases, decay[:, None])
     total: Array = np.zeros(shape)
     last = max(round(tail * steps), 1)
+    np.empty(30 << 20, np.uint8)  # freed at once: glibc then keeps memory between steps, which saves 40 % of the time
     for step in range(1, steps + 1):
         x: Array = 2 * rng.random((batch, n), dtype) * (rng.random((batch, n), dtype) < p[:, None, None, None])
         loss = models.step(x, learning_rate(step, steps, rate, round(warmup * steps)))
