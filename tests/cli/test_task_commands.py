@@ -53,6 +53,12 @@ def test_passes_measure_test_and_predict(limbeck, draws):
     assert "100% given up" in said.out and "by instance" in said.out
 
 
+def test_one_usable_size_is_no_law_and_the_rest_goes_on(limbeck, draws):
+    record = limbeck("task", "passes", "draws.csv", "--where", "params<=3e5", "--at", "1M", "--json", cwd=draws).json()
+    assert record["prediction"] is None and "the law needs two or more" in record["refused"]
+    assert 0 <= record["by_instance"]["value"] < 0.5 and record["growth"]["verdict"] == "undecided"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -37,6 +37,11 @@ def test_reference_vectors(parity, walk_sections):
     )
 
 
+def test_bias_of_the_paper_s_estimator_at_the_ends():
+    assert_allclose(mle_mean([0.0, 1.0]), [0.0, 1.0], atol=1e-12)
+    assert_allclose(mle_mean(1e-9, 5), 1.25e-9, rtol=1e-6)  # r / (r - 1)
+
+
 @pytest.mark.parametrize("p", [0.3, 1e-3])
 @pytest.mark.parametrize("r", [2, 5, 20])
 def test_default_rate_is_unbiased(p, r):

@@ -85,12 +85,23 @@ def passes(
     ]
     sizes = [float(size) for (size,) in groups]
     curve = laws.task_curve(sizes, counts, column=scale, estimator=estimator, seed=seed)  # type: ignore[arg-type]
-    record: dict[str, Any] = curve.to_dict() | {"level": level, "prediction": None, "by_instance": None}
+    record: dict[str, Any] = curve.to_dict() | {
+        "level": level,
+        "prediction": None,
+        "refused": None,
+        "by_instance": None,
+    }
     text = [curve.summary()]
     if at is not None:
         where_to = parse_quantity(at)
-        predicted, each = curve.predict(where_to, level), curve.predict_instances(where_to, level, seed=seed)
-        record |= {"prediction": predicted.to_dict(), "by_instance": each.to_dict()}
-        text += ["", tables.prediction(list(curve.fits.values())[-1], predicted, {scale: where_to})]
+        try:
+            predicted = curve.predict(where_to, level)
+            record["prediction"] = predicted.to_dict()
+            text += ["", tables.prediction(list(curve.fits.values())[-1], predicted, {scale: where_to})]
+        except FittingError as reason:
+            record["refused"] = str(reason)
+            text += ["", f"not predicted: {reason}"]
+        each = curve.predict_instances(where_to, level, seed=seed)
+        record["by_instance"] = each.to_dict()
         text += [f"by instance: {each.value:.3g} ({level:.0%}: {each.lower:.3g} – {each.upper:.3g}) at {si(where_to)}"]
     emit(as_json, record, tables.render(*map(Text, text)))

@@ -153,7 +153,10 @@ def mle_mean(rate: ArrayLike, needed: int = 1) -> Array:
         ([0.6931, 0.0069], 0.0125)
     """
     p = np.asarray(rate, float)
-    return np.asarray(p * hyp2f1(1, 1, needed + 1, 1 - p))
+    if needed > 1:
+        return np.asarray(p * hyp2f1(1, 1, needed + 1, 1 - p))
+    log = np.log(np.clip(p, 1e-300, 1 - 1e-12))  # -p ln p / (1 - p), where the series of 2F1 ends too early
+    return np.asarray(p * log / np.expm1(log))
 
 
 def expected_draws(rate: ArrayLike, needed: int = 5, cap: int = 100_000) -> Array:
