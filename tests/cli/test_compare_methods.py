@@ -67,7 +67,7 @@ def test_published_laws_and_saved_fits(limbeck, two, fitted):
         (["A", "B", "--at", "1e22", "--column", "tokens"], "no column tokens"),
         (["A", "B", "--at", "1e22", "--where", "train_flops<=1e18"], "a curve needs 3"),
         (["A", "B", "--at", "1e22", "--where", "train_flops<1e18"], "a single iso-FLOP line"),
-        (["A", "B", "--at", "1e22", "--by", "recipe"], "--by splits one table; given 2"),
+        (["A", "B", "--at", "1e22", "--by", "loss"], "one table with --by"),
         (["A", "--by", "recipe", "--at", "1e22"], 'no column "recipe"'),
         (["A", "besiroglu-2024", "--at", "1e22"], "Fit tables first"),
         (["A", "none.csv", "--at", "1e22"], "does not exist"),

@@ -25,7 +25,7 @@ def test_curves_cross_where_small_scales_mislead() -> None:
     record = get("robust-comparison-clip-mammut").run(quick=True, seeds=[0, 1])
     checks = {name: passed for name, passed in record.checks.items() if "band" not in name}
     assert len(checks) == 4 and all(checks.values())
-    case = record.details["cases"]["datacomp_1b, imagenet1k"]
+    case = record.details["datacomp_1b, imagenet1k"]
     assert case["crossing"]["value"] == pytest.approx(9.7e10, rel=0.05)
     assert case["held out"]["clip"]["floor"] == pytest.approx(0.0129, abs=1e-4)
     assert case["held out"]["mammut"]["no floor"] == pytest.approx(0.0196, abs=1e-4)
@@ -36,7 +36,7 @@ def test_curves_cross_where_small_scales_mislead() -> None:
 def test_small_runs_alone_give_no_verdict() -> None:
     record = get("scaling-law-crossover").run(quick=True, seeds=[0, 2])
     assert all(record.checks.values())
-    assert {case["verdict"] for case in record.details["cases"].values()} == {"undecided"}
+    assert {case["verdict"] for case in record.details.values() if isinstance(case, dict)} == {"undecided"}
 
 
 @pytest.mark.parametrize("slug", ["robust-comparison-clip-mammut", "scaling-law-crossover"])

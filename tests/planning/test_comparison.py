@@ -36,6 +36,8 @@ def test_a_slope_crossover_is_seen_before_it_happens():
     found = compare_methods({"shallow": shallow, "steep": steep}, [1e19, 1e25])
     assert [t.verdict for t in found.targets] == ["shallow", "steep"]
     assert found.naive == "shallow" and found.kind == "slope"
+    assert max(found.curves.forms, key=lambda form: form.weight).name == "power"
+    assert found.curves(np.array([1e20])).shape == (2, 401, 1)
     place, share = found.crossing
     assert place.lower < truth < place.upper and share > 0.95
     assert "the verdict contradicts it" in found.summary()
@@ -59,6 +61,7 @@ def test_swapping_the_methods_mirrors_the_answer():
     rng = np.random.default_rng(3)
     a, b = ({"flops": x, "error": 0.1 + 40 * (x + s) ** -0.24 + rng.normal(0, 0.004, 14)} for s in (1e7, 5e7))
     there = compare_methods({"a": a, "b": b}, [1e10, 1e12], bootstrap=200)
+    assert all(form.name.startswith("late power") for form in there.curves.forms)
     back = compare_methods({"b": b, "a": a}, [1e10, 1e12], bootstrap=200)
     for one, two in zip(there.targets, back.targets, strict=True):
         assert one.gap.value == pytest.approx(-two.gap.value, rel=1e-6)
@@ -110,7 +113,7 @@ def test_bad_questions_are_refused():
         compare_methods(two, -1.0)
     with pytest.raises(FittingError, match="between 0 and 1"):
         compare_methods(two, 1e22, confidence=95)
-    with pytest.raises(RunsError, match="no column flops"):
+    with pytest.raises(RunsError, match=r"no column flops[\s\S]*flops = 6 · params · tokens"):
         compare_methods({**two, "b": {"steps": [1.0, 2.0], "loss": [3.0, 2.0]}}, 1e20)
 
 

@@ -50,41 +50,29 @@ def compare_methods(
     if not at:
         raise LimbeckError("at which scale? Write: limbeck compare methods plain.csv new.csv --at 1e22")
     scales = [parse_quantity(one) for one in at.split(",")]
-    laws = {Path(one).stem: law for one in sources if (law := _law(one)) is not None}
     read: dict[str, Any] = {"mapping": mapping, "skip_bad": skip_bad, "where": where}
+    laws = {Path(one).stem: law for one in sources if (law := _law(one)) is not None}
     if by is not None:
-        if len(sources) != 1:
-            raise LimbeckError(f"--by splits one table; given {len(sources)}.")
         table = read_runs(sources[0], mix_setups=True, **read)
-        chosen: dict[str, Any] = planning.split_methods(table, by.split("+"), methods and methods.split(","))
+        tables = planning.split_methods(table, by.split("+"), methods and methods.split(","))
     else:
-        chosen = {Path(one).stem: read_runs(one, **read) for one in sources if Path(one).stem not in laws}
-    if len(laws) + len(chosen) < 2:
-        raise LimbeckError("two methods are needed: two tables of different names, or one with --by COLUMN.")
-    if laws and chosen:
-        raise LimbeckError(f"{', '.join(laws)}: a law, {', '.join(chosen)}: a table. Fit tables first (limbeck fit).")
+        tables = {Path(one).stem: read_runs(one, **read) for one in sources if Path(one).stem not in laws}
+    if len(laws) + len(tables) < 2 or (by and len(sources) > 1):
+        raise LimbeckError("two methods are needed: two tables of different names, or one table with --by COLUMN.")
+    if laws and tables:
+        raise LimbeckError(f"{', '.join(laws)}: a law, {', '.join(tables)}: a table. Fit tables first (limbeck fit).")
+    options: dict[str, Any] = {"column": column, "level": level}
+    if not laws:
+        options |= {"quantity": metric, "score": score, "frontier": frontier, "bootstrap": bootstrap, "seed": seed}
+        options |= {"sweep": sweep.split(",") if sweep else (), "skip_bad": skip_bad}
     result: Any
-    if laws:
-        result = planning.compare_curves(laws, scales, column=column, level=level, confidence=confidence)
+    if len(tables) > 2 and (plot or len(scales) > 1):
+        raise LimbeckError(f"{len(tables)} methods are ranked at one scale, without a plot: choose two (--methods).")
+    if len(tables) > 2:
+        result = planning.rank_methods(tables, scales[0], **options)
     else:
-        chosen = {
-            name: t.require(column, *filter(None, [score or metric]), skip_bad=skip_bad) for name, t in chosen.items()
-        }
-        options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed, "level": level, "column": column}
-        options |= {
-            "quantity": metric,
-            "score": score,
-            "frontier": frontier,
-            "sweep": sweep.split(",") if sweep else (),
-        }
-        if len(chosen) == 2:
-            result = planning.compare_methods(chosen, scales, confidence=confidence, **options)
-        elif plot is not None or len(scales) > 1:
-            raise LimbeckError(
-                f"{len(chosen)} methods are ranked at one scale, without a plot: choose two (--methods)."
-            )
-        else:
-            result = planning.rank_methods(chosen, scales[0], **options)
+        compare: Any = planning.compare_curves if laws else planning.compare_methods
+        result = compare(laws or tables, scales, confidence=confidence, **options)
     if plot is not None:
         result.plot().write_html(plot)
     emit(as_json, result.to_dict(), result.summary())

@@ -32,6 +32,8 @@ ONE_FLOOR = ("power", "late power", SHARED)
 """Forms in which the methods end at the same floor."""
 NEGLIGIBLE = 0.01
 """Forms of less weight are left out."""
+FARTHEST = 100.0
+"""Most that a draw is stretched, so that one degree of freedom does not overflow."""
 EXACT = 1e-20
 """Mean square residual below which a fit is exact."""
 
@@ -112,6 +114,7 @@ def stretched(rows: Array, freedom: float, log: bool, seed: int) -> Array:
     if math.isinf(freedom):
         return rows
     factor = np.sqrt(freedom / np.random.default_rng([seed, 4]).chisquare(freedom, (len(rows), 1)))
+    factor = np.minimum(factor, FARTHEST)
     factor[0] = 0.0
     return rows[:1] * (rows / rows[:1]) ** factor if log else rows[:1] + factor * (rows - rows[:1])
 

@@ -59,6 +59,7 @@ def method_points(
     score: str | None = None,
     frontier: bool = False,
     sweep: Sequence[str] = (),
+    skip_bad: bool = False,
 ) -> Points:
     """Read, choose and check the runs of one method.
 
@@ -70,6 +71,7 @@ def method_points(
         score: a column where more is better, from 0 to 1 or in percent, in place of `quantity`: 1 - score is compared.
         frontier: keep the best runs by compute only (`laws.binned_frontier`), for a dense grid of runs.
         sweep: columns that were tuned: the best setting at each scale is kept.
+        skip_bad: leave rows out that lack a value.
 
     Raises:
         PlanningError: runs at fewer than three scales.
@@ -77,7 +79,7 @@ def method_points(
     """
     table = runs if isinstance(runs, RunTable) else read_runs(runs)
     quantity = quantity or ("error" if "error" in table.columns and "loss" not in table.columns else "loss")
-    table = table.require(column, score or quantity, *sweep)
+    table = table.require(column, score or quantity, *sweep, skip_bad=skip_bad)
     x, y = table.column(column), table.column(score or quantity)
     notes: list[str] = []
     if score:

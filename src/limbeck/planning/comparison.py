@@ -26,6 +26,7 @@ from limbeck.runs.quantities import number, quantity, scientific
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+COLOURS = ("#2fa58c", "#8a55b5")
 REACH = 4.0
 """Beyond this factor on the shorter ladder an extrapolation gets a warning: what the paper's own check covers."""
 
@@ -117,19 +118,16 @@ class MethodComparison:
         """Both methods and the verdict at every target."""
         found = []
         for x, noise in zip(self.at, self.scatter(*self.at), strict=True):
-            first, second = self.curves(np.array([x]))[:, :, 0]
-            gap = second - first
+            both = self.curves(np.array([x]))[:, :, 0]
+            gap = both[1] - both[0]
             draws = gap[1:] if len(gap) > 1 else gap
-            regret = np.maximum(0.0, [-draws, draws]).mean(1)
+            regret = np.maximum(0.0, [-draws, draws]).mean(1).tolist()
             better = float((0.5 - 0.5 * np.sign(draws)).mean()) if len(gap) > 1 else None
             sure = better is not None and max(better, 1 - better) >= self.confidence
-            sure &= bool(regret.min() <= (noise if self.tolerance is None else self.tolerance))
-            verdict = self.names[int(regret.argmin())] if sure else "undecided"
-            loss, apart = (
-                (Estimate.of(first, self.level), Estimate.of(second, self.level)),
-                Estimate.of(gap, self.level),
-            )
-            found.append(Target(float(x), loss, apart, better, (float(regret[0]), float(regret[1])), verdict))
+            sure &= min(regret) <= (noise if self.tolerance is None else self.tolerance)
+            verdict = self.names[int(np.argmin(regret))] if sure else "undecided"
+            first, second, apart = (Estimate.of(rows, self.level) for rows in (*both, gap))
+            found.append(Target(float(x), (first, second), apart, better, tuple(regret), verdict))
         return tuple(found)
 
     @cached_property
@@ -172,10 +170,9 @@ class MethodComparison:
     @cached_property
     def caveats(self) -> tuple[str, ...]:
         """What should keep a reader from trusting the verdict, in words."""
-        notes = [*self.notes]
         if self.ladder is None:
-            return tuple(notes)
-        end = self.targets[-1]
+            return self.notes
+        notes, end = [*self.notes], self.targets[-1]
         notes += [
             f"{name}: three scales leave one degree of freedom; intervals are unreliable, add a scale"
             for name, points in zip(self.names, self.points, strict=True)
@@ -199,17 +196,14 @@ class MethodComparison:
         """Return the verdict at every target, largest first, the crossing, the regret and the caveats as plain text."""
         lines = [self._verdict(target) for target in reversed(self.targets)]
         (place, share), end = self.crossing, self.targets[-1]
-        if place is None:
-            lines.append(f"their curves do not cross up to {self._scale(end.at)}")
-        else:
-            often = "" if share is None else f", in {_percent(share).lstrip('= ')} of draws"
-            lines.append(
-                f"they cross at {self._band(place, self._scale(place.value), scientific)}{often} ({self.kind})"
-            )
+        there = "" if place is None else self._band(place, self._scale(place.value), scientific)
+        often = "" if share is None else f", in {_percent(share).lstrip('= ')} of draws"
+        none = f"their curves do not cross up to {self._scale(end.at)}"
+        lines.append(f"they cross at {there}{often} ({self.kind})" if there else none)
         if self.naive is not None and end.second_better is not None:
-            wrong = end.second_better if self.naive == self.names[0] else 1 - end.second_better
+            wrong = _percent(end.second_better if self.naive == self.names[0] else 1 - end.second_better)
             against = "; the verdict contradicts it" if end.verdict not in (self.naive, "undecided") else ""
-            lines.append(f"the largest common scale alone picks {self.naive}: wrong with P {_percent(wrong)}{against}")
+            lines.append(f"the largest common scale alone picks {self.naive}: wrong with P {wrong}{against}")
         first, second = (f"{name} {regret:.1g}" for name, regret in zip(self.names, end.regret, strict=True))
         lines.append(f"expected regret at {self._scale(end.at)}: {first}, {second}")
         if self.rungs:
@@ -219,19 +213,16 @@ class MethodComparison:
         return "\n".join([*lines, f"curves: {forms}", *self.caveats])
 
     def _verdict(self, target: Target) -> str:
-        best = int(target.gap.value < 0)
-        ahead, behind = (
-            self._band(e, number(self.quantity, e.value)) for e in (target.loss[best], target.loss[1 - best])
-        )
-        losses = f"{self.quantity} {ahead} against {behind.replace(f'{100 * self.level:.0f} %: ', '')}"
-        if target.second_better is None:
-            return (
-                f"undecided at {self._scale(target.at)}: {self.names[best]} is lower, {losses}; no intervals are known"
-            )
-        p = f"P {_percent(max(target.second_better, 1 - target.second_better))}"
+        """One target in words; what stands before the first comma is its title."""
+        best, p = int(target.gap.value < 0), target.second_better
+        ahead, behind = (self._band(e, number(self.quantity, e.value)) for e in target.loss[:: 1 - 2 * best])
+        at, losses = self._scale(target.at), f"{self.quantity} {ahead} against {behind}"
+        if p is None:
+            return f"undecided at {at}: {self.names[best]} is lower, {losses}; no intervals are known"
+        sure = f"(P {_percent(max(p, 1 - p))}), {losses}"
         if target.verdict == "undecided":
-            return f"undecided at {self._scale(target.at)}: {self.names[best]} is ahead ({p}), {losses}"
-        return f"{target.verdict} is better at {self._scale(target.at)} ({p}), {losses}"
+            return f"undecided at {at}: {self.names[best]} is ahead {sure}"
+        return f"{target.verdict} is better at {at} {sure}"
 
     def _scale(self, x: float) -> str:
         return quantity(self.column, x) if self.column in COLUMNS else f"{scientific(x)} {self.column}"
@@ -259,33 +250,21 @@ class MethodComparison:
         import plotly.graph_objects as go
 
         figure, x = go.Figure(), np.geomspace(*self.range, 97)
+        tails = (1 - self.level) / 2, (1 + self.level) / 2
         for k, (name, rows) in enumerate(zip(self.names, self.curves(x), strict=True)):
-            colour, runs = ("#2fa58c", "#8a55b5")[k], self.points[k] if self.points else Points(x[:0], x[:0], "")
-            low, high = (
-                np.quantile(rows[1:], [(1 - self.level) / 2, (1 + self.level) / 2], axis=0)
-                if len(rows) > 1
-                else rows[[0, 0]]
-            )
-            inside = x <= (runs.x[-1] if len(runs.x) else x[-1])
-            traces = (
-                {
-                    "x": np.r_[x, x[::-1]],
-                    "y": np.r_[high, low[::-1]],
-                    "fill": "toself",
-                    "line_width": 0,
-                    "opacity": 0.2,
-                },
-                {"x": x[inside], "y": rows[0, inside], "line_dash": "solid"},
-                {"x": x[~inside], "y": rows[0, ~inside], "line_dash": "dash"},
-                {"x": runs.x, "y": runs.y, "mode": "markers"},
-            )
-            for i, trace in enumerate(traces):
-                base = {"mode": "lines", "name": name, "legendgroup": name, "showlegend": i == 1, "line_color": colour}
-                figure.add_scatter(**{**base, "marker_color": colour, **trace})
+            line = {"name": name, "legendgroup": name, "line_color": COLOURS[k], "mode": "lines", "showlegend": False}
+            low, high = np.quantile(rows[min(1, len(rows) - 1) :], tails, axis=0)
+            band = {"x": np.r_[x, x[::-1]], "y": np.r_[high, low[::-1]], "fill": "toself", "opacity": 0.2}
+            figure.add_scatter(**line, **band, line_width=0)
+            end = self.points[k].x[-1] if self.points else x[-1]
+            for part, dash in ((x <= end, "solid"), (x >= end, "dash")):
+                figure.add_scatter(**line, x=x[part], y=rows[0, part], line_dash=dash)
+            if self.points:
+                runs = {"x": self.points[k].x, "y": self.points[k].y, "mode": "markers", "showlegend": True}
+                figure.add_scatter(**line | runs)
         for at in self.crossings:
             figure.add_vline(at, line_dash="dot", line_color="grey")
-        title = self._verdict(self.targets[-1]).partition(", ")[0]
-        figure.update_layout(title=title, template="simple_white")
+        figure.update_layout(title=self._verdict(self.targets[-1]).partition(", ")[0], template="simple_white")
         figure.update_xaxes(title=self.column, type="log").update_yaxes(title=self.quantity, type="log")
         return figure
 
@@ -315,7 +294,7 @@ def compare_methods(
         level: nominal coverage of intervals.
         confidence: probability that a verdict needs.
         tolerance: expected regret that a verdict may have; the scatter of one observed gap by default.
-        choose: which runs count, see `method_points`: column, quantity, score, frontier, sweep.
+        choose: which runs count, see `method_points`: column, quantity, score, frontier, sweep, skip_bad.
 
     Raises:
         PlanningError: not two methods, a target that is not positive, or a method with runs at fewer than three scales.

@@ -144,15 +144,19 @@ class RunTable:
         return replace(self, frame=self.frame.filter(mask), rows=self.rows.filter(mask))
 
     def _check_present(self, names: Sequence[str]) -> None:
+        from .readers import RULES  # readers build tables
+
         absent = [name for name in names if name not in self.frame.columns]
         if absent:
             hints = "".join(_hint(name, self.frame.columns) for name in absent)
             shown = ", ".join(self.frame.columns[:15]) + (", ..." if len(self.frame.columns) > 15 else "")
             meaning = "; ".join(f"{name}: {COLUMNS[name].meaning}" for name in absent if name in COLUMNS)
+            ways = "; ".join(f"{name} = {rule}" for name, rule, _ in RULES if name in absent and rule != "train_loss")
             raise RunsError(
                 f"{self.source} has no column {' and no column '.join(absent)}.{hints}\n"
                 f"It has: {shown}.\n"
                 + (f"Needed: {meaning}.\n" if meaning else "")
+                + (f"Computed where its parts are there: {ways}.\n" if ways else "")
                 + f'Name it with mapping={{"their column": "{absent[0]}"}} (--map "their column={absent[0]}").'
             )
 
