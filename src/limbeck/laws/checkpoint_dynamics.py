@@ -31,20 +31,10 @@ GRID = np.geomspace(0.02, 1.0, 40)
 FEWEST = 10
 """Checkpoints below which a curve says nothing."""
 MULTIPLE_CHOICE: dict[str, tuple[int, int]] = {
-    "hellaswag": (4, 10042),
-    "arc_easy": (4, 570),
-    "arc_challenge": (4, 299),
-    "boolq": (2, 3270),
-    "csqa": (5, 1221),
-    "openbookqa": (4, 500),
-    "piqa": (2, 1838),
-    "socialiqa": (3, 1954),
-    "winogrande": (2, 1267),
-    "mmlu_stem": (4, 321),
-    "mmlu_humanities": (4, 518),
-    "mmlu_social_sciences": (4, 337),
-    "mmlu_other": (4, 355),
-}
+    "hellaswag": (4, 10042), "arc_easy": (4, 570), "arc_challenge": (4, 299), "boolq": (2, 3270), "csqa": (5, 1221),
+    "openbookqa": (4, 500), "piqa": (2, 1838), "socialiqa": (3, 1954), "winogrande": (2, 1267), "mmlu_stem": (4, 321),
+    "mmlu_humanities": (4, 518), "mmlu_social_sciences": (4, 337), "mmlu_other": (4, 355),
+}  # fmt: skip
 """Options and validation items of public benchmarks: the chance level, and how finely a score can be told from it."""
 
 

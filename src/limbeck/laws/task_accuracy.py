@@ -41,24 +41,8 @@ class TaskAccuracy(Law):
     parameters = (
         Parameter("floor", "accuracy of a model that knows nothing", lower=0.0, upper=1.0),
         Parameter("ceiling", "accuracy of the best model", lower=0.0, upper=1.0),
-        Parameter(
-            "k",
-            "steepness per unit of loss",
-            start=(3.0, 8.0, 20.0, 60.0),
-            lower=0.3,
-            upper=100.0,
-            log=True,
-            dimension={"loss": -1.0},
-        ),
-        Parameter(
-            "L0",
-            "loss at half-way",
-            start=(0.6, 0.8, 0.95, 1.1),
-            lower=0.1,
-            upper=3.0,
-            log=True,
-            dimension={"loss": 1.0},
-        ),
+        Parameter("k", "steepness per unit of loss", (3.0, 8.0, 20.0, 60.0), 0.3, 100.0, True, {"loss": -1.0}),
+        Parameter("L0", "loss at half-way", (0.6, 0.8, 0.95, 1.1), 0.1, 3.0, True, {"loss": 1.0}),
     )
 
     def formula(self, p: Any, x: Any) -> Any:

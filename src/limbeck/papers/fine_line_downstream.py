@@ -9,6 +9,7 @@ arXiv 2412.04403), whose intermediate loss is always the task's own and whose si
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from limbeck.runs import RunTable, read_runs
 
 SHARES = 4
 STEADY = ("hellaswag", "piqa", "csqa", "socialiqa", "arc_easy", "arc_challenge")
+METHODS = ("forecast", "best route alone", "ladder", "last value", "forecast without 3 B", "ladder without 3 B")
 LARGEST_FITTED = 1.3e9
 """Parameters of the largest model of the authors' ladder; the 3 B runs came later."""
 
@@ -55,30 +57,29 @@ class FineLineDownstream(Paper):
         at = {name: targets.column(name) for name in ("params", "tokens")}
         small = [one for one in pool if one.params <= LARGEST_FITTED]
         checkpoints = runs.filter(f"params<={LARGEST_FITTED:g}")
-        found = {}
         later, early = (forecast_tasks(some, targets, tasks=names).tasks for some in (runs, checkpoints))
+        found = {}
         for one, before in zip(later, early, strict=True):
             column = f"{one.task}_acc"
-            truth = targets.column(column)
+            truth, giants = targets.column(column), giant.final(column)
             curves = [run.curve(column) for run in pool]
+            promised = mediated(checkpoints, column, giant.final("c4_ce"))
             found[one.task] = {
-                **(one.dynamics.to_dict() if one.dynamics else {}),
+                **asdict(one.dynamics),
                 "snr of the longest 1.3 B run": signal_to_noise(small[-1].columns[column]).ratio,
                 "tau at 10, 20, 50 %": [ranking_reliability(curves, share) for share in (0.1, 0.2, 0.5)],
                 "mainly through": one.routes[0].through,
-                "back-test error": 100 * one.error,
                 "measured": (100 * truth).tolist(),
                 "forecast": [100 * here.value for here in one.accuracy],
                 "inside": [bool(here.lower <= y <= here.upper) for here, y in zip(one.accuracy, truth, strict=True)],
                 "best route alone": [100 * value for value in one.routes[0].accuracy],
                 "ladder": ladder(pool, one.task, at),
-                "ladder without 3 B": ladder(small, one.task, at),
+                "last value": [100 * pool[-1].final(column)] * len(truth),
                 "forecast without 3 B": [100 * here.value for here in before.accuracy],
-                "tracked without 3 B": before.dynamics is not None and before.dynamics.verdict == "track",
-                "last value": 100 * pool[-1].final(column),
-                "7 B at its measured c4 loss": 100
-                * (mediated(checkpoints, column, giant.final("c4_ce")) - giant.final(column)),
-                "7 B, last value": 100 * (small[-1].final(column) - giant.final(column)),
+                "ladder without 3 B": ladder(small, one.task, at),
+                "tracked without 3 B": before.dynamics.verdict == "track",
+                "7 B at its measured c4 loss": 100 * (promised - giants),
+                "7 B, last value": 100 * (small[-1].final(column) - giants),
             }
         return found
 
@@ -86,58 +87,52 @@ class FineLineDownstream(Paper):
         """Compare the errors over tasks."""
         tasks = {name: one for share in measured for name, one in share.items()}
 
-        def errors(method: str, names: Sequence[str]) -> NDArray[np.float64]:
-            return np.array([np.abs(np.asarray(tasks[n][method]) - tasks[n]["measured"]) for n in names])
+        def column(key: str) -> NDArray[Any]:
+            return np.array([one[key] for one in tasks.values()])
+
+        off = {method: np.abs(column(method) - column("measured")) for method in METHODS}
+        groups = {
+            "all tasks": column("noise") > 0,
+            "tracked tasks": column("verdict") == "track",
+            "tasks tracked without 3 B": column("tracked without 3 B"),
+        }
+        table = {words: {m: off[m][some].mean(0).tolist() for m in METHODS} for words, some in groups.items()}
+        tracked, (ours, theirs) = groups["tracked tasks"], (off[m].mean(1) for m in ("forecast", "ladder"))
+        worse = [f"{n} ({a:.1f} against {b:.1f})" for n, a, b in zip(tasks, ours, theirs, strict=True) if a > b]
+        steady = [tasks[name] for name in STEADY if name in tasks]
+        gain = [float(np.mean(theirs - ours)), float(np.std(theirs - ours, ddof=1) / len(tasks) ** 0.5)]
 
         def versus(words: str) -> str:
             both = (table[words][f"{method} without 3 B"] for method in ("forecast", "ladder"))
             return " against ".join(f"{seven:.1f} and {thirteen:.1f}" for seven, thirteen in both)
 
-        every, kept = list(tasks), [name for name, one in tasks.items() if one["verdict"] == "track"]
-        sooner = [name for name, one in tasks.items() if one["tracked without 3 B"]]
-        methods = ("forecast", "best route alone", "ladder", "forecast without 3 B", "ladder without 3 B", "last value")
-        table = {
-            words: {method: errors(method, names).mean(0).tolist() for method in methods}
-            for words, names in (("all tasks", every), ("tracked tasks", kept), ("tracked without 3 B", sooner))
-        }
-        ours, theirs = errors("forecast", every), errors("ladder", every)
-        gain = (theirs - ours).mean(1)
-        steady = [tasks[name] for name in STEADY if name in tasks]
-        noise = [name for name in ("boolq", "mmlu_stem") if name in tasks]
-        inside = [np.mean(tasks[name]["inside"]) for name in kept]
-        worse = [
-            f"{n} ({a:.1f} against {b:.1f})"
-            for n, a, b in zip(every, ours.mean(1), theirs.mean(1), strict=True)
-            if a > b
-        ]
-        shape = float(np.median([one["shape"] for one in tasks.values()]))
         return Outcome(
-            effects=errors("last value", every).mean(1) - ours.mean(1),
+            effects=off["last value"].mean(1) - ours,
             checks={
                 "mean error of all tasks at most the ladder's, 7 B and 13 B": bool(
-                    (ours.mean(0) <= theirs.mean(0)).all()
+                    np.all(off["forecast"].mean(0) <= off["ladder"].mean(0))
                 ),
-                "the same on tracked tasks": bool((errors("forecast", kept) - errors("ladder", kept)).mean() <= 0),
-                "boolq and mmlu_stem are noise": all(tasks[name]["verdict"] == "noise" for name in noise),
+                "the same on tracked tasks": bool(ours[tracked].mean() <= theirs[tracked].mean()),
+                "boolq and mmlu_stem are noise": all(
+                    one["verdict"] == "noise" for name, one in tasks.items() if name in ("boolq", "mmlu_stem")
+                ),
                 "steady tasks at the 7 B's c4 loss within 4 points, last value off by more than 5": all(
                     abs(one["7 B at its measured c4 loss"]) < 4 and abs(one["7 B, last value"]) > 5 for one in steady
                 ),
             },
             details={
                 "mean errors at 7 B and 13 B": table,
-                "ladder minus forecast, mean and s.e. over tasks": [
-                    float(gain.mean()),
-                    float(gain.std(ddof=1) / len(gain) ** 0.5),
-                ],
-                "share of 80 % intervals that hold, tracked tasks": float(np.mean(inside)),
+                "ladder minus forecast, mean and s.e. over tasks": gain,
+                "share of 80 % intervals that hold, tracked tasks": float(column("inside")[tracked].mean()),
                 "tasks": tasks,
             },
             notes=[
                 "no seeds: the replicates are tasks; the choice sees runs up to 3 B only",
                 f"the ladder is better on {', '.join(worse) or 'no task'}",
-                f"without the 3 B runs, forecast against ladder: {versus('tracked without 3 B')} points on tasks "
+                f"without the 3 B runs, forecast against ladder: {versus('tasks tracked without 3 B')} points on tasks "
                 f"tracked then, {versus('all tasks')} on all",
-                f"curves rise together (rank), not at the same moments: median correlation of increments {shape:.2f}",
+                "curves rise together (rank), not at the same moments: median correlation of increments "
+                f"{np.median(column('shape')):.2f}",
                 "targets are annealed on other data than the ladder: nearly all errors of the forecast are too low",
             ],
             figure=Figure(
@@ -146,12 +141,8 @@ class FineLineDownstream(Paper):
                 "forecast, %",
                 (
                     *(
-                        Series(
-                            name,
-                            [y for n in every for y in tasks[n]["measured"]],
-                            [f for n in every for f in tasks[n][key]],
-                        )
-                        for name, key in (("back-tested choice", "forecast"), ("ladder", "ladder"))
+                        Series(m, column("measured").ravel().tolist(), column(m).ravel().tolist())
+                        for m in METHODS[:3:2]
                     ),
                     Series("exact", [40.0, 90.0], [40.0, 90.0], kind="line"),
                 ),

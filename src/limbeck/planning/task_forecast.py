@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -33,6 +33,7 @@ SCATTER = Loss(delta=0.01)
 """Of the first step: a task's loss differs by about 1 % between runs that should agree."""
 SKIPPED = 0.1
 """Share of a training whose checkpoints do not enter the second step."""
+UNJUDGED = TaskDynamics("insufficient")
 CUTS = (1, 2)
 """How many of the largest sizes a back-test holds out."""
 
@@ -108,7 +109,7 @@ class TaskForecast:
     """
 
     task: str
-    dynamics: TaskDynamics | None = None
+    dynamics: TaskDynamics = UNJUDGED
     accuracy: tuple[Interval, ...] = ()
     measured: tuple[float | None, ...] = ()
     routes: tuple[Route, ...] = ()
@@ -119,7 +120,7 @@ class TaskForecast:
     @property
     def doubt(self) -> str:
         """Why the forecast is not to be relied on; nothing where it is."""
-        if self.problem or self.dynamics is None:
+        if self.problem:
             return self.problem
         if self.dynamics.verdict in ("noise", "late", "saturated"):
             return self.dynamics.advice
@@ -177,13 +178,10 @@ class TaskForecasts:
         shown = [task for task in self.tasks if not task.doubt]
         names = [task.task for task in shown]
         for k, target in enumerate(self.targets):
-            value, low, high = (
-                100 * np.array([getattr(task.accuracy[k], end) for task in shown])
-                for end in ("value", "lower", "upper")
-            )
+            value, low, high = 100 * np.array([astuple(task.accuracy[k])[:3] for task in shown]).T
             bars = {"array": high - value, "arrayminus": value - low, "symmetric": False}
             figure.add_scatter(x=names, y=value, error_y=bars, mode="markers", name=f"{target['name']}, forecast")
-            known = [math.nan if (seen := task.measured[k]) is None else 100 * seen for task in shown]
+            known = 100 * np.array([task.measured[k] for task in shown], float)
             figure.add_scatter(x=names, y=known, mode="markers", marker_symbol="x", name=f"{target['name']}, measured")
         reach = max(target["reach"] for target in self.targets)
         title = f"{len(shown)} of {len(self.tasks)} tasks forecast {reach:.2g}× beyond the largest run"
@@ -232,8 +230,8 @@ def forecast_tasks(
         shared = list(through)
         runs = runs.require(*through)
     table = targets.require("params", "tokens")
-    at = {name: table.column(name) for name in ("params", "tokens")}
-    pool, notes = trainings(runs, float(at["params"].min()))
+    at = np.stack([table.column("params"), table.column("tokens")])
+    pool, notes = trainings(runs, float(at[0].min()))
     sizes = sorted({one.params for one in pool})
     cuts = [[one for one in pool if one.params < sizes[-k]] for k in CUTS if k < len(sizes) - 2]
     cuts = [kept for kept in cuts if len(kept) >= 6]
@@ -246,29 +244,26 @@ def forecast_tasks(
 
     @cache
     def loss_law(column: str, subset: int) -> Fit:
-        finals = np.array([(one.params, one.tokens, one.final(column)) for one in subsets[subset]])
-        return fit(
-            Chinchilla(), {"params": finals[:, 0], "tokens": finals[:, 1]}, finals[:, 2], loss=SCATTER, bootstrap=0
-        )
+        n, d, y = np.array([(one.params, one.tokens, one.final(column)) for one in subsets[subset]]).T
+        return fit(Chinchilla(), {"params": n, "tokens": d}, y, loss=SCATTER, bootstrap=0)
 
     done: list[TaskForecast] = []
-    for name in names:
-        column = name + ACCURACY
+    for task in names:
+        column = task + ACCURACY
         known = table.column(column).tolist() if column in table.columns else [math.nan] * len(table)
         measured = tuple(None if math.isnan(value) else value for value in known)
-        own = [name + OWN_LOSS] if through is None and name + OWN_LOSS in runs.columns else []
+        own = [task + OWN_LOSS] if through is None and task + OWN_LOSS in runs.columns else []
         try:
-            found = _forecast(name, [*own, *shared], subsets, loss_law, at, level)
+            found = _forecast(task, [*own, *shared], subsets, loss_law, at, level)
             done.append(replace(found, measured=measured))
         except LimbeckError as error:
-            done.append(TaskForecast(name, measured=measured, problem=str(error)))
+            done.append(TaskForecast(task, measured=measured, problem=str(error)))
     largest = max(one.params * one.tokens for one in pool)
-    labels = table.frame["run"].to_list() if "run" in table.columns else [f"target {k + 1}" for k in range(len(table))]
-    rows = [
-        {"name": label, "params": n, "tokens": d, "reach": n * d / largest}
-        for label, n, d in zip(labels, at["params"].tolist(), at["tokens"].tolist(), strict=True)
-    ]
-    return TaskForecasts(tuple(rows), tuple(done), level, tuple(notes))
+    name = pl.col("run") if "run" in table.columns else pl.format("target {}", pl.int_range(1, pl.len() + 1))
+    goals = table.frame.select(
+        "params", "tokens", name=name, reach=pl.col("params") * pl.col("tokens") / largest
+    ).to_dicts()
+    return TaskForecasts(tuple(goals), tuple(done), level, tuple(notes))
 
 
 def trainings(runs: RunTable, below: float = math.inf) -> tuple[list[Training], list[str]]:
@@ -297,9 +292,7 @@ def trainings(runs: RunTable, below: float = math.inf) -> tuple[list[Training], 
             why = "as large as a target"
         elif (np.diff(one.columns["tokens"]) <= 0).any():
             why = "reversed checkpoints: tokens must rise with the steps"
-        elif any(
-            one.params == other.params and math.isclose(one.tokens, other.tokens, rel_tol=0.01) for other in found
-        ):
+        elif any(one.params == two.params and math.isclose(one.tokens, two.tokens, rel_tol=0.01) for two in found):
             why = "repeats of another run"
         else:
             found.append(one)
@@ -329,7 +322,7 @@ def _forecast(
     losses: Sequence[str],
     subsets: Sequence[Sequence[Training]],
     loss_law: Callable[[str, int], Fit],
-    at: Mapping[str, Array],
+    at: Array,
     level: float,
 ) -> TaskForecast:
     """Judge one task, back-test its routes and average them."""
@@ -339,16 +332,11 @@ def _forecast(
     if not losses:
         raise PlanningError(f"no intermediate loss: add {task}{OWN_LOSS} or a held-out loss such as c4_ce")
     curves = [one.curve(column) for one in pool]
-    longest = [
-        c
-        for one, c, after in zip(pool, curves, [*pool[1:], None], strict=True)
-        if after is None or after.params > one.params
-    ]
+    longest = list({one.params: curve for one, curve in zip(pool, curves, strict=True)}.values())
     judged = task_dynamics(longest, curves, MULTIPLE_CHOICE.get(task))
-    held = [[one for one in pool if one not in kept] for kept in subsets[1:]]
+    held = [pool[len(kept) :] for kept in subsets[1:]]
     truth = [np.array([one.final(column) for one in some]) for some in held]
-    sizes = [(at["params"], at["tokens"])]
-    sizes += [(np.array([one.params for one in some]), np.array([one.tokens for one in some])) for some in held]
+    sizes = [at, *(np.array([(one.params, one.tokens) for one in some]).T for some in held)]
     ways: list[tuple[str, float | None]] = list(itertools.product(losses, (None, 1.0)))
     said: list[list[Array]] = [[] for _ in subsets]
     for loss, ceiling in ways:
@@ -363,18 +351,24 @@ def _forecast(
     ways.append(("last value", None))
     forecasts, *tested = [np.array(one) for one in said]
     misses = [one - y for one, y in zip(tested, truth, strict=True)]
-    errors = np.sqrt(np.mean([(one**2).mean(1) for one in misses], axis=0))
+    errors = _root_mean_square(misses)
     weights = stacking_weights(np.maximum(errors, 1e-9))  # a score that never moves is carried on without error
-    error = math.sqrt(np.mean([((weights @ one) ** 2).mean() for one in misses]))
-    last = math.sqrt(np.mean([((y - value) ** 2).mean() for y, value in zip(truth, carried[1:], strict=True)]))
+    error = float(_root_mean_square([weights @ one for one in misses]))
     value = weights @ forecasts
     half = stdtrit(len(truth), (1 + level) / 2) * np.hypot(error, np.sqrt(weights @ (forecasts - value) ** 2))
-    intervals = (
-        Interval(v, max(v - h, 0.0), min(v + h, 1.0), level) for v, h in zip(value.tolist(), half.tolist(), strict=True)
+    ends = zip(*(np.clip([value, value - half, value + half], 0, 1).tolist()), strict=True)
+    parts = zip(ways, errors.tolist(), weights.tolist(), forecasts.tolist(), strict=True)
+    routes = sorted((Route(*way, e, w, tuple(f)) for way, e, w, f in parts), key=lambda route: route.error)
+    return TaskForecast(
+        task,
+        judged,
+        tuple(Interval(middle, low, high, level) for middle, low, high in ends),
+        routes=tuple(routes),
+        error=error,
+        last_value=float(errors[-1]),
     )
-    routes = [
-        Route(*way, float(e), float(w), tuple(f.tolist()))
-        for way, e, w, f in zip(ways, errors, weights, forecasts, strict=True)
-    ]
-    routes.sort(key=lambda route: route.error)
-    return TaskForecast(task, judged, tuple(intervals), routes=tuple(routes), error=error, last_value=last)
+
+
+def _root_mean_square(misses: Sequence[Array]) -> Array:
+    """Over the last axis of each back-test, all back-tests counting alike."""
+    return np.asarray(np.sqrt(np.mean([(one**2).mean(-1) for one in misses], axis=0)))
