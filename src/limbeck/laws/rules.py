@@ -135,7 +135,9 @@ def _with_size_term(family: Family, use: NDArray[np.bool_], term: Array, alpha: 
     problem = Problem.build(law, {"tokens": family.data[use]}, y, loss=Loss(math.inf, "linear"), weights=y**-2.0)
     rows, starts = problem.with_rows(target=y - borrowed[:, use]), grid_starts(problem)
     index = np.repeat(np.arange(len(pairs)), len(starts))
-    ends = minimise(rows, solve_linear(rows, np.tile(starts, (len(pairs), 1)), index), index, damping=0.1)
+    ends = minimise(
+        rows, solve_linear(rows, np.tile(starts, (len(pairs), 1)), index), index, damping=0.1, tolerance=1e-9
+    )
     least = ends.objective.reshape(len(pairs), -1).argmin(1) + len(starts) * np.arange(len(pairs))
     parameters = {name: value[:, None] for name, value in problem.natural(ends.z[least]).items()}
     values = law(parameters, tokens=family.data[family.target]) + borrowed[:, family.target]
@@ -235,7 +237,10 @@ class FamilyComparison:
                 for f, (family, k) in enumerate(zip(self.families, self.chosen, strict=True))
             ],
             "median": self.medians(), "interval": self.interval(), "skipped": self.skipped,
-            "rules": {rule.describe(): float(np.median(own[r])) for r, rule in enumerate(self.rules)},
+            "rules": {
+                rule.describe(): middle if np.isfinite(middle := float(np.median(own[r]))) else None
+                for r, rule in enumerate(self.rules)
+            },
         }  # fmt: skip
 
 
