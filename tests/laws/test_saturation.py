@@ -142,6 +142,10 @@ def test_the_largest_run_enters_only_if_it_improves():
     x = [1e6, 1e7, 1e8, 1e9]
     assert binned_frontier(x, [0.9, 0.8, 0.7, 0.6]).all()
     assert_array_equal(binned_frontier(x, [0.9, 0.8, 0.7, 0.7]), [True, True, True, False])
+    # a run on an edge belongs to the bin that starts there
+    assert_array_equal(
+        binned_frontier([1.0, 10.0, 20.0, 100.0], [5.0, 4.0, 3.0, 2.0], bins=2), [True, False, True, True]
+    )
     with pytest.raises(FittingError, match="at least one bin"):
         binned_frontier([1.0, 2.0], [0.5, 0.4])
 

@@ -38,6 +38,7 @@ def test_a_slope_crossover_is_seen_before_it_happens():
     assert found.naive == "shallow" and found.kind == "slope"
     assert max(found.curves.forms, key=lambda form: form.weight).name == "power"
     assert found.curves(np.array([1e20])).shape == (2, 401, 1)
+    assert found.gap(1e25)[0, 0] == found.targets[-1].gap.value < 0
     place, share = found.crossing
     assert place.lower < truth < place.upper and share > 0.95
     assert "the verdict contradicts it" in found.summary()
@@ -48,6 +49,8 @@ def test_a_method_against_itself_is_undecided():
     found = compare_methods({"one": runs, "two": runs}, 1e23)
     assert found.targets[0].verdict == "undecided" and found.crossings == ()
     assert found.targets[0].regret == (0.0, 0.0)
+    errors = {"flops": RUNGS, "error": np.array([0.82, 0.63, 0.46, 0.34, 0.27])}
+    assert (compare_methods({"one": errors, "two": errors}, 1e23).gap(1e23) == 0).all()  # resampled alike
     again = [
         compare_methods({"one": runs, "two": ladder(4.0, 0.05, 1.0, noise=0.01, seed=seed)}, 1e22)
         for seed in range(11, 15)
