@@ -62,6 +62,7 @@ def test_an_exact_ladder_is_forecast_exactly_through_the_right_loss(forecast):
     assert (best.through, best.ceiling) == ("easy_bpb", None)
     assert best.accuracy[0] == pytest.approx(truth, abs=0.01)  # five checkpoints are averaged where the curve bends
     assert best.error < 2e-3 and easy.error < 0.2 * easy.last_value
+    assert easy.accuracy[0].value == pytest.approx(truth, abs=0.01)  # the routes that did badly hardly count
     assert task(forecast, "prose").routes[0].through == "c4_ce"
     assert sum(route.weight for route in easy.routes) == pytest.approx(1.0)
     assert easy.accuracy[0].lower <= easy.accuracy[0].value <= easy.accuracy[0].upper
