@@ -126,6 +126,10 @@ def test_saturated_scores_are_left_out_and_said():
     found = compare_methods({"a": {"flops": x, "acc": score}, "b": {"flops": x, "acc": score - 3}}, 1e21, score="acc")
     assert found.quantity == "1 - acc"
     assert any("a: 2 of 9 rows left out: saturated" in note for note in found.caveats)
+    with pytest.raises(PlanningError, match=r"runs at 0 scale[\s\S]*9 of 9 rows left out: saturated"):
+        compare_methods({"a": {"flops": x, "acc": 0 * x + 100}, "b": {"flops": x, "acc": score}}, 1e21, score="acc")
+    below = compare_methods({"a": ladder(4.0, 0.04), "b": ladder(4.4, 0.047, seed=1)}, 1e15)
+    assert any("extrapolated downwards" in note for note in below.caveats)
 
 
 def test_a_frontier_is_suggested_for_a_grid_and_sweeps_are_reduced():
@@ -168,6 +172,8 @@ def test_published_and_fitted_laws():
     own = fit(Chinchilla(), {"params": n, "tokens": d, "loss": loss}, bootstrap=100)
     mixed = compare_curves({"own": own, "B": BESIROGLU_2024}, 1e26)
     assert mixed.targets[0].verdict == "own" and 0 <= mixed.targets[0].second_better < 0.05
+    with pytest.raises(PlanningError, match="B is a law of loss: not comparable"):
+        compare_curves({"clip": NEZHURINA_2025["clip"], "B": BESIROGLU_2024}, 1e12)
     with pytest.raises(PlanningError, match="needs a law in params"):
         compare_curves({"own": own, "B": BESIROGLU_2024}, 1e9, column="params")
 

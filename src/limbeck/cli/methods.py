@@ -41,7 +41,9 @@ def compare_methods(
     """Compare methods at a scale beyond their runs: who is better, how surely, where they cross; or undecided.
 
     Example: limbeck compare methods plain.csv new.csv --at 1e22 --plot compare.html
+
     Example: limbeck compare methods runs.csv --by recipe --methods plain,new --at 1e22
+
     Example: limbeck compare methods fit.json besiroglu-2024 --at 1e24
     """
     from limbeck import planning

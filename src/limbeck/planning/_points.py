@@ -104,7 +104,8 @@ def method_points(
     scales = np.unique(x[rows])
     if len(scales) < 3:
         line = f", all at {words(column, scales[0])} (a single iso-FLOP line)" if len(scales) == 1 else ""
-        raise PlanningError(f"{name}: runs at {len(scales)} scale(s){line}; a curve needs 3, better 5. Add scales.")
+        few = f"{name}: runs at {len(scales)} scale(s){line}; a curve needs 3, better 5. Add scales."
+        raise PlanningError("\n".join([few, *notes]))
     rows = rows[np.argsort(x[rows], kind="stable")]
     what, log = (f"1 - {score}", False) if score else (quantity, quantity != "error")
     return Points(x[rows], y[rows], column, what, log, tuple(notes), reuse, mistuned)

@@ -179,7 +179,11 @@ class MethodComparison:
             if len(np.unique(points.x)) == 3
         ]
         if (reach := end.at / self.ladder) > REACH:
-            notes.append(f"{reach:.2g}× beyond the shorter ladder; such curves have been checked to {REACH:g}×")
+            notes.append(
+                f"{float(f'{reach:.2g}'):g}× beyond the shorter ladder; such curves have been checked to {REACH:g}×"
+            )
+        if end.at < max(p.x[0] for p in self.points):
+            notes.append(f"{self._scale(end.at)} lies below the runs: the curves are extrapolated downwards")
         first, second = (e.value for e in end.loss)
         apart = abs(math.log(second / first)) if self.log else abs(second - first)
         if self.held_out and max(self.held_out.values()) > apart:
@@ -346,7 +350,7 @@ def compare_curves(
         options: level and confidence, as in `compare_methods`.
 
     Raises:
-        PlanningError: not two sources, or a law that does not read the column.
+        PlanningError: not two sources, different quantities, or a law that does not read the column.
 
     Example:
         >>> from limbeck.laws import BESIROGLU_2024, HOFFMANN_2022
@@ -354,6 +358,11 @@ def compare_curves(
         >>> found.targets[0].verdict, found.targets[0].gap.value < 0
         ('undecided', True)
     """
+    targets = {name: source.model.target for name, source in sources.items()}
+    if len(set(targets.values())) > 1:
+        raise PlanningError(
+            f"{' and '.join(f'{name} is a law of {t}' for name, t in targets.items())}: not comparable."
+        )
     rows = [source_rows(source, column) for source in sources.values()]
     notes = [
         f"{name}: published constants, taken as exact (arXiv {s.source.arxiv}; {s.note})"
@@ -361,7 +370,7 @@ def compare_curves(
         if isinstance(s, Published)
     ]
     curves = Mixture((Form("as given", 1.0, partial(side_by_side, rows)),), max(len(r(np.ones(1))) for r in rows) - 1)
-    target = next(iter(sources.values())).model.target
+    target = next(iter(targets.values()))
     at = tuple(np.atleast_1d(at).tolist())
     return MethodComparison(
         tuple(sources), at, column, target, curves, tolerance=math.inf, notes=tuple(notes), **options
