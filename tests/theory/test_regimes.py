@@ -36,6 +36,8 @@ def test_nothing_is_fitted_across_the_peak():
     n = np.geomspace(5, 2000, 40)
     below, above = classify_regime(n, random_feature_loss(n, 100, SPECTRUM), other=100)
     assert (below.label, above.label) == ("resolution-limited", "variance-limited")
+    limit = float(random_feature_loss(INF, 100, SPECTRUM)) * 0.99
+    assert classify_regime(n, random_feature_loss(n, 100, SPECTRUM), other=100, limit=limit)[0] == below
     assert below.span[1] < 100 * np.exp(-0.3) and above.span[0] > 100 * np.exp(0.3)
     assert below.points + above.points == (np.abs(np.log(n / 100)) >= 0.3).sum()
     at = classify_regime([90, 95, 105, 110], [3, 5, 5, 3], other=100)
@@ -89,7 +91,9 @@ def test_the_width_hidden_in_a_parameter_count_is_pointed_out():
     columns["loss"] = (2 + 5000 * columns["params"] ** -0.5) * np.exp(noise)
     notes = [c.note for c in regimes(read_runs(columns)).curves if c.name.startswith("params")]
     assert len(notes) == 8
-    assert sum("exponent 1 of width reads 0.5" in note for note in notes) >= 5  # a 95 % interval misses one now and then
+    assert (
+        sum("exponent 1 of width reads 0.5" in note for note in notes) >= 5
+    )  # a 95 % interval misses one now and then
 
 
 def test_a_table_without_curves_is_refused_with_a_reason():

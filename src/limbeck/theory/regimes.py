@@ -108,8 +108,9 @@ def classify_regime(
     found = []
     for side in (~above & ~near, above & ~near):
         if len(np.unique(x[side])) >= LEAST:
-            shift = other if other and above[side].all() else 0.0
-            found.append(_classify(x[side], y[side], shift, limit, level, name))
+            beyond = bool(other) and bool(above[side].all())
+            end = limit if beyond or not other else None  # below the peak the limit is not ahead
+            found.append(_classify(x[side], y[side], other if other and beyond else 0.0, end, level, name))
     if found:
         return tuple(found)
     label = "interpolation peak" if near.all() else "undetermined"
