@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from limbeck.errors import LimbeckError
@@ -23,3 +24,17 @@ def test_transfer_without_its_table_says_so(tmp_path: Path, monkeypatch) -> None
     monkeypatch.setenv("LIMBECK_DATA", str(tmp_path))
     with pytest.raises(LimbeckError, match="in the folder that LIMBECK_DATA names"):
         get("downstream-transfer-bleu").run(quick=True)
+
+
+def test_pass_rates_are_measured_and_predict_larger_sizes() -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("torch")
+    paper = get("passuntil")
+    measured = [paper.measure(0, quick=True)]
+    assert measured[0]["counts"].shape == (4, 800, 2) and measured[0]["counts"].max() <= 100_000
+    found = paper.conclude(measured)
+    assert found.details["error"]["law with a floor"] < found.details["error"]["law"]
+    truth = np.array(found.details["pass rate"])[1:4]
+    # relative s.e. of the mean of 800 rates from five passes each: below 5 %
+    np.testing.assert_allclose(found.details["measured"][1:], truth, rtol=0.2)
+    assert truth[0] < 0.01 < truth[-1]
