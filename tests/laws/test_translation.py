@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize_scalar
 
 from limbeck import laws, planning
-from limbeck.errors import FittingError, PlanningError
+from limbeck.errors import FittingError, PlanningError, RunsError
 from limbeck.fitting import Loss
 from limbeck.laws import (
     Published,
@@ -175,3 +175,14 @@ def test_break_of_quality_is_found_where_it_is_and_not_where_there_is_none():
     assert sum(one is not None for one in false) <= 20
     with pytest.raises(FittingError, match="7 points"):
         quality_break(loss[:5], plateau[:5])
+
+
+def test_tables_name_both_sizes_and_bad_sizes_are_listed():
+    x = product()
+    named = {"n_enc": x["encoder_params"], "n_dec": x["decoder_params"], "val_loss": x["loss"]}
+    assert fit_two_part(named, bootstrap=20).r2("product") > 0.999
+    named["n_enc"] = np.where(np.arange(25) == 3, -5.0, named["n_enc"])
+    with pytest.raises(RunsError, match=r"encoder_params +-5"):
+        fit_two_part(named)
+    with pytest.raises(RunsError, match="no column encoder_params"):
+        fit_two_part({"decoder_params": x["decoder_params"], "loss": x["loss"]})

@@ -78,6 +78,8 @@ VOCABULARY: tuple[Column, ...] = (
         "model size with embeddings",
         "total_params n_params_total params_with_embeddings total_parameters",
     ),
+    _count("encoder_params", "parameters", "size of the encoder, embeddings excluded", "n_enc n_encoder"),
+    _count("decoder_params", "parameters", "size of the decoder, embeddings excluded", "n_dec n_decoder"),
     _count(
         "tokens",
         "tokens",
@@ -130,6 +132,7 @@ VOCABULARY: tuple[Column, ...] = (
     _column("lr", "", "learning rate at this step", "learning_rate", positive=False),
     _column("seconds", "s", "wall time spent", "_runtime wall_seconds elapsed_seconds train_seconds wall_time_s"),
     _column("error", "", "fraction of wrong answers, 0 to 1", "error_rate top1_error err", maximum=1.0),
+    _column("accuracy", "", "fraction of right answers, 0 to 1", positive=False, maximum=1.0),
     _column("accuracy_percent", "%", "right answers, 0 to 100", "accuracy_pct acc_percent", maximum=100.0),
     _column(
         "score",
