@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,15 @@ def test_forecast_answers_in_a_table_and_in_json(limbeck, checkpoints, tmp_path)
     truth = 0.25 + 0.7 / (1 + np.exp(2 * (2 + 2000 * 7e9**-0.4 + 60 * 4e12**-0.2 - 3.0)))
     assert found["lower"] <= found["value"] <= found["upper"] and found["value"] == pytest.approx(truth, abs=0.01)
     assert record["tasks"][0]["doubt"] == "" and record["dropped"]
+
+
+def test_any_task_fits_a_sigmoid_of_its_loss(limbeck, tmp_path):
+    lines = ["run,c4,quiz", *(f"r{k},{2 + 0.1 * k},{0.25 + 0.6 / (1 + math.exp(4 * (0.1 * k - 1)))}" for k in range(20))]
+    (tmp_path / "scores.csv").write_text("\n".join(lines) + "\n")
+    names = ("--map", "loss=c4", "--map", "accuracy=quiz", "--bootstrap", 0)
+    said = limbeck("fit", "scores.csv", "--law", "task-accuracy", *names, "--holdout", 0, "--json", cwd=tmp_path)
+    assert said.code == 0, said.err
+    assert said.json()["parameters"] == pytest.approx({"floor": 0.25, "ceiling": 0.85, "k": 4.0, "L0": 3.0}, rel=1e-4)
 
 
 @pytest.mark.parametrize(
