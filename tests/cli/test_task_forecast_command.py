@@ -36,7 +36,10 @@ def test_forecast_answers_in_a_table_and_in_json(limbeck, checkpoints, tmp_path)
 
 
 def test_any_task_fits_a_sigmoid_of_its_loss(limbeck, tmp_path):
-    lines = ["run,c4,quiz", *(f"r{k},{2 + 0.1 * k},{0.25 + 0.6 / (1 + math.exp(4 * (0.1 * k - 1)))}" for k in range(20))]
+    lines = [
+        "run,c4,quiz",
+        *(f"r{k},{2 + 0.1 * k},{0.25 + 0.6 / (1 + math.exp(4 * (0.1 * k - 1)))}" for k in range(20)),
+    ]
     (tmp_path / "scores.csv").write_text("\n".join(lines) + "\n")
     names = ("--map", "loss=c4", "--map", "accuracy=quiz", "--bootstrap", 0)
     said = limbeck("fit", "scores.csv", "--law", "task-accuracy", *names, "--holdout", 0, "--json", cwd=tmp_path)
