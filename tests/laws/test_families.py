@@ -8,7 +8,15 @@ from numpy.testing import assert_allclose
 from limbeck import fitting, laws
 from limbeck.errors import FittingError, RunsError
 from limbeck.fitting import Loss
-from limbeck.laws import MUENNIGHOFF_2023, Chinchilla, DataConstrained, Rule, absolute_relative_error, compare_families
+from limbeck.laws import (
+    MUENNIGHOFF_2023,
+    Chinchilla,
+    DataConstrained,
+    FamilyComparison,
+    Rule,
+    absolute_relative_error,
+    compare_families,
+)
 from limbeck.laws.families import read_families
 
 RAW = Loss(np.inf, "linear")
@@ -235,3 +243,15 @@ def test_rules_chosen_on_the_other_families_reach_the_target(published):
 def test_every_law_of_a_default_rule_exists():
     (family,), _ = families(ladder("a"))
     assert {rule.law for rule in laws.rules.candidates([family])} <= set(laws.names())
+
+
+def test_a_rule_that_suits_the_family_alone_is_not_chosen():
+    found, _ = families(*[ladder(name) for name in "abc"])
+    errors = np.empty((2, 3, 3))
+    for f in range(3):
+        errors[0, f], errors[1, f] = np.roll([0.9, 0.01, 0.03], f), np.roll([0.0, 0.025, 0.025], f)
+    compared = FamilyComparison(tuple(found), (Rule(), Rule(cut=0.1)), errors, np.zeros((2, 3)), {})
+    assert compared.chosen.tolist() == [0, 0, 0] and compared.are.tolist() == [0.9, 0.9, 0.9]
+    errors[0, 1, 1] = np.inf  # a rule that cannot be used there is no choice
+    compared = FamilyComparison(tuple(found), (Rule(), Rule(cut=0.1)), errors, np.zeros((2, 3)), {})
+    assert compared.chosen.tolist() == [0, 1, 0]

@@ -88,6 +88,7 @@ from limbeck.laws.precision import (
     total_bits,
 )
 from limbeck.laws.pruning import PruningGain, pruning_gain
+from limbeck.laws.quality_break import QualityBreak, quality_break
 from limbeck.laws.repetition import DataConstrained
 from limbeck.laws.rules import FamilyComparison, Rule, compare_families
 from limbeck.laws.saturation import NEZHURINA_2025, ShiftedPower, binned_frontier, pareto
@@ -121,14 +122,12 @@ from limbeck.laws.time_series import (
 )
 from limbeck.laws.training_curves import Curve, Envelope, envelope, frontier
 from limbeck.laws.translation import (
-    QualityBreak,
     Sharing,
     TwoPart,
     TwoPartFit,
     TwoPartSum,
     best_split,
     fit_two_part,
-    quality_break,
     share_exponents,
     split_penalty,
 )
