@@ -246,7 +246,8 @@ class FamilyStudy:
                 f"{scientific(cell.flops)} FLOP: the {cell.models} smallest sizes, {cell.part:.0%} of their training"
             )  # fmt: skip
             lines.append(f"  {error:.0%} or better from {text}")
-        lines += [f"  without {si(size)}: {100 * error:.2f} %" for size, error in self.left_out.items()]
+        weighty = sorted(self.left_out.items(), key=lambda item: -abs(item[1] - self.are))[:5]
+        lines += [f"  without {si(size)}: {100 * error:.2f} %" for size, error in weighty]
         return "\n".join([*lines, *self.advise()])
 
     def to_dict(self) -> dict[str, Any]:
