@@ -59,6 +59,16 @@ def test_one_usable_size_is_no_law_and_the_rest_goes_on(limbeck, draws):
     assert 0 <= record["by_instance"]["value"] < 0.5 and record["growth"]["verdict"] == "undecided"
 
 
+def test_zero_pass_rates_are_named_and_can_be_left_out_of_a_fit(limbeck, tmp_path):
+    rates = "params,pass_rate\n1e6,0\n1e7,0.01\n1e8,0.2\n1e9,0.5\n1e10,0.7\n1e11,1\n"
+    (tmp_path / "rates.csv").write_text(rates)
+    arguments = ("fit", "rates.csv", "--law", "pass-rate", "--bootstrap", 0)
+    refused = limbeck(*arguments, cwd=tmp_path)
+    assert refused.code == 2 and "row 2  pass_rate  0: must be positive" in refused.err
+    record = limbeck(*arguments, "--skip-bad", "--json", cwd=tmp_path).json()
+    assert record["points"] == 5 and record["dropped"] == ["dropped row 2: pass_rate 0: must be positive"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

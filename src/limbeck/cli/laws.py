@@ -82,6 +82,9 @@ def fit(
         raise LimbeckError("which runs? Write: limbeck fit runs.csv --law chinchilla (limbeck fit --help explains).")
     chosen = room.get(law)
     table = read_runs(runs, mapping, skip_bad=skip_bad, mix_setups=mix_setups, where=where)
+    if skip_bad:  # what this law cannot read is dropped and named too
+        chosen, table = chosen.prepare(table, skip_bad=True)
+        table = table.require(*chosen.columns, chosen.target, skip_bad=True)
     result = room.fit(
         chosen,
         table,

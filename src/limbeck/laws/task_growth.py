@@ -47,10 +47,10 @@ class PassRate(OneColumn):
     def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
         """E, A and alpha."""
         return (
-            Parameter("E", "surprise that never goes, nats/answer", start=(0.01, 0.1, 1.0), log=True),
+            Parameter("E", "surprise that stays, nats", start=(0.01, 0.1, 1.0), log=True),
             Parameter(
                 "A",
-                "reducible surprise at x = 1, nats/answer",
+                "surprise at x = 1, nats",
                 start=(0.1, 1.0, 5.0),
                 log=True,
                 dimension={self.column: "alpha"},

@@ -89,8 +89,8 @@ def judge_alignment(
         against.append(f"the score falls as pre-training grows (rank correlation {rho:.2f})")
     doubts = []
     if len(x) < 3:
-        doubts.append(f"{len(x)} distinct token counts: three are needed")
-    if np.ptp(y) == 0:
+        doubts.append(f"{len(x)} distinct token {'count' if len(x) == 1 else 'counts'}: three are needed")
+    elif np.ptp(y) == 0:
         doubts.append("the score is the same everywhere: there is nothing to extrapolate")
     elif rho <= 0.9:
         doubts.append(f"the score does not rise steadily (rank correlation {rho:.2f})")
