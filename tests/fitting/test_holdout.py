@@ -76,7 +76,10 @@ def test_intervals_cover_where_the_law_is_right(two_powers, truth, chinchilla_fi
 
 def test_summary_names_error_reach_and_narrow_bands(rolling: Validation, chinchilla_fit: Fit) -> None:
     assert chinchilla_fit.holdout is not None
-    assert "held-out largest 30% (up to 46.5× beyond): mean error 1.06%, 80% band covers" in chinchilla_fit.holdout.summary()
+    assert (
+        "held-out largest 30% (up to 46.5× beyond): mean error 1.06%, 80% band covers"
+        in chinchilla_fit.holdout.summary()
+    )
     assert "too narrow" in chinchilla_fit.holdout.summary()
     assert len(rolling.summary().splitlines()) == 5
 

@@ -18,7 +18,7 @@ def demo(
     ),
     text: Annotated[Path | None, typer.Option("--text", help="Your own text or JSONL file.")] = None,
     tokenizer: Annotated[str, typer.Option("--tokenizer", help="byte, or bpe:1024.")] = "byte",
-    quick: Annotated[bool, typer.Option("--quick", help="Under two minutes, less sure.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="About eighty seconds, less sure.")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes of one thread each.", min=1)] = 2,
     seed: SeedOption = 0,
     as_json: JsonOption = False,

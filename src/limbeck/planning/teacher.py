@@ -297,10 +297,10 @@ class _Case:
 
     def reach(self, chosen: Option) -> tuple[str, ...]:
         """How far the chosen prediction reaches."""
-        at = {"params": self.params, "tokens": chosen.tokens}
+        columns = {"params": self.params, "tokens": chosen.tokens}
         if chosen.teacher_loss is None:
-            return (outlook(self.supervised, self.level, **at).note,)
-        at = outlook(self.law, self.level, **at, teacher_loss=chosen.teacher_loss)
+            return (outlook(self.supervised, self.level, **columns).note,)
+        at = outlook(self.law, self.level, **columns, teacher_loss=chosen.teacher_loss)
         return (f"{chosen.name}: {at.note}" if at.extrapolation is not None else at.note,)
 
 
