@@ -18,7 +18,6 @@ WAITING = {
     "dmd-base",
     "dpa3-atomistic",
     "feature-kd",
-    "g-opd",
     "gdd-innate-one-step",
     "generalization-fidelity",
     "kd-hinton",

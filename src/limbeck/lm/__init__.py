@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limbeck.lm.conversations import Conversations, Example, answer_loss, collate, read_examples
     from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
     from limbeck.lm.distillation import distil
     from limbeck.lm.estimators import future_returns, sequence_kl
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from limbeck.lm.folders import budget_folder, finished, model_folder
     from limbeck.lm.jobs import DistilJob, FreshStudent, PretrainJob, Regime
     from limbeck.lm.models import load_model, non_embedding_params, save_model, tiny_llama
+    from limbeck.lm.on_policy import OnPolicy, extrapolate
     from limbeck.lm.pretraining import pretrain
     from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill, read_recipe
+    from limbeck.lm.rollouts import Mixture, Replay, Rollouts, Sampler, TransformersSampler
     from limbeck.lm.slots import Batch, NextToken, Signal, Source
     from limbeck.lm.teaching import Divergence, Teaching
     from limbeck.lm.tokenizers import (
@@ -42,6 +45,9 @@ _MODULES = (
     "estimators",
     "teaching",
     "tokenizers",
+    "conversations",
+    "rollouts",
+    "on_policy",
     "models",
     "evaluation",
     "training",
@@ -53,6 +59,7 @@ _MODULES = (
 
 __all__ = [
     "Batch",
+    "Conversations",
     "Corpus",
     "CorpusFacts",
     "DistilJob",
@@ -60,24 +67,34 @@ __all__ = [
     "DistillationResult",
     "Divergence",
     "Document",
+    "Example",
     "FreshStudent",
+    "Mixture",
     "NextToken",
+    "OnPolicy",
     "PretrainJob",
     "Regime",
+    "Replay",
+    "Rollouts",
+    "Sampler",
     "Signal",
     "Source",
     "Teaching",
     "TextLoss",
     "TokenStream",
+    "TransformersSampler",
     "Windows",
+    "answer_loss",
     "budget_folder",
     "build_corpus",
     "byte_tokenizer",
+    "collate",
     "continue_text",
     "distil",
     "distill",
     "embedded_corpus",
     "evaluation_windows",
+    "extrapolate",
     "finished",
     "future_returns",
     "get_tokenizer",
@@ -87,6 +104,7 @@ __all__ = [
     "model_folder",
     "non_embedding_params",
     "pretrain",
+    "read_examples",
     "read_recipe",
     "save_model",
     "sequence_kl",

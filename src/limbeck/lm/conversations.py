@@ -1,0 +1,180 @@
+"""Prompts with answers: JSON lines, chat templates, and batches in which only the answer counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.errors import ConfigError
+from limbeck.lm.slots import Batch, cross_entropy
+from limbeck.lm.tokenizers import separator_token
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt and, where there is one, its answer, in tokens.
+
+    Args:
+        prompt: ids; at least one.
+        answer: ids with the end token; empty for a prompt alone.
+        domain: number of the teacher it belongs to.
+    """
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...] = ()
+    domain: int = 0
+
+
+def read_examples(path: Path | str, tokenizer: Any, *, context: int, domains: Sequence[str] = ()) -> list[Example]:
+    """Read prompts from JSON lines.
+
+    A row has `prompt` and, for training on answers, `completion`: texts, or lists of chat messages. A row of `messages`
+    is a conversation whose last assistant turn is the answer. Messages go through the tokenizer's chat template, texts
+    as they are. `domain` names the teacher.
+
+    Args:
+        path: the file.
+        tokenizer: of the student.
+        context: longest example in tokens.
+        domains: names of the teachers, in their order.
+
+    Raises:
+        ConfigError: no such file; a row that is not one of these; an example longer than the context; a domain that is
+            not a teacher's; messages without a chat template.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"file of prompts {path} does not exist")
+    end, examples = separator_token(tokenizer), []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, row {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ConfigError(f"{where}: not JSON ({error})") from error
+        if not isinstance(row, dict) or not row.keys() & {"prompt", "messages"}:
+            raise ConfigError(f'{where}: expected {{"prompt": ..., "completion": ...}} or {{"messages": [...]}}')
+        prompt, answer = _texts(row, tokenizer, where)
+        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        reply = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end] if answer else []
+        if not ids:
+            raise ConfigError(f"{where}: the prompt is empty")
+        if len(ids) + len(reply) > context or (not reply and len(ids) >= context):
+            raise ConfigError(f"{where}: {len(ids)} + {len(reply)} tokens do not fit the context of {context}")
+        name = str(row.get("domain", domains[0] if domains else ""))
+        if domains and name not in domains:
+            raise ConfigError(f'{where}: no teacher for the domain "{name}"; there are: {", ".join(domains)}')
+        examples.append(Example(tuple(ids), tuple(reply), domains.index(name) if domains else 0))
+    if not examples:
+        raise ConfigError(f"{path} holds no row")
+    return examples
+
+
+def _texts(row: Mapping[str, Any], tokenizer: Any, where: str) -> tuple[str, str]:
+    """Prompt and answer of a row as texts."""
+    prompt, answer = row.get("prompt"), row.get("completion", "")
+    if "messages" in row:
+        messages = row["messages"]
+        if not isinstance(messages, list) or not messages:
+            raise ConfigError(f"{where}: messages must be a list of turns")
+        last = messages[-1].get("role") == "assistant"
+        prompt, answer = (messages[:-1], messages[-1].get("content", "")) if last else (messages, "")
+    if isinstance(answer, list):
+        answer = "".join(str(turn.get("content", "")) for turn in answer)
+    if isinstance(prompt, list):
+        if tokenizer.chat_template is None:
+            raise ConfigError(f"{where}: the tokenizer has no chat template for messages; give prompt as text")
+        prompt = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    if not isinstance(prompt, str) or not isinstance(answer, str):
+        raise ConfigError(f"{where}: prompt and completion must be texts or lists of messages")
+    return prompt, answer
+
+
+def collate(examples: Iterable[Example], answers: Iterable[Sequence[int]] | None = None, *, pad: int = 0) -> Batch:
+    """Put examples into one batch, filled up on the right; the answer counts, the prompt does not.
+
+    Args:
+        examples: prompts, with their answers.
+        answers: other answers to use instead, one for each.
+        pad: id that fills up.
+
+    Example:
+        >>> batch = collate([Example((5, 6), (7, 0)), Example((5,), (0,))])
+        >>> batch.tokens.tolist(), batch.counted.tolist()
+        ([[5, 6, 7, 0], [5, 0, 0, 0]], [[False, False, True, True], [False, True, False, False]])
+    """
+    rows = list(examples)
+    replies = [row.answer for row in rows] if answers is None else list(answers)
+    width = max(2, *(len(row.prompt) + len(reply) for row, reply in zip(rows, replies, strict=True)))
+    tokens = torch.full((len(rows), width), pad, dtype=torch.int64)
+    counted, present = torch.zeros(2, len(rows), width, dtype=torch.bool)
+    for k, (row, reply) in enumerate(zip(rows, replies, strict=True)):
+        start, stop = len(row.prompt), len(row.prompt) + len(reply)
+        tokens[k, :stop] = torch.tensor([*row.prompt, *reply])
+        counted[k, start:stop], present[k, :stop] = True, True
+    return Batch.of(tokens, counted, present, domain=torch.tensor([row.domain for row in rows]))
+
+
+class Examples:
+    """The order in which examples are read: a fresh permutation every epoch, a pure function of seed and step.
+
+    Args:
+        examples: what is read.
+        batch: examples a step.
+        seed: of the permutations.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch: int, seed: int) -> None:
+        if not examples:
+            raise ConfigError("no examples to read")
+        self.examples, self.batch, self.seed = list(examples), batch, seed
+
+    def at(self, step: int) -> list[Example]:
+        """The examples of one step; an epoch may end within it."""
+        count = len(self.examples)
+        places = range(step * self.batch, (step + 1) * self.batch)
+        orders = {p // count: np.random.default_rng([self.seed, p // count]).permutation(count) for p in places}
+        return [self.examples[orders[p // count][p % count]] for p in places]
+
+
+class Conversations(Examples):
+    """A source that reads answered prompts as they are.
+
+    Args:
+        examples: each with an answer.
+        batch: examples a step.
+        seed: of the order.
+
+    Raises:
+        ConfigError: no examples, or one without an answer.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch: int, seed: int) -> None:
+        super().__init__(examples, batch, seed)
+        if silent := sum(not one.answer for one in self.examples):
+            raise ConfigError(f"{silent} of {len(self.examples)} prompts have no answer to learn from")
+        self.tokens = sum(len(one.answer) for one in self.examples)
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        return collate(self.at(step))
+
+
+def answer_loss(model: Any, examples: Sequence[Example], at_once: int = 32) -> Tensor:
+    """Mean cross-entropy of the answers, nats per token."""
+    total, count = torch.zeros(()), 0
+    with torch.no_grad():
+        for start in range(0, len(examples), at_once):
+            batch = collate(examples[start : start + at_once])
+            here = int(batch.mask.sum())
+            total, count = total + here * cross_entropy(model(**batch.inputs).logits, batch), count + here
+    return total / max(1, count)
