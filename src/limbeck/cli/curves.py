@@ -29,6 +29,7 @@ def plan_schedule(
     """Predict the loss curve of learning-rate schedules that were never run, and which ends lowest.
 
     Example: limbeck fit curves.csv --law annealing && limbeck plan schedule fit.json --steps 24k
+
     Example: limbeck plan schedule fit.json --rates schedules.csv --plot curves.html
     """
     from limbeck import laws, planning
@@ -63,6 +64,7 @@ def plan_batch(
     """Choose a batch size: steps and tokens to a loss, the critical batch, and the loss curve at any batch size.
 
     Example: limbeck fit runs.csv --law batch && limbeck plan batch fit.json --params 1B --loss 2.8
+
     Example: limbeck plan batch fit.json --params 1B --loss 2.8 --batches 0.5M,2M --plot curves.html
     """
     from limbeck import laws, planning

@@ -25,6 +25,7 @@ def plan_compute(
     """How large a model, on how many tokens: for a budget, or for a target loss and a life of inference.
 
     Example: limbeck plan compute fit.json --flops 1e22
+
     Example: limbeck plan compute fit.json --target-loss 2.1 --inference-tokens 10T
     """
     from limbeck import laws, planning
@@ -130,6 +131,7 @@ def plan_keep(
     """Which examples to keep, and how many: the hard ones of a large pool, the easy ones of a small one, or any.
 
     Example: limbeck plan keep features.npz --keep 0.3 --out kept.txt
+
     Example: limbeck plan keep --pool 50k --dimension 512 --probe-error 0.07
     """
     from limbeck import planning

@@ -33,6 +33,7 @@ def compare_families(
     """Predict the largest model of every family by the rule that does best on all other families.
 
     Example: limbeck compare families runs.csv --map model=run
+
     Example: limbeck compare families runs.csv --family opt
 
     The table names its families in the column family and the trainings in run. The error is the mean of |L - L^|/L over
@@ -66,6 +67,7 @@ def plan_parts(
     """Split a budget of parameters between an encoder and a decoder, or any two parts.
 
     Example: limbeck plan parts fit.json --budget 500M
+
     Example: limbeck plan parts fit.json --budget 500M --cost 1,2
     """
     from limbeck import laws, planning
