@@ -1,0 +1,126 @@
+"""Bit-level scaling laws: how many bits a weight should have when the memory of a model is given.
+
+Handwritten digits are 32 tokens of two pixels each, and MLPs of one hidden layer predict the next one. Trained models
+are rounded to 2 to 8 bits a weight. The law of loss against total bits, fitted to small models, chooses a precision for
+more memory; larger models, one for each precision of that memory, tell what the choice was worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from limbeck.laws import fit, total_bits
+from limbeck.laws.precision import DING
+from limbeck.papers._figure import Figure, Series
+from limbeck.papers._paper import Outcome, Paper
+from limbeck.planning import choose_bits
+
+BITS, PRECISE, WIDTHS = (2, 3, 4, 6, 8, 16), 16, (4, 6, 8, 12, 16, 24)
+COLUMNS = ("total_bits", "bits", "loss")
+TOKENS, LEVELS, WINDOW, TRAIN = 32, 6, 8, 1400
+SYMBOLS, CLASSES = LEVELS**2, 10
+INPUTS = WINDOW * (SYMBOLS + 1) + TOKENS + CLASSES
+
+
+class BitLevelScaling(Paper):
+    """Models of digits, rounded after their training."""
+
+    slug = "bit-level-scaling"
+    source = DING
+    claim = "Loss against the bits of a model is one curve per precision, which tells the best precision for a memory."
+    metric = "loss of the 16-bit model minus that of the precision chosen from smaller models, at the same memory"
+    unit = "nats/token"
+    baseline = "16 bits"
+    extras = ("distill", "vision")
+    seeds = 5
+
+    def measure(self, seed: int, quick: bool) -> list[list[dict[str, float]]]:
+        """Return small models at every precision and, for the memory of the largest at 16 bits, one per precision."""
+        text, steps, widths = tokens(seed), 150 if quick else 600, WIDTHS[1::2] if quick else WIDTHS
+        small = [row for width in widths for row in rounded(text, width, BITS, steps, seed)]
+        return [small, [rounded(text, widths[-1] * PRECISE // b, [b], steps, seed)[0] for b in BITS]]
+
+    def conclude(self, measured: Sequence[list[list[dict[str, float]]]]) -> Outcome:
+        """Fit the small models of every seed, choose a precision for the memory, and look at the larger ones."""
+        columns = [{name: [row[name] for row in small] for name in COLUMNS} for small, _ in measured]
+        memory = measured[0][1][-1]["total_bits"]
+        plans = [choose_bits(fit("bit-level", one), total_bits=memory) for one in columns]
+        loss = np.array([[row["loss"] for row in large] for _, large in measured])  # [seed, precision]
+        law = np.array([[option.loss.value for option in plan.options] for plan in plans])
+        got = np.array([row[BITS.index(int(plan.best))] for row, plan in zip(loss, plans, strict=True)])
+        gain, above, missed = loss[:, BITS.index(8)] - got, got - loss.min(1), np.abs(law - loss).mean(0)
+        return Outcome(
+            effects=loss[:, -1] - got,
+            checks={"the choice is within 0.02 nats of the best at that memory": bool(above.mean() < 0.02)},
+            details={
+                "bits": list(BITS),
+                "chosen": [plan.best for plan in plans],
+                "loss at the memory": loss.tolist(),
+                "by the law": law.tolist(),
+                "small models": columns,
+            },
+            notes=[
+                f"gain over 8 bits {gain.mean():+.3f} ± {gain.std(ddof=1) / len(gain) ** 0.5:.3f} nats; "
+                f"{above.mean():.3f} above the best precision",
+                "error of the law: " + ", ".join(f"{b} bits {x:.3f}" for b, x in zip(BITS, missed, strict=True)),
+                "rounding after training alone: no distillation, so no gain of a level, and no diffusion model",
+            ],
+            figure=Figure(
+                f"{plans[0].best:g} bits a weight for a memory of {memory / 8e3:.0f} kB",
+                "bits of the model",
+                "test loss, nats/token",
+                tuple(
+                    Series(f"{b} bits", *np.array([(r["total_bits"], r["loss"]) for r in rows]).T.tolist())
+                    for b in BITS
+                    for rows in [[row for part in measured[0] for row in part if row["bits"] == b]]
+                ),
+                log_x=True,
+            ),
+        )
+
+
+def tokens(seed: int) -> tuple[Any, Any]:
+    """Return which inputs are 1, [image, 32, 10], and the next token, [image, 32]; images in random order."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    pixels = (images[order] * LEVELS // 17).astype(int)
+    target = pixels[:, ::2] * LEVELS + pixels[:, 1::2]
+    padded = np.pad(target, ((0, 0), (WINDOW, 0)), constant_values=SYMBOLS)
+    seen = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=1)[:, :-1] + (SYMBOLS + 1) * np.arange(WINDOW)
+    place = INPUTS - CLASSES - TOKENS + np.arange(TOKENS)
+    rest = np.broadcast_arrays(place, INPUTS - CLASSES + labels[order, None])
+    return np.concatenate([seen, np.stack(rest, -1)], -1), target
+
+
+def rounded(text: tuple[Any, Any], width: int, bits: Sequence[int], steps: int, seed: int) -> list[dict[str, float]]:
+    """Train one MLP and return its test loss at each precision, with one 16-bit scale a unit; 16 is not rounded."""
+    import torch
+    from torch import nn
+
+    from limbeck.distill import fake_quantise
+    from limbeck.papers._training import descend, draws, seeded
+
+    def build() -> nn.Module:
+        first = nn.EmbeddingBag.from_pretrained(torch.randn(INPUTS, width) / 3, freeze=False, mode="sum")
+        return nn.Sequential(first, nn.ReLU(), nn.Linear(width, SYMBOLS))
+
+    def loss(images: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(model(inputs[images].flatten(0, 1)), target[images].flatten())
+
+    inputs, target = (torch.from_numpy(values) for values in text)
+    model, rows = seeded(build, seed), []
+    descend(model, loss, draws(TRAIN, steps, 32, seed), learning_rate=6e-3, weight_decay=0.01, anneal=True)
+    first, last = (model.get_parameter(name).data for name in ("0.weight", "2.weight"))
+    trained = first.T.clone(), last.clone()
+    for b in bits:
+        for weights, own in zip((first.T, last), trained, strict=True):
+            weights.copy_(own if b == PRECISE else fake_quantise(own, b))
+        size = float(total_bits(width * (INPUTS + SYMBOLS), b, unquantised=width + 2 * SYMBOLS))
+        with torch.no_grad():
+            rows.append(dict(zip(COLUMNS, (size, b, float(loss(slice(TRAIN, None)))), strict=True)))
+    return rows
