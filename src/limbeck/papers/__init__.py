@@ -6,20 +6,11 @@ the numbers by one rule.
 """
 
 from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper, catalogue, get, papers
+from limbeck.papers._paper import Numbers, Outcome, Paper, catalogue, get, papers, stacked
 from limbeck.papers._reproduce import reproduce
 from limbeck.papers._reproduction import Reproduction, table, verdict
 
 __all__ = [
-    "Figure",
-    "Outcome",
-    "Paper",
-    "Reproduction",
-    "Series",
-    "catalogue",
-    "get",
-    "papers",
-    "reproduce",
-    "table",
-    "verdict",
-]
+    "Figure", "Numbers", "Outcome", "Paper", "Reproduction", "Series", "catalogue", "get", "papers", "reproduce",
+    "stacked", "table", "verdict",
+]  # fmt: skip

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 
 @dataclass(frozen=True)
 class Series:
@@ -20,13 +23,17 @@ class Series:
     """
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    error: Sequence[float] = ()
+    x: Any
+    y: Any
+    error: Any = ()
     kind: Literal["points", "line", "dashed"] = "points"
 
+    def __post_init__(self) -> None:
+        for name in ("x", "y", "error"):  # lists of plain numbers, whatever was given
+            object.__setattr__(self, name, np.asarray(getattr(self, name)).tolist())
+
     @classmethod
-    def measured(cls, name: str, x: Sequence[float], replicates: Iterable[Sequence[float]]) -> Series:
+    def measured(cls, name: str, x: ArrayLike, replicates: Iterable[Iterable[float]]) -> Series:
         """Return the mean over replicates [seed, n] with its standard error.
 
         Example:
@@ -35,7 +42,7 @@ class Series:
         """
         points = list(zip(*replicates, strict=True))
         error = [stdev(values) / len(values) ** 0.5 for values in points if len(values) > 1]
-        return cls(name, list(x), [fmean(values) for values in points], error)
+        return cls(name, x, [fmean(values) for values in points], error)
 
 
 @dataclass(frozen=True)
@@ -52,14 +59,14 @@ class Figure:
     title: str
     x: str
     y: str
-    series: tuple[Series, ...]
+    series: Sequence[Series]
     log_x: bool = False
     log_y: bool = False
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Figure:
         """Rebuild a figure from `dataclasses.asdict`."""
-        return cls(**{**record, "series": tuple(Series(**one) for one in record["series"])})
+        return cls(**{**record, "series": [Series(**one) for one in record["series"]]})
 
     def plot(self) -> Any:
         """Return the picture as a plotly figure."""
@@ -67,12 +74,10 @@ class Figure:
 
         figure = go.Figure()
         for one in self.series:
-            error = {"array": list(one.error)} if one.error else None
+            error = {"array": one.error} if one.error else None
             dash = "dash" if one.kind == "dashed" else "solid"
             mode = "markers" if one.kind == "points" else "lines"
-            figure.add_scatter(
-                x=list(one.x), y=list(one.y), name=one.name, mode=mode, error_y=error, line={"dash": dash}
-            )
+            figure.add_scatter(x=one.x, y=one.y, name=one.name, mode=mode, error_y=error, line={"dash": dash})
         figure.update_layout(title=self.title, template="simple_white")
         figure.update_xaxes(title=self.x, type="log" if self.log_x else "linear")
         figure.update_yaxes(title=self.y, type="log" if self.log_y else "linear")

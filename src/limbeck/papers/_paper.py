@@ -11,6 +11,8 @@ from functools import cache
 from time import process_time
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from limbeck.errors import ConfigError, nearest
 from limbeck.papers._figure import Figure
 from limbeck.papers._reproduction import Reproduction
@@ -19,14 +21,19 @@ if TYPE_CHECKING:
     from limbeck.laws import Source
 
 QUICK_SEEDS = 3
+Numbers = dict[str, Any]
+"""What one seed measured, by name."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What all seeds together say; the arguments are those of `Reproduction`."""
+    """What all seeds together say; the arguments are those of `Reproduction`.
+
+    A check may be an array, all of which must be true; details may be arrays of numbers.
+    """
 
     effects: Iterable[float]
-    checks: Mapping[str, bool] = field(default_factory=dict)
+    checks: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     figure: Figure | None = None
@@ -39,7 +46,7 @@ class Paper(ABC):
     """
 
     slug: ClassVar[str]
-    """Name on the command line."""
+    """Name on the command line: that of the file."""
     source: ClassVar[Source]
     """The paper."""
     claim: ClassVar[str]
@@ -54,6 +61,9 @@ class Paper(ABC):
     """Extras of limbeck that the experiment needs."""
     seeds: ClassVar[int] = 3
     """Seeds of a full run; a quick run uses at most three."""
+
+    def __init_subclass__(cls) -> None:
+        cls.slug = cls.__dict__.get("slug") or cls.__module__.rpartition(".")[2].replace("_", "-")
 
     @abstractmethod
     def measure(self, seed: int, quick: bool) -> Any:
@@ -84,29 +94,41 @@ class Paper(ABC):
         self, outcome: Outcome, seeds: tuple[int, ...], quick: bool, seconds: float, error: str | None = None
     ) -> Reproduction:
         """Return the record of an outcome."""
-        return Reproduction(
-            slug=self.slug,
-            title=self.source.title,
-            claim=self.claim,
-            baseline=self.baseline,
-            metric=self.metric,
-            unit=self.unit,
-            seeds=seeds,
-            quick=quick,
-            effects=tuple(map(float, outcome.effects)),
-            checks={check: bool(passed) for check, passed in outcome.checks.items()},
-            seconds=seconds,
-            details=outcome.details,
-            notes=tuple(outcome.notes),
-            figure=outcome.figure,
-            error=error,
-        )
+        said = {name: getattr(self, name) for name in ("slug", "claim", "baseline", "metric", "unit")}
+        found: dict[str, Any] = {
+            "effects": tuple(map(float, outcome.effects)),
+            "checks": {check: bool(np.all(passed)) for check, passed in outcome.checks.items()},
+            "details": plain(outcome.details),
+            "notes": tuple(outcome.notes),
+            "figure": outcome.figure,
+        }
+        run: dict[str, Any] = {"seeds": seeds, "quick": quick, "seconds": seconds, "error": error}
+        return Reproduction(title=self.source.title, **said, **run, **found)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a list of papers shows, as JSON values."""
         source = {name: getattr(self.source, name) for name in ("title", "authors", "year", "arxiv")}
-        said = {"claim": self.claim, "baseline": self.baseline, "extras": list(self.extras)}
-        return {"slug": self.slug, **source, **said}
+        return {"slug": self.slug, **source, "claim": self.claim, "baseline": self.baseline, "extras": [*self.extras]}
+
+
+def stacked(measured: Sequence[Numbers], *names: str) -> list[Any]:
+    """Return what the seeds measured under each name as one array, [seed, ...].
+
+    Example:
+        >>> (loss,) = stacked([{"loss": [1.0, 2.0]}, {"loss": [3.0, 4.0]}], "loss")
+        >>> loss.mean(0).tolist()
+        [2.0, 3.0]
+    """
+    return [np.array([one[name] for one in measured]) for name in names]
+
+
+def plain(value: Any) -> Any:
+    """Return arrays and NumPy numbers as JSON values, also inside of dictionaries and sequences."""
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 @cache
