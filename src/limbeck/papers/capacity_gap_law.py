@@ -9,14 +9,12 @@ teachers. Ours start from scratch, so only the existence of an optimum is tested
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from limbeck.laws import fit_capacity_gap
 from limbeck.laws.capacity_gap import ZHANG
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series, stacked
 
 STUDENT, TEACHERS = 8, (8, 16, 32, 64, 256)  # hidden units
 STEPS = 500, 300  # of teachers, of students
@@ -25,7 +23,6 @@ STEPS = 500, 300  # of teachers, of students
 class CapacityGapLaw(Paper):
     """One student size, five teacher sizes, character models on real English."""
 
-    slug = "capacity-gap-law"
     source = ZHANG
     claim = "The best teacher of a student has an intermediate size: a larger, better one teaches it worse."
     metric = "loss under the largest teacher minus loss under the teacher that is best on the other seeds"
@@ -34,7 +31,7 @@ class CapacityGapLaw(Paper):
     extras = ("distill",)
     seeds = 8
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Train teachers of all sizes, then the same student alone and under each of them."""
         from limbeck.papers._characters import cross_entropy, learn, split
         from limbeck.papers._training import draws
@@ -50,41 +47,35 @@ class CapacityGapLaw(Paper):
             "student_loss": [cross_entropy(model, validation) for model in students],
         }
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Choose the teacher on the other seeds and compare it with the largest on this one."""
         student, *teachers = measured[0]["params"]
-        alone, taught = np.split(np.array([one["student_loss"] for one in measured]), [1], axis=1)
-        teacher_loss = np.mean([one["teacher_loss"] for one in measured], 0)
+        losses, own = stacked(measured, "student_loss", "teacher_loss")
+        taught, teacher_loss, ratio = losses[:, 1:], own.mean(0), np.array(teachers) / student
         others = (taught.sum(0) - taught) / max(len(taught) - 1, 1)
         chosen = others[:, :-1].argmin(1)
-        effects = taught[:, -1] - taught[np.arange(len(taught)), chosen]
         best = fit_capacity_gap(np.full(taught.size, student), np.tile(teachers, len(taught)), taught.ravel()).best[0]
-        ratio = np.array(teachers) / student
         curve = Series.measured("student", ratio, taught)
+        title = f"A student of {student} parameters learns best from a teacher of intermediate size"
+        x = "teacher parameters / student parameters"
         return Outcome(
-            effects=effects,
+            effects=taught[:, -1] - taught[np.arange(len(taught)), chosen],
             checks={
-                "the largest teacher has the lowest loss itself": bool(teacher_loss.argmin() == len(teachers) - 1),
+                "the largest teacher has the lowest loss itself": teacher_loss.argmin() == len(teachers) - 1,
                 "the largest teacher is not the best in the mean over seeds": min(curve.y) < curve.y[-1],
             },
             details={
-                "size ratio": ratio.tolist(),
-                "teacher loss": teacher_loss.tolist(),
-                "student loss alone": float(alone.mean()),
+                "size ratio": ratio,
+                "teacher loss": teacher_loss,
+                "student loss alone": losses[:, 0].mean(),
                 "student loss": curve.y,
                 "standard error": curve.error,
-                "student loss by seed": taught.tolist(),
-                "chosen ratio": ratio[chosen].tolist(),
+                "student loss by seed": taught,
+                "chosen ratio": ratio[chosen],
                 "optimum of the quadratic in ln T": best.teacher_params and best.teacher_params / student,
                 "spread of its logarithm": best.log_sd if np.isfinite(best.log_sd) else None,
                 "largest teacher best in resamples": best.largest_is_best,
             },
             notes=["students start from scratch, not pruned from the teacher: the paper's ratio of 2.5 is not tested"],
-            figure=Figure(
-                f"A student of {student} parameters learns best from a teacher of intermediate size",
-                "teacher parameters / student parameters",
-                "student loss, nats/char",
-                (curve,),
-                log_x=True,
-            ),
+            figure=Figure(title, x, "student loss, nats/char", [curve], log_x=True),
         )

@@ -8,16 +8,18 @@ perceptrons of 120 dimensions are set beside the exact curves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from scipy.stats import sem
 
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.fitting.model import Array
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series, stacked
+from limbeck.papers._data import shuffled_digits
 from limbeck.theory import el2n, max_margin, out_of_fold, prototype_distance, prune, pruned_perceptron
 from limbeck.theory.perceptron_pruning import SORSCHER
 
 POOLS, FRACTION = (1300, 100), 0.3
+RANKINGS = ("EL2N", "prototypes")
 WAYS = ("EL2N hard", "EL2N easy", "prototypes hard", "prototypes easy", "random", "all")
 CELLS = ((2, 0.3, 0, "hard"), (1, 0.3, 0, "hard"), (1, 0.3, 0, "easy"), (3, 0.4, 20, "hard"), (2, 1.0, 0, "random"))
 """Kept examples per dimension, kept share, angle in degrees and policy of the simulated perceptrons."""
@@ -26,7 +28,6 @@ CELLS = ((2, 0.3, 0, "hard"), (1, 0.3, 0, "hard"), (1, 0.3, 0, "easy"), (3, 0.4,
 class DataPruning(Paper):
     """Digits pruned by two rankings, and perceptrons beside their theory."""
 
-    slug = "data-pruning"
     source = SORSCHER
     claim = (
         "From a large pool the hard examples teach more than as many random ones; from a small one the easy ones teach "
@@ -38,87 +39,74 @@ class DataPruning(Paper):
     extras = ("vision",)
     seeds = 8
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Return the test error of every way to keep examples of each pool, and of each simulated perceptron."""
         return {
             "digits": [digits(seed, pool) for pool in POOLS],
             "perceptrons": [simulate(seed, *cell, draws=1 if quick else 4) for cell in CELLS],
         }
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Pair the ways by seed; the perceptrons must agree with the exact curves within their noise."""
-        errors = np.array([one["digits"] for one in measured])  # [seed, pool, way]
+        errors, simulated = stacked(measured, "digits", "perceptrons")  # [seed, pool, way], [seed, cell]
         large, small = (dict(zip(WAYS, errors[:, k].T, strict=True)) for k in (0, 1))
-        simulated = np.array([one["perceptrons"] for one in measured])
         alpha, fraction, degrees = np.array([cell[:3] for cell in CELLS]).T
         exact = pruned_perceptron(alpha, fraction, np.radians(degrees), [cell[3] for cell in CELLS]).error
-        noise = simulated.std(0, ddof=1) / len(simulated) ** 0.5
+        noise = sem(simulated)
         away = np.abs(simulated.mean(0) - exact) / noise
         pool = np.geomspace(1, 30, 25)
-        hard, easy, random = (pruned_perceptron(0.5 * pool, 0.5, keep=way).error for way in ("hard", "easy", "random"))
+        curves = {way: pruned_perceptron(0.5 * pool, 0.5, keep=way).error for way in ("hard", "easy", "random")}
+        flips = pool[np.flatnonzero(np.diff(np.sign(curves["easy"] - curves["hard"])))]
+        harm = {score: [d[f"{score} easy"] - d[f"{score} hard"] for d in (large, small)] for score in RANKINGS}
+        title = "A small pool wants its easy half kept, a large one its hard half"
+        axes = "examples in the pool per dimension", "exact test error of a perceptron, half of the pool kept"
+        lines = [Series(name, pool, curve, kind="line") for name, curve in curves.items()]
 
-        def says(way: str, pool: int, other: str = "random") -> str:
-            gains = 100 * (errors[:, pool, WAYS.index(other)] - errors[:, pool, WAYS.index(way)])
-            return f"{way}: {gains.mean():+.1f} ± {gains.std(ddof=1) / len(gains) ** 0.5:.1f} points"
+        def says(way: str, errors: dict[str, Array], other: str = "random") -> str:
+            gains = 100 * (errors[other] - errors[way])
+            return f"{way}: {gains.mean():+.1f} ± {sem(gains):.1f} points"
 
-        flips = np.flatnonzero(np.diff(np.sign(easy - hard)))
         return Outcome(
             effects=100 * (large["random"] - large["EL2N hard"]),
             checks={
-                "large pool: hard beats easy by both rankings": all(
-                    large[f"{score} hard"].mean() < large[f"{score} easy"].mean() for score in ("EL2N", "prototypes")
+                "large pool: hard beats easy by both rankings": [harm[score][0].mean() > 0 for score in RANKINGS],
+                "small pool: easy beats hard by prototypes": harm["prototypes"][1].mean() < 0,
+                "simulated perceptrons are within 3 standard errors of the exact error": away < 3,
+                "exact curves of hard and easy at a half cross once, near 5 examples per dimension": (
+                    len(flips) == 1 and 4.5 < flips[0] < 5.5
                 ),
-                "small pool: easy beats hard by prototypes": small["prototypes easy"].mean()
-                < small["prototypes hard"].mean(),
-                "simulated perceptrons are within 3 standard errors of the exact error": bool((away < 3).all()),
-                "exact curves of hard and easy at a half cross once, near 5 examples per dimension": len(flips) == 1
-                and 4.5 < pool[flips[0]] < 5.5,
             },
             details={
-                "pools": list(POOLS),
-                "error": {way: errors[:, :, k].mean(0).tolist() for k, way in enumerate(WAYS)},
-                "standard error": {
-                    way: (errors[:, :, k].std(0, ddof=1) / len(errors) ** 0.5).tolist() for k, way in enumerate(WAYS)
-                },
-                "perceptrons": [list(cell) for cell in CELLS],
-                "simulated": simulated.mean(0).tolist(),
-                "standard error of simulated": noise.tolist(),
-                "exact": exact.tolist(),
+                "pools": POOLS,
+                "error": dict(zip(WAYS, errors.mean(0).T, strict=True)),
+                "standard error": dict(zip(WAYS, sem(errors).T, strict=True)),
+                "perceptrons": CELLS,
+                "simulated": simulated.mean(0),
+                "standard error of simulated": noise,
+                "exact": exact,
             },
             notes=[
-                f"gain over random examples, {says('prototypes hard', 0)} with 1300; "
-                f"{says('EL2N easy', 1)} and {says('prototypes easy', 1)} with 100",
-                f"gain of easy over hard with 100, {says('EL2N easy', 1, 'EL2N hard')}; "
-                + says("prototypes easy", 1, "prototypes hard"),
+                f"gain over random examples, {says('prototypes hard', large)} with 1300; "
+                f"{says('EL2N easy', small)} and {says('prototypes easy', small)} with 100",
+                f"gain of easy over hard with 100, {says('EL2N easy', small, 'EL2N hard')}; "
+                + says("prototypes easy", small, "prototypes hard"),
                 "the finite perceptrons have 120 dimensions, the exact curves infinitely many",
             ],
-            figure=Figure(
-                "A small pool wants its easy half kept, a large one its hard half",
-                "examples in the pool per dimension",
-                "exact test error of a perceptron, half of the pool kept",
-                tuple(
-                    Series(name, pool.tolist(), curve.tolist(), kind="line")
-                    for name, curve in (("hard", hard), ("easy", easy), ("random", random))
-                ),
-                log_x=True,
-                log_y=True,
-            ),
+            figure=Figure(title, *axes, lines, log_x=True, log_y=True),
         )
 
 
 def digits(seed: int, size: int) -> list[float]:
     """Return the test error after each way of keeping examples, in the order of `WAYS`."""
-    from sklearn.datasets import load_digits
     from sklearn.linear_model import LogisticRegression
 
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    x, y, test = images[order[:size]] / 16, labels[order[:size]], order[max(POOLS) :]
+    images, labels = shuffled_digits(np.random.default_rng(seed))
+    x, y, test = images[:size], labels[:size], slice(max(POOLS), None)
     scores = (el2n(out_of_fold(x, y, seed=seed), y), prototype_distance(x, seed=seed))
     kept = [prune(score, FRACTION, keep, seed=seed) for score in scores for keep in ("hard", "easy")]
     kept += [prune(scores[0], FRACTION, "random", seed=seed), np.arange(size)]
     models = [LogisticRegression(C=10, max_iter=1000).fit(x[rows], y[rows]) for rows in kept]
-    return [float(np.mean(model.predict(images[test] / 16) != labels[test])) for model in models]
+    return [float(np.mean(model.predict(images[test]) != labels[test])) for model in models]
 
 
 def simulate(seed: int, alpha: float, fraction: float, degrees: float, keep: str, draws: int) -> float:
