@@ -5,6 +5,8 @@ it was made from, and raises a `PlanningError` where the answer is "that cannot 
 and `choose_teacher`.
 """
 
+# fmt: off
+# isort: off
 from limbeck.planning._points import split_methods
 from limbeck.planning.allocation import ComputePlan, InferencePlan, compute_optimal, inference_aware
 from limbeck.planning.batch import BatchPlan, plan_batch
@@ -12,13 +14,7 @@ from limbeck.planning.bits import BitOption, BitPlan, choose_bits
 from limbeck.planning.comparison import MethodComparison, Target, compare_curves, compare_methods
 from limbeck.planning.costs import SCENARIOS, distillation_flops
 from limbeck.planning.crossover import (
-    LogRatio,
-    Sweep,
-    crossings,
-    decision_accuracy,
-    lower_envelope,
-    regime,
-    value_of_rung,
+    LogRatio, Sweep, crossings, decision_accuracy, lower_envelope, regime, value_of_rung,
 )
 from limbeck.planning.estimate import Estimate, Source
 from limbeck.planning.keep import KeepOption, KeepPlan, choose_examples, plan_keep, read_features
@@ -32,62 +28,13 @@ from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teache
 from limbeck.planning.two_parts import TwoPartPlan, allocate_two_parts
 
 __all__ = [
-    "SCENARIOS",
-    "BatchPlan",
-    "BitOption",
-    "BitPlan",
-    "Candidate",
-    "ComputePlan",
-    "Estimate",
-    "InferencePlan",
-    "KeepOption",
-    "KeepPlan",
-    "LogRatio",
-    "MethodComparison",
-    "Option",
-    "Ranking",
-    "Recipe",
-    "Route",
-    "SchedulePlan",
-    "Shortlist",
-    "Source",
-    "SplitPlan",
-    "SplitRow",
-    "Sweep",
-    "Target",
-    "TaskForecast",
-    "TaskForecasts",
-    "Teacher",
-    "TeacherPlan",
-    "Training",
-    "TwoPartPlan",
-    "allocate_two_parts",
-    "best_decay",
-    "best_teacher_loss",
-    "choose_bits",
-    "choose_by_short_runs",
-    "choose_examples",
-    "choose_teacher",
-    "compare_curves",
-    "compare_methods",
-    "compare_schedules",
-    "compare_splits",
-    "compute_optimal",
-    "crossings",
-    "decision_accuracy",
-    "distillation_flops",
-    "forecast_tasks",
-    "inference_aware",
-    "lower_envelope",
-    "plan_batch",
-    "plan_keep",
-    "rank_methods",
-    "read_features",
-    "read_teachers",
-    "recipe",
-    "regime",
-    "split_methods",
-    "standard_schedules",
-    "trainings",
-    "value_of_rung",
+    "SCENARIOS", "BatchPlan", "BitOption", "BitPlan", "Candidate", "ComputePlan", "Estimate", "InferencePlan",
+    "KeepOption", "KeepPlan", "LogRatio", "MethodComparison", "Option", "Ranking", "Recipe", "Route",
+    "SchedulePlan", "Shortlist", "Source", "SplitPlan", "SplitRow", "Sweep", "Target", "TaskForecast",
+    "TaskForecasts", "Teacher", "TeacherPlan", "Training", "TwoPartPlan", "allocate_two_parts", "best_decay",
+    "best_teacher_loss", "choose_bits", "choose_by_short_runs", "choose_examples", "choose_teacher",
+    "compare_curves", "compare_methods", "compare_schedules", "compare_splits", "compute_optimal", "crossings",
+    "decision_accuracy", "distillation_flops", "forecast_tasks", "inference_aware", "lower_envelope",
+    "plan_batch", "plan_keep", "rank_methods", "read_features", "read_teachers", "recipe", "regime",
+    "split_methods", "standard_schedules", "trainings", "value_of_rung",
 ]

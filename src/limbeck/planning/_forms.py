@@ -168,8 +168,7 @@ def _by_ratio(ratio: LogRatio, second: Rows, seed: int, x: Array) -> Array:
 
 def _alone(points: Points, loss: Loss, seed: int, held: dict[str, float], count: int) -> Fit:
     method: Method = "pairs" if len(np.unique(points.x)) > 5 - len(held) else "residual"
-    law = ShiftedPower("x", "y")
-    columns = {"x": points.x}
+    law, columns = ShiftedPower("x", "y"), {"x": points.x}
     return fit_model(law, columns, points.y, loss=loss, fixed=held, bootstrap=count, seed=seed, method=method)
 
 
@@ -180,8 +179,8 @@ def _together(methods: Sequence[Points], loss: Loss, seed: int, count: int) -> F
 
 
 def _shared(fit: Fit, log: bool, x: Array) -> tuple[Array, ...]:
-    parameters = {name: np.concatenate([[v], fit.draws[name]])[:, None] for name, v in fit.parameters.items()}
-    each = (fit.model(parameters, x=x, second=which) for which in (0.0, 1.0))
+    rows = Ensemble.of(fit, "x", "second")
+    each = (rows.loss(x=x, second=which) for which in (0.0, 1.0))
     return tuple(stretched(rows, max(fit.degrees_of_freedom, 1), log, fit.seed) for rows in each)
 
 

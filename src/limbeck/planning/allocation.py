@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from limbeck.errors import PlanningError
 from limbeck.fitting.model import Array
 from limbeck.laws import Chinchilla, ComputeFrontier, Overtraining
 from limbeck.planning._search import minimise, root
-from limbeck.planning.estimate import Ensemble, Estimate, Source, outlook
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook
 from limbeck.runs.quantities import scientific, si
 
 SMALLEST, LARGEST = 1e4, 1e16
@@ -19,7 +19,7 @@ SMALLEST, LARGEST = 1e4, 1e16
 
 
 @dataclass(frozen=True)
-class ComputePlan:
+class ComputePlan(Plan):
     """The best use of a training budget, C = 6 N D.
 
     Args:
@@ -40,22 +40,14 @@ class ComputePlan:
     extrapolation: float | None
     notes: tuple[str, ...]
 
-    def summary(self) -> str:
-        """Return the plan as plain text."""
-        return "\n".join(
-            [
-                f"compute-optimal at {scientific(self.flops)} FLOP",
-                f"  size    {self.params.words('params', self.level)}",
-                f"  data    {self.tokens.words('tokens', self.level)}",
-                f"  ratio   {self.tokens_per_param.words('', self.level)} tokens per parameter",
-                f"  loss    {self.loss.words('loss', self.level)}",
-                *self.notes,
-            ]
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and words."""
-        return asdict(self)
+    def _lines(self) -> list[str]:
+        return [
+            f"compute-optimal at {scientific(self.flops)} FLOP",
+            f"  size    {self.params.words('params', self.level)}",
+            f"  data    {self.tokens.words('tokens', self.level)}",
+            f"  ratio   {self.tokens_per_param.words('', self.level)} tokens per parameter",
+            f"  loss    {self.loss.words('loss', self.level)}",
+        ]
 
 
 def compute_optimal(source: Source, flops: float, *, level: float = 0.8) -> ComputePlan:
@@ -87,16 +79,8 @@ def compute_optimal(source: Source, flops: float, *, level: float = 0.8) -> Comp
     params = closed_form(rows, flops) if isinstance(rows.model, Chinchilla | Overtraining) else searched(rows, flops)
     tokens = flops / (6.0 * params)
     at = outlook(source, level, params=float(params[0]), tokens=float(tokens[0]))
-    return ComputePlan(
-        float(flops),
-        Estimate.of(params, level),
-        Estimate.of(tokens, level),
-        Estimate.of(tokens / params, level),
-        at.loss,
-        level,
-        at.extrapolation,
-        (at.note,),
-    )
+    size, data, ratio = Estimate.each(level, params, tokens, tokens / params)
+    return ComputePlan(float(flops), size, data, ratio, at.loss, level, at.extrapolation, (at.note,))
 
 
 def closed_form(rows: Ensemble, flops: float) -> Array:
@@ -113,9 +97,11 @@ def searched(rows: Ensemble, flops: float) -> Array:
     low, high = np.log(SMALLEST), np.log(min(LARGEST, flops / 6.0))
     if not high > low:
         raise PlanningError(f"{flops:g} FLOP are too few for a model of {SMALLEST:g} parameters.")
-    found = minimise(
-        lambda u: rows.loss(params=np.exp(u), tokens=np.exp(np.log(flops / 6.0) - u)), rows.rows(low), rows.rows(high)
-    )
+
+    def loss(u: Array) -> Array:
+        return rows.loss(params=np.exp(u), tokens=np.exp(np.log(flops / 6.0) - u))
+
+    found = minimise(loss, rows.rows(low), rows.rows(high))
     if not low + 1e-3 < found[0] < high - 1e-3:
         side = "smallest" if found[0] <= low + 1e-3 else "largest"
         raise PlanningError(
@@ -126,7 +112,7 @@ def searched(rows: Ensemble, flops: float) -> Array:
 
 
 @dataclass(frozen=True)
-class InferencePlan:
+class InferencePlan(Plan):
     """The cheapest model of a target loss, training and inference together: 6 N D + 2 N T.
 
     Args:
@@ -154,23 +140,15 @@ class InferencePlan:
     extrapolation: float | None
     notes: tuple[str, ...]
 
-    def summary(self) -> str:
-        """Return the plan as plain text."""
-        return "\n".join(
-            [
-                f"cheapest model of loss {self.target_loss:.4g} that serves {si(self.inference_tokens)} tokens",
-                f"  size    {self.params.words('params', self.level)}",
-                f"  data    {self.tokens.words('tokens', self.level)} = {self.multiplier.value:.3g} per parameter",
-                f"  train   {self.training_flops.words('flops', self.level)}",
-                f"  total   {self.total_flops.words('flops', self.level)}, "
-                f"{100 * self.saving.value:.0f} % less than the compute-optimal model of this loss",
-                *self.notes,
-            ]
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and words."""
-        return asdict(self)
+    def _lines(self) -> list[str]:
+        return [
+            f"cheapest model of loss {self.target_loss:.4g} that serves {si(self.inference_tokens)} tokens",
+            f"  size    {self.params.words('params', self.level)}",
+            f"  data    {self.tokens.words('tokens', self.level)} = {self.multiplier.value:.3g} per parameter",
+            f"  train   {self.training_flops.words('flops', self.level)}",
+            f"  total   {self.total_flops.words('flops', self.level)}, "
+            f"{100 * self.saving.value:.0f} % less than the compute-optimal model of this loss",
+        ]
 
 
 def inference_aware(
@@ -211,26 +189,23 @@ def inference_aware(
         )
     feasible = limit < target_loss
     kept = Ensemble(source, {name: value[feasible] for name, value in rows.parameters.items()})
-    smallest = root(
-        lambda u: target_loss - kept.loss(params=np.exp(u), tokens=LARGEST)[:, :1],
-        np.full((len(kept), 1), np.log(SMALLEST)),
-        np.full((len(kept), 1), np.log(LARGEST)),
-    )[:, 0]
+
+    def spare(u: Array, v: Array) -> Array:
+        return np.asarray(target_loss - kept.loss(params=np.exp(u), tokens=np.exp(v)))
+
+    low, high = kept.rows(np.log(SMALLEST)), kept.rows(np.log(LARGEST))
+    smallest = root(lambda u: spare(u, high[:, None]), low[:, None], high[:, None])[:, 0]
 
     def log_tokens(u: Array) -> Array:
         if isinstance(rows.model, Chinchilla | Overtraining):
             return np.log(ComputeFrontier.of(kept.parameters).tokens_reaching(target_loss, np.exp(u)))
-        loss = lambda v: target_loss - kept.loss(params=np.exp(u), tokens=np.exp(v))  # noqa: E731
-        return root(loss, np.zeros(u.shape), np.full(u.shape, np.log(LARGEST)), steps=50)
+        return root(partial(spare, u), np.zeros(u.shape), np.full(u.shape, np.log(LARGEST)), steps=50)
 
     def cheapest(served: float) -> tuple[Array, Array]:
-        u = minimise(
-            lambda grid: grid + np.logaddexp(np.log(6.0) + log_tokens(grid), np.log(2.0 * served + 1e-300)),
-            smallest + 1e-9,
-            kept.rows(np.log(LARGEST)),
-            points=17,
-            rounds=10,
-        )
+        def cost(u: Array) -> Array:
+            return u + np.logaddexp(np.log(6.0) + log_tokens(u), np.log(2.0 * served + 1e-300))
+
+        u = minimise(cost, smallest + 1e-9, high, points=17, rounds=10)
         return np.exp(u), np.exp(log_tokens(u[:, None])[:, 0])
 
     params, tokens = cheapest(inference_tokens)
@@ -241,26 +216,12 @@ def inference_aware(
     reach = outlook(source, level, params=float(params[0]), tokens=float(tokens[0]))
     notes = [reach.note]
     if (share := 1 - float(feasible[1:].mean()) if len(rows) > 1 else 0.0) > 0:
-        notes.append(
-            f"{100 * share:.0f} % of the draws cannot reach this loss at all: the target is close to the floor"
-        )
+        refused = f"{100 * share:.0f} % of the draws cannot reach this loss at all"
+        notes.append(f"{refused}: the target is close to the floor")
     if tokens[0] / params[0] < 10:
         notes.append("fewer than 10 tokens per parameter: published laws are off there")
-
-    def estimate(values: Array) -> Estimate:
-        """No interval where too many draws cannot reach the target: it would have no upper end."""
-        return Estimate(float(values[0])) if share > (1 - level) / 2 else Estimate.of(values, level)
-
-    return InferencePlan(
-        float(target_loss),
-        float(inference_tokens),
-        estimate(params),
-        estimate(tokens),
-        estimate(tokens / params),
-        estimate(training),
-        estimate(total),
-        estimate(1 - total / without),
-        level,
-        reach.extrapolation,
-        tuple(notes),
-    )
+    known = slice(1) if share > (1 - level) / 2 else slice(None)  # an interval would have no upper end
+    quantities = (params, tokens, tokens / params, training, total, 1 - total / without)
+    n, d, ratio, train, whole, saving = Estimate.each(level, *(rows[known] for rows in quantities))
+    asked = float(target_loss), float(inference_tokens)
+    return InferencePlan(*asked, n, d, ratio, train, whole, saving, level, reach.extrapolation, tuple(notes))

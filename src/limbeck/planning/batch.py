@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,10 @@ from limbeck.errors import PlanningError
 from limbeck.fitting import Fit
 from limbeck.fitting.model import Array
 from limbeck.laws.batch import Batch, BatchLaw
-from limbeck.planning.estimate import Ensemble, Estimate, Source, outlook
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook
 from limbeck.runs.quantities import quantity, si
+
+CAVEAT = "the learning rate must suit each batch size, and not decay"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class BatchOption:
 
 
 @dataclass(frozen=True)
-class BatchPlan:
+class BatchPlan(Plan):
     """Batch sizes for one model and one loss.
 
     Args:
@@ -62,25 +64,20 @@ class BatchPlan:
     level: float
     notes: tuple[str, ...]
 
-    def summary(self) -> str:
-        """Return the plan as plain text, one line a batch size."""
+    def _lines(self) -> list[str]:
         lines = [f"loss {self.target_loss:.4g} with {quantity('params', self.params)} (floor {self.floor.value:.4g})"]
-        for name, column, value in (
-            ("best batch", "batch_tokens", self.best),
-            ("critical batch", "batch_tokens", self.critical),
-            ("at least", "step", self.min_steps),
-            ("and", "tokens", self.min_tokens),
-        ):
-            lines.append(f"  {name:<16}{value.words(column, self.level)}")
-        lines += ["", f"{'batch':>10} {'steps':>10} {'tokens':>10} {'time':>7} {'compute':>8}"]
+        lines += [
+            f"  best batch      {self.best.words('batch_tokens', self.level)}",
+            f"  critical batch  {self.critical.words('batch_tokens', self.level)}",
+            f"  at least        {self.min_steps.words('step', self.level)}",
+            f"  and             {self.min_tokens.words('tokens', self.level)}",
+            "",
+            f"{'batch':>10} {'steps':>10} {'tokens':>10} {'time':>7} {'compute':>8}",
+        ]
         for o in self.options:
             counts = " ".join(f"{si(n):>10}" for n in (o.batch, o.steps.value, o.tokens.value))
             lines.append(f"{counts} {o.time:6.2f}× {o.compute:7.2f}×")
-        return "\n".join([*lines, *self.notes])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, lists and words."""
-        return asdict(self)
+        return lines
 
     def plot(self) -> Any:
         """Draw the predicted loss of every batch size along the steps."""
@@ -147,29 +144,17 @@ def plan_batch(
             f"{floor[0]:.4g}. Ask for more, or for a larger model."
         )
     best = law.best_batch(target_loss, step_price, token_price) if step_price and token_price else critical
-
-    def estimate(values: Array) -> Estimate:
-        """No interval where some draws never reach the loss."""
-        return Estimate.of(values, level) if np.isfinite(values).all() else Estimate(float(values[0]))
-
     options = []
     for batch in batches or critical[0] * np.array([0.25, 0.5, 1.0, 2.0, 4.0]):
         steps = law.steps(target_loss, params, batch)
         at = np.geomspace(steps[0] / 100, steps[0], 50)
         curve = source.value(params=params, batch_tokens=batch, step=at)
         time, compute = float(1 + critical[0] / batch), float(1 + batch / critical[0])
-        options.append(BatchOption(float(batch), estimate(steps), estimate(steps * batch), time, compute, at, curve))
+        count, data = Estimate.each(level, steps, steps * batch)
+        options.append(BatchOption(float(batch), count, data, time, compute, at, curve))
     there = law.steps(target_loss, params, best)[0]
     reach = outlook(source, level, params=params, batch_tokens=float(best[0]), step=float(there))
-    return BatchPlan(
-        float(params),
-        float(target_loss),
-        estimate(floor),
-        estimate(critical),
-        estimate(law.min_steps(target_loss, params)),
-        estimate(law.min_tokens(target_loss, params)),
-        estimate(best),
-        tuple(options),
-        level,
-        (reach.note, "the learning rate must suit each batch size, and not decay"),
-    )
+    least = law.min_steps(target_loss, params), law.min_tokens(target_loss, params)
+    lowest, turn, fewest, data, choice = Estimate.each(level, floor, critical, *least, best)
+    asked, notes = (float(params), float(target_loss)), (reach.note, CAVEAT)
+    return BatchPlan(*asked, lowest, turn, fewest, data, choice, tuple(options), level, notes)

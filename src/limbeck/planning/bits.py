@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
 from limbeck.errors import PlanningError
 from limbeck.fitting import Fit
 from limbeck.laws import BitLevel, Precision, critical_tokens
-from limbeck.planning.estimate import Ensemble, Estimate, Source, outlook
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook
 from limbeck.runs.quantities import quantity, si
 
 
@@ -36,7 +35,7 @@ class BitOption:
 
 
 @dataclass(frozen=True)
-class BitPlan:
+class BitPlan(Plan):
     """What each precision would give.
 
     Args:
@@ -51,23 +50,15 @@ class BitPlan:
     level: float
     notes: tuple[str, ...]
 
-    def summary(self) -> str:
-        """Return a table, one line a precision, and the verdict."""
+    def _lines(self) -> list[str]:
         lines = [f"{'bits':>6}  {'model':<18}{f'loss ({100 * self.level:.0f} %)':<18}{'best in':>8}"]
         lines[0] += "   more data hurts beyond" * (self.options[0].critical_tokens is not None)
         for o in self.options:
-            half = "" if o.loss.lower is None or o.loss.upper is None else f" ± {(o.loss.upper - o.loss.lower) / 2:.2g}"
             share = "" if o.best_in is None else f"{100 * o.best_in:.0f} %"
             data = "" if o.critical_tokens is None else f"{si(o.critical_tokens.value)} tokens"
             model, mark = quantity("params", o.params), "← best" * (o.bits == self.best)
-            lines.append(
-                f"{o.bits:>6g}  {model:<18}{f'{o.loss.value:.3f}{half}':<18}{share:>8}   {data:<16}{mark}".rstrip()
-            )
-        return "\n".join([*lines, *self.notes])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and words."""
-        return asdict(self)
+            lines.append(f"{o.bits:>6g}  {model:<18}{o.loss.plus_minus():<18}{share:>8}   {data:<16}{mark}".rstrip())
+        return lines
 
 
 def choose_bits(
@@ -129,9 +120,8 @@ def choose_bits(
         setting = {name: float(told.get(name) or np.max(seen.get(name, 16.0))) for name in law.columns}
         losses[k] = rows.loss(**setting)[:, 0]
         look, post = outlook(source, level, **setting), "post_bits" in varied
-        options.append(
-            BitOption(b, size, look.loss, None, Estimate.of(critical_tokens(p, size, b), level) if post else None)
-        )
+        most = Estimate.of(critical_tokens(p, size, b), level) if post else None
+        options.append(BitOption(b, size, look.loss, None, most))
         notes.append(f"{b:g} bits: {look.note}")
     best, verdict = int(losses[:, 0].argmin()), []
     if len(rows) > 1:

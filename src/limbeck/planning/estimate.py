@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +21,23 @@ Source = Fit | Published
 """What a plan is made from: a fit of one's own runs, or published constants."""
 
 
+class Plan:
+    """A decision as text and as numbers. Every plan is a dataclass; what it prints are its lines, then its notes."""
+
+    notes: tuple[str, ...]
+
+    def summary(self) -> str:
+        """Return the plan as plain text."""
+        return "\n".join([*self._lines(), *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, lists and words."""
+        return asdict(cast(Any, self))
+
+    def _lines(self) -> list[str]:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number with its interval.
@@ -35,11 +53,19 @@ class Estimate:
 
     @classmethod
     def of(cls, rows: Array, level: float) -> Estimate:
-        """Return the estimate of a quantity by rows: the optimum's value first, then one per draw."""
-        if len(rows) == 1:
+        """Return the estimate of a quantity by rows: the optimum's value first, then one per draw.
+
+        There is no interval without draws, and none where a draw has no end.
+        """
+        if len(rows) == 1 or np.isinf(rows).any():
             return cls(float(rows[0]))
         lower, upper = percentile_interval(rows[1:], level)
         return cls(float(rows[0]), float(lower), float(upper))
+
+    @classmethod
+    def each(cls, level: float, *quantities: Array) -> list[Estimate]:
+        """Return the estimates of several quantities by rows."""
+        return [cls.of(rows, level) for rows in quantities]
 
     def words(self, column: str, level: float) -> str:
         """Return the number with its interval, in the column's unit.
@@ -54,6 +80,16 @@ class Estimate:
             return text
         band = f"{number(column, self.lower, digits)} – {number(column, self.upper, digits)}"
         return f"{text} ({100 * level:.0f} %: {band})"
+
+    def plus_minus(self) -> str:
+        """Return the number and half of its interval.
+
+        Example:
+            >>> Estimate(2.3, 2.28, 2.33).plus_minus()
+            '2.300 ± 0.025'
+        """
+        half = "" if self.lower is None or self.upper is None else f" ± {(self.upper - self.lower) / 2:.2g}"
+        return f"{self.value:.3f}{half}"
 
     def to_dict(self) -> dict[str, float | None]:
         """Return plain numbers."""
@@ -79,11 +115,8 @@ class Ensemble:
             raise PlanningError(
                 f"this plan needs a law in {' and '.join(columns)}; {law.name} reads {', '.join(law.columns)}."
             )
-        rows = {
-            name: np.concatenate([[value], source.draws.get(name, [])])[:, None]
-            for name, value in source.parameters.items()
-        }
-        return cls(source, rows)
+        drawn = ((name, [value, *source.draws.get(name, [])]) for name, value in source.parameters.items())
+        return cls(source, {name: np.array(values)[:, None] for name, values in drawn})
 
     @property
     def model(self) -> Model:
@@ -129,9 +162,8 @@ def outlook(source: Source, level: float, **columns: float) -> Outlook:
         factor = factors[widest] if widest else None
         if widest and factor is not None:
             of = f"{source.reach[widest]:.3g} {widest} of the source's largest run"
-            where += (
-                f" {factor:.2g}× beyond the {of}." if factor > 1 else f" Inside its data ({factor:.2g} of the {of})."
-            )
+            far, near = f" {factor:.2g}× beyond the {of}.", f" Inside its data ({factor:.2g} of the {of})."
+            where += far if factor > 1 else near
         half = value * source.relative_error * float(ndtri((1 + level) / 2)) or None
         return Outlook(Estimate(value, half and value - half, half and value + half), factor, where)
     if not source.draws and source.degrees_of_freedom < 2:
@@ -139,13 +171,9 @@ def outlook(source: Source, level: float, **columns: float) -> Outlook:
         return Outlook(Estimate(value), None, "no interval possible: fewer than two residual degrees of freedom")
     p = source.predict(level, **columns)
     factor = float(p.extrapolation[0])
-    note = (
-        f"{factor:.2g}× beyond the largest run"
-        if factor > 1
-        else f"{'below' if p.outside else 'inside'} the data ({factor:.2g} of the largest run)"
-    )
-    if p.outside:
-        note += f"; outside the range of {' and '.join(p.outside)}"
+    near = f"{'below' if p.outside else 'inside'} the data ({factor:.2g} of the largest run)"
+    note = f"{factor:.2g}× beyond the largest run" if factor > 1 else near
+    note += f"; outside the range of {' and '.join(p.outside)}" if p.outside else ""
     return Outlook(Estimate(float(p.mean[0]), float(p.lower[0]), float(p.upper[0])), factor, note)
 
 

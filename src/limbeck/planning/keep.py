@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import PlanningError
 from limbeck.fitting.model import Array
+from limbeck.planning.estimate import Plan
 from limbeck.runs.quantities import si
 from limbeck.theory import el2n, out_of_fold, prototype_distance, prune, pruned_perceptron
 
@@ -42,7 +43,7 @@ class KeepOption:
 
 
 @dataclass(frozen=True)
-class KeepPlan:
+class KeepPlan(Plan):
     """What to keep of a pool.
 
     Args:
@@ -73,8 +74,7 @@ class KeepPlan:
         """Error of as many random examples over the error of the best policy."""
         return next(o.error for o in self.options if o.policy == "random") / self.best.error
 
-    def summary(self) -> str:
-        """Return the answer, one line a policy and the caveats, as plain text."""
+    def _lines(self) -> list[str]:
         which = {"random": "any of them"}.get(self.best.policy, f"the {self.best.policy} ones")
         share = f"({self.kept / self.pool:.0%}): {which if self.kept < self.pool else 'nothing is pruned'}"
         answer = f"Keep {si(self.kept, 3)} of {si(self.pool, 3)} examples {share}"
@@ -83,15 +83,12 @@ class KeepPlan:
             ranked = si(option.ranked, 3) if option.ranked else "–"
             mark = f"   ← {self.gain:.2g}× below random" if option is self.best and self.gain > 1.005 else ""
             lines.append(f"  {option.policy:12}{option.error:>9.3g}   {ranked:>15}{mark}")
-        lines += [f"  {'all examples':12}{self.error_all:>9.3g}", ""]
-        lines += [
-            f"{self.pool / self.dimension:.3g} examples per dimension, ranking {math.degrees(self.angle):.0f}° off."
-        ]
-        return "\n".join([*lines, *self.notes])
+        where = f"{self.pool / self.dimension:.3g} examples per dimension, ranking {math.degrees(self.angle):.0f}° off."
+        return [*lines, f"  {'all examples':12}{self.error_all:>9.3g}", "", where]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words."""
-        return asdict(self) | {"best": self.best.policy, "gain": self.gain, "fraction": self.kept / self.pool}
+        return super().to_dict() | {"best": self.best.policy, "gain": self.gain, "fraction": self.kept / self.pool}
 
     def plot(self) -> go.Figure:
         """Draw the error of each policy against the kept share of the pool."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -13,7 +13,7 @@ from limbeck.errors import PlanningError
 from limbeck.planning._forms import Mixture, fit_forms
 from limbeck.planning._points import Points, method_points
 from limbeck.planning.crossover import decision_accuracy
-from limbeck.planning.estimate import Estimate
+from limbeck.planning.estimate import Estimate, Plan
 from limbeck.runs.quantities import number, quantity
 
 KNOWN = 0.9
@@ -21,7 +21,7 @@ KNOWN = 0.9
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(Plan):
     """Methods in the order of their expected loss at a target.
 
     Args:
@@ -44,25 +44,22 @@ class Ranking:
     rung: float | None
     notes: tuple[str, ...]
 
-    def summary(self) -> str:
-        """Return the order, each method with P(better than the next), and what the rungs would have said, as text."""
+    def _lines(self) -> list[str]:
         wide = max(map(len, self.names)) + 2
         lines = [f"{self.names[0]} comes first of {len(self.names)} at {quantity(self.column, self.at)}"]
         for i, (name, loss) in enumerate(zip(self.names, self.loss, strict=True)):
             then = f"better than the next with P = {100 * self.better[i][i + 1]:.0f} %" if self.names[i + 1 :] else ""
             lines.append(f"{name:<{wide}}{self.quantity} {number(self.quantity, loss.value)}  {then}".rstrip())
         if self.accuracy:
-            ends = " and ".join(
-                f"{100 * self.accuracy[x].value:.0f} % at {quantity(self.column, x)}"
-                for x in (min(self.accuracy), max(self.accuracy))
-            )
+            low, high = min(self.accuracy), max(self.accuracy)
+            ends = (f"{100 * self.accuracy[x].value:.0f} % at {quantity(self.column, x)}" for x in (low, high))
             early = quantity(self.column, self.rung) if self.rung else "no scale that was run"
-            lines.append(f"pairs already in this order: {ends}; the whole order is known from {early}")
-        return "\n".join([*lines, *self.notes])
+            lines.append(f"pairs already in this order: {' and '.join(ends)}; the whole order is known from {early}")
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words."""
-        return asdict(self) | {"accuracy": [{"at": x, **e.to_dict()} for x, e in self.accuracy.items()]}
+        return super().to_dict() | {"accuracy": [{"at": x, **e.to_dict()} for x, e in self.accuracy.items()]}
 
 
 def rank_methods(

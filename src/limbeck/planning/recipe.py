@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from limbeck.fitting.model import Array
 from limbeck.laws import DISTILLATION_2025, forward_flops
 from limbeck.planning._search import minimise
 from limbeck.planning.costs import LARGEST, SCENARIOS, SMALLEST, Forward, charges
-from limbeck.planning.estimate import Source, distillation_law
+from limbeck.planning.estimate import Plan, Source, distillation_law
 from limbeck.runs.quantities import scientific, si
 
 
@@ -46,7 +45,7 @@ def best_teacher_loss(
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Plan):
     """The best split of a budget between a teacher that is still to be trained and its student.
 
     Args:
@@ -69,20 +68,17 @@ class Recipe:
     loss: float
     supervised_loss: float
 
-    def summary(self) -> str:
-        """Return the recipe as plain text."""
+    notes = ()
+
+    def _lines(self) -> list[str]:
         better = "distil" if self.loss < self.supervised_loss else "train alone"
         teacher = f"teacher of loss {self.teacher_loss:.4g}"
         if SCENARIOS[self.scenario][1]:
             teacher += f" ({si(self.teacher_params)} parameters, {si(self.teacher_tokens)} tokens)"
-        return (
-            f"{better}: {self.loss:.4f} distilled, {self.supervised_loss:.4f} alone at {scientific(self.flops)} FLOP\n"
-            f"  {teacher}, student on {si(self.tokens)} tokens, scenario {self.scenario}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and words."""
-        return asdict(self)
+        return [
+            f"{better}: {self.loss:.4f} distilled, {self.supervised_loss:.4f} alone at {scientific(self.flops)} FLOP",
+            f"  {teacher}, student on {si(self.tokens)} tokens, scenario {self.scenario}",
+        ]
 
 
 def recipe(
@@ -130,14 +126,7 @@ def recipe(
         centre, half = np.array([axes[i, 0], axes[j, 1]]), (high - low) / 6
         low, high = np.maximum(centre - half, np.log(SMALLEST)), np.minimum(centre + half, np.log(LARGEST))
     loss, d, teacher_loss = student(*centre)
-    return Recipe(
-        float(student_params),
-        float(flops),
-        scenario,
-        float(d),
-        float(np.exp(centre[0])),
-        float(np.exp(centre[1])),
-        float(teacher_loss),
-        float(loss),
-        float(model.supervised(student_params, flops / rate)),
-    )
+    alone = model.supervised(student_params, flops / rate)
+    asked = float(student_params), float(flops), scenario
+    found = [float(one) for one in (d, *np.exp(centre), teacher_loss, loss, alone)]
+    return Recipe(*asked, *found)

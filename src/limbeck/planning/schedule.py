@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from limbeck.errors import PlanningError
 from limbeck.fitting import Fit
 from limbeck.fitting.model import Array
 from limbeck.laws import Annealing, Schedule
-from limbeck.planning.estimate import Estimate
+from limbeck.planning.estimate import Estimate, Plan
 from limbeck.runs.quantities import si
 
 FORM_ERROR = 0.0044
@@ -56,7 +56,7 @@ class ScheduleOption:
 
 
 @dataclass(frozen=True)
-class SchedulePlan:
+class SchedulePlan(Plan):
     """Schedules in the order of what they would end at.
 
     Args:
@@ -71,19 +71,14 @@ class SchedulePlan:
     level: float
     notes: tuple[str, ...]
 
-    def summary(self) -> str:
-        """Return one line a schedule, and the caveats."""
+    def _lines(self) -> list[str]:
         width = max(len(o.name) for o in self.options) + 2
         lines = [f"{'':{width}}final loss   {100 * self.level:.0f} % interval"]
         for o in self.options:
             loss = o.loss
             words = f"{loss.value:10.3f}   {loss.lower:.3f} – {loss.upper:.3f}" if loss else o.outside
             lines.append(f"{o.name:<{width}}{words}{'   ← best' if o.name == self.best else ''}")
-        return "\n".join([*lines, *self.notes])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, lists and words."""
-        return asdict(self)
+        return lines
 
     def plot(self) -> Any:
         """Draw the predicted loss curves."""
@@ -202,8 +197,6 @@ def _option(
     elif tail > 1:
         outside = f"outside the law's validity: ends with {tail} steps at rate zero"
     value, form = float(p.mean[-1]), float(ndtri((1 + level) / 2)) * FORM_ERROR
-    low, high = (
-        value * np.exp(side * np.hypot(np.log(x[-1] / value), form)) for side, x in ((-1, p.lower), (1, p.upper))
-    )
-    loss = None if outside else Estimate(value, float(low), float(high))
+    low, high = (float(np.hypot(np.log(x[-1] / value), form)) for x in (p.lower, p.upper))
+    loss = None if outside else Estimate(value, float(value * np.exp(-low)), float(value * np.exp(high)))
     return ScheduleOption(name, len(rates), loss, float(p.extrapolation[-1]), kept, p.mean, outside)

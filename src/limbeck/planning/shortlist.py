@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from limbeck.errors import PlanningError
 from limbeck.fitting import Fit, Interval
 from limbeck.laws import StudentCurve
+from limbeck.planning.estimate import Plan
 from limbeck.runs.quantities import si
 
 
@@ -33,7 +33,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Shortlist:
+class Shortlist(Plan):
     """The teachers in the order of what they would give.
 
     Args:
@@ -53,25 +53,17 @@ class Shortlist:
         """The teacher to take."""
         return self.candidates[0]
 
-    def summary(self) -> str:
-        """Return one line a teacher and the caveats, as plain text."""
-        width = max(len(c.name) for c in self.candidates) + 2
-        first = self.candidates[0].loss
-        lines = [
-            f"{'':{width}}teacher loss   after {si(self.candidates[0].short_tokens)} tokens   "
-            f"at {si(self.tokens)} ({first.level:.0%})"
-        ]
+    def _lines(self) -> list[str]:
+        width, best = max(len(c.name) for c in self.candidates) + 2, self.best
+        full = f"at {si(self.tokens)} ({best.loss.level:.0%})"
+        lines = [f"{'':{width}}teacher loss   after {si(best.short_tokens)} tokens   {full}"]
         for c in self.candidates:
             band = f"{c.loss.value:.3f} ({c.loss.lower:.3f} – {c.loss.upper:.3f})"
-            mark = "   ← take this one" if c is self.candidates[0] else ""
+            mark = "   ← take this one" if c is best else ""
             lines.append(f"{c.name:<{width}}{c.teacher_loss:>12.3f}   {c.short_loss:>14.3f}          {band}{mark}")
         if self.alone is not None:
             lines.append(f"{'alone':<{width}}{'–':>12}   {'':>14}          {self.alone:.3f}")
-        return "\n".join([*lines, *self.notes])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and words."""
-        return asdict(self)
+        return lines
 
 
 def choose_by_short_runs(
@@ -95,21 +87,12 @@ def choose_by_short_runs(
     candidates = []
     for name, fit in curves.items():
         if not isinstance(fit.model, StudentCurve):
-            raise PlanningError(
-                f"{name}: short runs are judged by a fit of student-curve; this is a fit of {fit.model.name}."
-            )
-        prediction = fit.predict(level, tokens=tokens)
-        longest = int(fit.data.columns["tokens"].argmax())
-        candidates.append(
-            Candidate(
-                name,
-                fit.model.teacher_loss,
-                float(fit.data.columns["tokens"][longest]),
-                float(fit.data.target[longest]),
-                Interval(float(prediction.mean[0]), float(prediction.lower[0]), float(prediction.upper[0]), level),
-                float(prediction.extrapolation[0]),
-            )
-        )
+            other = f"this is a fit of {fit.model.name}."
+            raise PlanningError(f"{name}: short runs are judged by a fit of student-curve; {other}")
+        p, seen = fit.predict(level, tokens=tokens), fit.data.columns["tokens"]
+        short = float(seen.max()), float(fit.data.target[seen.argmax()])
+        loss = Interval(float(p.mean[0]), float(p.lower[0]), float(p.upper[0]), level)
+        candidates.append(Candidate(name, fit.model.teacher_loss, *short, loss, float(p.extrapolation[0])))
     candidates.sort(key=lambda c: c.loss.value)
     notes = []
     by_short = min(candidates, key=lambda c: c.short_loss)

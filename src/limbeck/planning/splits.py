@@ -11,6 +11,7 @@ import numpy as np
 from limbeck.errors import PlanningError
 from limbeck.fitting import Interval
 from limbeck.laws.time_series import SplitLaw, slope_difference, slope_ratio, split_law
+from limbeck.planning.estimate import Plan
 from limbeck.runs import read_runs
 
 
@@ -33,7 +34,7 @@ class SplitRow:
 
 
 @dataclass(frozen=True)
-class SplitPlan:
+class SplitPlan(Plan):
     """How each split scales, and which scale to pay for.
 
     Args:
@@ -48,31 +49,23 @@ class SplitPlan:
     level: float
     notes: tuple[str, ...]
 
-    def summary(self) -> str:
-        """Return a table, one line per scale and split, and the advice."""
+    def _lines(self) -> list[str]:
         width = max(len(row.split) for row in self.rows) + 2
         band = f"({100 * self.level:.0f} %)"
         lines = [f"{'':10}{'':{width}}{f'alpha {band}':<18}{'10× buys':>9}   against {self.rows[0].split} {band}"]
         for row in self.rows:
-            alpha = row.law.interval(self.level)
-            ratio = (
-                row.ratio and f"{row.ratio.value:.2f}× ({row.ratio.lower:.2f} – {row.ratio.upper:.2f}): {row.verdict}"
-            )
+            alpha, r, gain = row.law.interval(self.level), row.ratio, 100 * row.law.gain(10)
+            ratio = f"{r.value:.2f}× ({r.lower:.2f} – {r.upper:.2f}): {row.verdict}" if r else ""
             steep = f"{alpha.value:.4f} ± {alpha.upper - alpha.value:.4f}"
-            lines.append(
-                f"{row.scale:10}{row.split:{width}}{steep:<18}{100 * row.law.gain(10):>7.1f} %   {ratio or ''}".rstrip()
-            )
+            lines.append(f"{row.scale:10}{row.split:{width}}{steep:<18}{gain:>7.1f} %   {ratio}".rstrip())
         for split, scale in self.advice.items():
             lines.append(f"{split}: {f'double the {scale}' if scale else 'the scales cannot be told apart'}")
-        return "\n".join([*lines, *self.notes])
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words."""
-        rows = [
-            asdict(row) | {"alpha": asdict(row.law.interval(self.level)), "log10_x0": row.law.log10_x0}
-            for row in self.rows
-        ]
-        return asdict(self) | {"rows": rows}
+        more = ({"alpha": row.law.interval(self.level).to_dict(), "log10_x0": row.law.log10_x0} for row in self.rows)
+        return super().to_dict() | {"rows": [asdict(row) | one for row, one in zip(self.rows, more, strict=True)]}
 
 
 def compare_splits(

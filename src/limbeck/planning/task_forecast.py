@@ -25,6 +25,7 @@ from limbeck.fitting.selection import stacking_weights
 from limbeck.laws.checkpoint_dynamics import FEWEST, MULTIPLE_CHOICE, WINDOW, ScoreCurve, TaskDynamics, task_dynamics
 from limbeck.laws.loss import Chinchilla
 from limbeck.laws.task_accuracy import TaskAccuracy
+from limbeck.planning.estimate import Plan
 from limbeck.runs import RunTable
 from limbeck.runs.quantities import si
 
@@ -138,7 +139,7 @@ class TaskForecast:
 
 
 @dataclass(frozen=True)
-class TaskForecasts:
+class TaskForecasts(Plan):
     """All tasks.
 
     Args:
@@ -153,8 +154,7 @@ class TaskForecasts:
     level: float
     notes: tuple[str, ...] = ()
 
-    def summary(self) -> str:
-        """Return one table a target, then what was left out, as plain text."""
+    def _lines(self) -> list[str]:
         lines: list[str] = []
         for k, target in enumerate(self.targets):
             size = f"{si(target['params'])} parameters, {si(target['tokens'])} tokens"
@@ -167,8 +167,10 @@ class TaskForecasts:
                     cells = [cell.rjust(width) for cell, width in zip(cells, widths[2:], strict=True)]
                 lines.append("  ".join([name.ljust(widths[0]), value.rjust(widths[1]), *cells]).rstrip())
             lines.append("")
-        lines += ["accuracy in percent; back-test: error on the largest sizes, forecast from the smaller ones, points"]
-        return "\n".join([*lines, *self.notes])
+        return [
+            *lines,
+            "accuracy in percent; back-test: error on the largest sizes, forecast from the smaller ones, points",
+        ]
 
     def plot(self) -> Any:
         """Draw every forecast with its interval, and what was measured."""
@@ -283,11 +285,9 @@ def trainings(runs: RunTable, below: float = math.inf) -> tuple[list[Training], 
     left: dict[str, list[str]] = {}
     for (cluster,), checkpoints in frame.group_by("cluster", maintain_order=True):
         rows = checkpoints.sort(order)
-        one = Training(
-            rows["run"][0] if "run" in rows.columns else f"run {cluster}",
-            rows["params"][0],
-            {name: rows[name].cast(pl.Float64).fill_null(math.nan).to_numpy() for name in numbers},
-        )
+        columns = {name: rows[name].cast(pl.Float64).fill_null(math.nan).to_numpy() for name in numbers}
+        name = rows["run"][0] if "run" in rows.columns else f"run {cluster}"
+        one = Training(name, rows["params"][0], columns)
         if one.params >= below:
             why = "as large as a target"
         elif (np.diff(one.columns["tokens"]) <= 0).any():
@@ -359,14 +359,8 @@ def _forecast(
     ends = zip(*(np.clip([value, value - half, value + half], 0, 1).tolist()), strict=True)
     parts = zip(ways, errors.tolist(), weights.tolist(), forecasts.tolist(), strict=True)
     routes = sorted((Route(*way, e, w, tuple(f)) for way, e, w, f in parts), key=lambda route: route.error)
-    return TaskForecast(
-        task,
-        judged,
-        tuple(Interval(middle, low, high, level) for middle, low, high in ends),
-        routes=tuple(routes),
-        error=error,
-        last_value=float(errors[-1]),
-    )
+    accuracy = tuple(Interval(middle, low, high, level) for middle, low, high in ends)
+    return TaskForecast(task, judged, accuracy, (), tuple(routes), error, float(errors[-1]))
 
 
 def _root_mean_square(misses: Sequence[Array]) -> Array:

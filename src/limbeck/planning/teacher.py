@@ -16,7 +16,7 @@ from limbeck.fitting.prediction import check_level
 from limbeck.laws import DISTILLATION_2025, Published, Supervised, forward_flops, optimal_student, optimal_teacher
 from limbeck.planning._search import last_crossing
 from limbeck.planning.costs import SMALLEST, Forward, charges
-from limbeck.planning.estimate import Ensemble, Estimate, Source, distillation_law, outlook
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, distillation_law, outlook
 from limbeck.runs import read_runs
 from limbeck.runs.quantities import quantity, scientific, si
 
@@ -89,7 +89,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class TeacherPlan:
+class TeacherPlan(Plan):
     """What each teacher would give, and what to do.
 
     Args:
@@ -119,21 +119,14 @@ class TeacherPlan:
         lines = [f"{'':{width + 2}}teacher loss   {band:<20}  cost vs training alone"]
         for o in self.options:
             teacher = "–" if o.teacher_loss is None else f"{o.teacher_loss:.4g}"
-            half = "" if o.loss.lower is None or o.loss.upper is None else f" ± {(o.loss.upper - o.loss.lower) / 2:.2g}"
             marks = [m for m, name in (("best", self.best), ("best per FLOP", self.best_per_flop)) if name == o.name]
             words = "← " + ", ".join(marks) if marks else ""
-            cost = f"{o.relative_cost:.2g}×"
-            lines.append(
-                f"  {o.name:<{width}}{teacher:>12}   {f'{o.loss.value:.3f}{half}':<20}  {cost:<6} {words}".rstrip()
-            )
+            loss, cost = o.loss.plus_minus(), f"{o.relative_cost:.2g}×"
+            lines.append(f"  {o.name:<{width}}{teacher:>12}   {loss:<20}  {cost:<6} {words}".rstrip())
         remarks = [f"{o.name}: {'; '.join(o.notes)}." for o in self.options if o.notes]
         for text in (*remarks, *self.infeasible, *self.notes):
             lines += textwrap.wrap(text, 80, subsequent_indent="  ", break_on_hyphens=False)
         return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and words."""
-        return asdict(self)
 
 
 def choose_teacher(
@@ -193,16 +186,10 @@ def choose_teacher(
     options = [_with_notes(o, options, alone.loss.value) for o in options]
     chosen = min(options, key=lambda o: o.loss.value, default=alone)
     ways = (alone, *options)
-    return TeacherPlan(
-        float(student_params),
-        scenario,
-        ways,
-        min(ways, key=lambda o: o.loss.value).name,
-        max(ways, key=lambda o: o.gain).name,
-        tuple(infeasible),
-        level,
-        (_verdict(chosen, level), *_gap_note(student_params), *case.reach(chosen)),
-    )
+    best, per_flop = min(ways, key=lambda o: o.loss.value), max(ways, key=lambda o: o.gain)
+    notes = (_verdict(chosen, level), *_gap_note(student_params), *case.reach(chosen))
+    asked = float(student_params), scenario
+    return TeacherPlan(*asked, ways, best.name, per_flop.name, tuple(infeasible), level, notes)
 
 
 @dataclass(frozen=True)
@@ -226,9 +213,8 @@ class _Case:
         model = distillation_law(law)
         if supervised is None:
             error = law.relative_error if isinstance(law, Published) else 0.0
-            supervised = Published(
-                Supervised(), asdict(model.supervised), Supervised.source, "frozen in the law", relative_error=error
-            )
+            frozen = asdict(model.supervised), Supervised.source, "frozen in the law"
+            supervised = Published(Supervised(), *frozen, relative_error=error)
         rows = Ensemble.of(law, "params", "tokens", "teacher_loss")
         return cls(params, *charges(scenario), scenario, law, supervised, rows, level, forward)
 
@@ -273,17 +259,9 @@ class _Case:
         at = outlook(self.law, self.level, params=self.params, tokens=tokens, teacher_loss=teacher.loss)
         spent = self.rate_with(teacher) * tokens + self.once(teacher)
         crossing = self.break_even(teacher)
-        return Option(
-            teacher.name,
-            teacher.loss,
-            teacher.params,
-            tokens,
-            at.loss,
-            spent,
-            spent / budget,
-            float(self.alone(spent)) - at.loss.value,
-            None if np.isnan(crossing[0]) else Estimate.of(crossing, self.level),
-        )
+        until = None if np.isnan(crossing[0]) else Estimate.of(crossing, self.level)
+        gain, given = float(self.alone(spent)) - at.loss.value, (teacher.name, teacher.loss, teacher.params, tokens)
+        return Option(*given, at.loss, spent, spent / budget, gain, until)
 
     def break_even(self, teacher: Teacher) -> Array:
         """Compute [rows] beyond which training alone is better: the last crossing on a log grid. NaN without one."""

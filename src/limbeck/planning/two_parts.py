@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,14 +10,14 @@ from limbeck.errors import PlanningError
 from limbeck.fitting.model import Array
 from limbeck.laws.translation import PARTS, TwoPart, best_split
 from limbeck.planning._search import root
-from limbeck.planning.estimate import Ensemble, Estimate, Source, outlook
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook
 from limbeck.runs.quantities import si
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
-class TwoPartPlan:
+class TwoPartPlan(Plan):
     """The best split of k_e N_e + k_d N_d = budget.
 
     Args:
@@ -40,23 +39,15 @@ class TwoPartPlan:
     level: float
     notes: tuple[str, ...]
 
-    def summary(self) -> str:
-        """Return the plan as plain text."""
-        return "\n".join(
-            [
-                f"best split of {si(self.budget)} parameters",
-                f"  encoder  {self.encoder.words('params', self.level)}",
-                f"  decoder  {self.decoder.words('params', self.level)}",
-                f"  share    {self.share.words('share', self.level)} to the encoder",
-                f"  loss     {self.loss.words('loss', self.level)}",
-                "  other shares cost " + ", ".join(f"{share:.0%}: +{more:.3f}" for share, more in self.penalty.items()),
-                *self.notes,
-            ]
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and words."""
-        return asdict(self)
+    def _lines(self) -> list[str]:
+        return [
+            f"best split of {si(self.budget)} parameters",
+            f"  encoder  {self.encoder.words('params', self.level)}",
+            f"  decoder  {self.decoder.words('params', self.level)}",
+            f"  share    {self.share.words('share', self.level)} to the encoder",
+            f"  loss     {self.loss.words('loss', self.level)}",
+            "  other shares cost " + ", ".join(f"{share:.0%}: +{more:.3f}" for share, more in self.penalty.items()),
+        ]
 
 
 def allocate_two_parts(
@@ -104,13 +95,6 @@ def allocate_two_parts(
     f = np.array(SHARES)
     curve = source.value(encoder_params=f * budget / cost[0], decoder_params=(1 - f) * budget / cost[1])
     best = float(source.value(encoder_params=encoder[0], decoder_params=decoder[0]))
-    return TwoPartPlan(
-        float(budget),
-        Estimate.of(encoder, level),
-        Estimate.of(decoder, level),
-        Estimate.of(cost[0] * encoder / budget, level),
-        at.loss,
-        dict(zip(SHARES, (curve - best).tolist(), strict=True)),
-        level,
-        (at.note,),
-    )
+    first, second, share = Estimate.each(level, encoder, decoder, cost[0] * encoder / budget)
+    penalty = dict(zip(SHARES, (curve - best).tolist(), strict=True))
+    return TwoPartPlan(float(budget), first, second, share, at.loss, penalty, level, (at.note,))
