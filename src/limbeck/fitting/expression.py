@@ -7,8 +7,11 @@ D^-beta)` one exponential per term and one division in all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ CONSTANT, DATA, PARAMETER, MIXED = 0, 1, 2, 3
 UNARY = ("negative", "exp", "log", "log1p", "expm1", "sqrt", "square", "tanh", "absolute", "sign")
 BINARY = ("add", "subtract", "multiply", "divide", "logaddexp", "maximum", "minimum", "greater_equal")
 COMMUTATIVE = {"add", "multiply", "logaddexp", "maximum", "minimum"}
+NEUTRAL = {"add": 0.0, "subtract": 0.0, "multiply": 1.0, "divide": 1.0}
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,7 @@ class Graph:
             return simple
         if op in COMMUTATIVE:
             args = tuple(sorted(args))
-        stage = 0
-        for a in args:
-            stage |= self.stage[a]
-        return self._intern(Node(op, args), stage)
+        return self._intern(Node(op, args), reduce(or_, (self.stage[a] for a in args)))
 
     def value(self, index: int) -> float | None:
         """Return the number that a constant node holds, else None."""
@@ -93,9 +94,7 @@ class Graph:
     def _simplify(self, op: str, args: tuple[int, ...], values: list[float | None]) -> int | None:
         """Keep the graph as small as a careful hand would: neutral elements, and exponents added, not multiplied."""
         ops = [self.nodes[a].op for a in args]
-        if op in ("exp", "log") and ops[0] == ("log" if op == "exp" else "exp"):
-            return self.nodes[args[0]].args[0]
-        if op == "negative" and ops[0] == "negative":
+        if (op, ops[0]) in (("exp", "log"), ("log", "exp"), ("negative", "negative")):
             return self.nodes[args[0]].args[0]
         if op == "negative" and ops[0] == "multiply":
             for cheap, other in (self.nodes[args[0]].args, self.nodes[args[0]].args[::-1]):
@@ -106,17 +105,12 @@ class Graph:
             return self.apply("exp", self.apply("add" if op == "multiply" else "subtract", u, v))
         if op == "multiply" and 0.0 in values:
             return self.constant(0.0)
-        if op in ("add", "multiply"):
-            neutral = 0.0 if op == "add" else 1.0
-            if values[0] == neutral:
-                return args[1]
-            if values[1] == neutral:
-                return args[0]
-        if op == "subtract" and values[0] == 0.0:
+        neutral = NEUTRAL.get(op, math.nan)
+        if values[0] == neutral and op in COMMUTATIVE:
+            return args[1]
+        if values[0] == neutral and op == "subtract":
             return self.apply("negative", args[1])
-        if (op == "subtract" and values[1] == 0.0) or (op == "divide" and values[1] == 1.0):
-            return args[0]
-        return None
+        return args[0] if values[-1] == neutral else None
 
 
 class Symbol(NDArrayOperatorsMixin):
@@ -127,9 +121,8 @@ class Symbol(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Symbol:
         """Record one NumPy operation."""
-        name = {"true_divide": "divide", "float_power": "power", "reciprocal": "divide"}.get(
-            ufunc.__name__, ufunc.__name__
-        )
+        aliases = {"true_divide": "divide", "float_power": "power", "reciprocal": "divide"}
+        name = aliases.get(ufunc.__name__, ufunc.__name__)
         if method != "__call__" or kwargs or name not in (*UNARY, *BINARY, "power"):
             raise FittingError(
                 f"a formula used numpy.{ufunc.__name__}, which cannot be differentiated here; "
@@ -153,44 +146,29 @@ def held(value: Any) -> Any:
     return Symbol(value.graph, value.graph.apply("positive", value.index)) if isinstance(value, Symbol) else value
 
 
-Chain = Callable[[Graph, int, tuple[int, ...], int], tuple[int, ...]]
+def _one_of(w: Symbol, first: Symbol) -> tuple[Symbol, Symbol]:
+    return w * first, w * (1.0 - first)
 
 
-def _binary_max(g: Graph, a: tuple[int, ...], adjoint: int, swap: bool) -> tuple[int, int]:
-    first = g.apply("greater_equal", *(a[::-1] if swap else a))
-    return (
-        g.apply("multiply", adjoint, first),
-        g.apply("multiply", adjoint, g.apply("subtract", g.constant(1.0), first)),
-    )
-
-
-def _divide(g: Graph, y: int, a: tuple[int, ...], w: int) -> tuple[int, ...]:
-    numerator = g.apply("divide", w, a[1])
-    return numerator, g.apply("negative", g.apply("multiply", numerator, y))
-
-
-RULES: dict[str, Chain] = {
-    "add": lambda g, y, a, w: (w, w),
-    "subtract": lambda g, y, a, w: (w, g.apply("negative", w)),
-    "multiply": lambda g, y, a, w: (g.apply("multiply", w, a[1]), g.apply("multiply", w, a[0])),
-    "divide": _divide,
-    "negative": lambda g, y, a, w: (g.apply("negative", w),),
-    "exp": lambda g, y, a, w: (g.apply("multiply", w, y),),
-    "log": lambda g, y, a, w: (g.apply("divide", w, a[0]),),
-    "log1p": lambda g, y, a, w: (g.apply("divide", w, g.apply("add", g.constant(1.0), a[0])),),
-    "expm1": lambda g, y, a, w: (g.apply("multiply", w, g.apply("add", g.constant(1.0), y)),),
-    "sqrt": lambda g, y, a, w: (g.apply("divide", g.apply("multiply", g.constant(0.5), w), y),),
-    "square": lambda g, y, a, w: (g.apply("multiply", g.apply("multiply", g.constant(2.0), w), a[0]),),
-    "tanh": lambda g, y, a, w: (g.apply("multiply", w, g.apply("subtract", g.constant(1.0), g.apply("square", y))),),
-    "absolute": lambda g, y, a, w: (g.apply("multiply", w, g.apply("sign", a[0])),),
-    "logaddexp": lambda g, y, a, w: (
-        g.apply("multiply", w, g.apply("exp", g.apply("subtract", a[0], y))),
-        g.apply("multiply", w, g.apply("exp", g.apply("subtract", a[1], y))),
-    ),
-    "maximum": lambda g, y, a, w: _binary_max(g, a, w, swap=False),
-    "minimum": lambda g, y, a, w: _binary_max(g, a, w, swap=True),
+RULES: dict[str, Callable[..., tuple[Symbol, ...]]] = {
+    "add": lambda y, w, a, b: (w, w),
+    "subtract": lambda y, w, a, b: (w, -w),
+    "multiply": lambda y, w, a, b: (w * b, w * a),
+    "divide": lambda y, w, a, b: (w / b, -(w / b * y)),
+    "negative": lambda y, w, a: (-w,),
+    "exp": lambda y, w, a: (w * y,),
+    "log": lambda y, w, a: (w / a,),
+    "log1p": lambda y, w, a: (w / (1.0 + a),),
+    "expm1": lambda y, w, a: (w * (1.0 + y),),
+    "sqrt": lambda y, w, a: (0.5 * w / y,),
+    "square": lambda y, w, a: (2.0 * w * a,),
+    "tanh": lambda y, w, a: (w * (1.0 - np.square(y)),),
+    "absolute": lambda y, w, a: (w * np.sign(a),),
+    "logaddexp": lambda y, w, a, b: (w * np.exp(a - y), w * np.exp(b - y)),
+    "maximum": lambda y, w, a, b: _one_of(w, a >= b),
+    "minimum": lambda y, w, a, b: _one_of(w, b >= a),
 }
-"""Adjoints of the arguments `a` of node `y` whose own adjoint is `w`. Comparisons and signs are locally constant."""
+"""Adjoints of the arguments a, b of a node y whose own adjoint is w. Comparisons and signs are locally constant."""
 
 
 def gradient(graph: Graph, root: int, parameters: list[int]) -> list[int]:
@@ -201,14 +179,14 @@ def gradient(graph: Graph, root: int, parameters: list[int]) -> list[int]:
         root: node of the scalar that is differentiated (one value per data point).
         parameters: leaf nodes.
     """
-    adjoint: dict[int, int] = {root: graph.constant(1.0)}
+    adjoint = {root: Symbol(graph, graph.constant(1.0))}
     for y in range(root, -1, -1):
         node = graph.nodes[y]
         if y not in adjoint or not graph.stage[y] & PARAMETER or node.op not in RULES:
             continue
-        for argument, contribution in zip(node.args, RULES[node.op](graph, y, node.args, adjoint[y]), strict=True):
-            if graph.stage[argument] & PARAMETER:
-                known = adjoint.get(argument)
-                adjoint[argument] = contribution if known is None else graph.apply("add", known, contribution)
+        here, *arguments = (Symbol(graph, i) for i in (y, *node.args))
+        for i, contribution in zip(node.args, RULES[node.op](here, adjoint[y], *arguments), strict=True):
+            if graph.stage[i] & PARAMETER:
+                adjoint[i] = adjoint[i] + contribution if i in adjoint else contribution
     zero = graph.constant(0.0)
-    return [adjoint.get(p, zero) for p in parameters]
+    return [adjoint[p].index if p in adjoint else zero for p in parameters]
