@@ -1,21 +1,115 @@
-"""What commands share: numbers as people write them, `name=value` pairs, and JSON or text on standard output."""
+"""What commands share: options, numbers as people write them, and how a result is shown: as text, JSON or a picture."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import sys
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from limbeck.errors import LimbeckError
 from limbeck.runs.quantities import parse_quantity
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only.")]
+if TYPE_CHECKING:
+    from limbeck.runs import RunTable
+
+
+def option(name: str, help: str) -> Any:
+    """Return an option."""
+    return typer.Option(name, help=help)
+
+
+def quantity(name: str, help: str) -> Any:
+    """Return an option for a number, which may be written 7e9, 7B, 2.1T."""
+    return typer.Option(name, help=help, parser=parse_quantity, metavar="<number>")
+
+
+def quantities(name: str, help: str) -> Any:
+    """Return an option for numbers with commas between them."""
+    return typer.Option(name, help=help, parser=_parse_quantities, metavar="<numbers>")
+
+
+def _parse_quantities(text: str) -> list[float]:
+    return [parse_quantity(one) for one in text.split(",")]
+
+
+JsonOption = Annotated[bool, option("--json", "Print JSON only.")]
 LevelOption = Annotated[float, typer.Option("--level", help="Coverage of intervals.", show_default=True)]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+SeedOption = Annotated[int, option("--seed", "Seed of everything random.")]
+RunsArgument = Annotated[
+    str, typer.Argument(help="Table of runs: CSV, Parquet, JSONL, trainer_state.json, or a folder of runs.")
+]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a command reads tables: a parameter of this type becomes its options."""
+
+    mapping: Annotated[list[str] | None, option("--map", "Name a column: --map loss=eval/c4_loss. Repeatable.")] = None
+    where: Annotated[
+        list[str] | None, option("--where", "Keep rows: --where outlier=0, --where 'tokens>=1e9'. Repeatable.")
+    ] = None
+    skip_bad: Annotated[bool, option("--skip-bad", "Drop rows that cannot be used, and say which.")] = False
+
+    def __call__(self, runs: Any, **options: Any) -> RunTable:
+        """Read a table of runs as the options say."""
+        from limbeck.runs import read_runs
+
+        return read_runs(runs, **asdict(self) | options)
+
+
+@dataclass(frozen=True)
+class MixedReader(Reader):
+    """A reader that may be told to take runs of different set-ups together."""
+
+    mix_setups: Annotated[bool, option("--mix-setups", "Allow runs of different set-ups in one fit.")] = False
+
+
+def shown(picture: str = "") -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """Show what a command returns: a result (`summary`, `to_dict`), or a record and its text.
+
+    The command gets --json and, where `picture` says what the result's `plot` draws, --plot; a parameter of type
+    `Reader` becomes the options of that class.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., None]:
+        given = list(inspect.signature(command, eval_str=True).parameters.values())
+        readers = {p.name: p.annotation for p in given if p.annotation in (Reader, MixedReader)}
+        options = {p.name: p for p in given if p.name not in readers}
+        for reader in readers.values():
+            options |= inspect.signature(reader, eval_str=True).parameters
+        more = {"plot": Annotated[Path | None, option("--plot", picture)]} if picture else {}
+        defaults = {"plot": None, "as_json": False}
+        for name, annotation in {**more, "as_json": JsonOption}.items():
+            default = defaults[name]
+            options[name] = inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+            )
+
+        @wraps(command)
+        def run(*, as_json: bool, **values: Any) -> None:
+            page = values.pop("plot") if picture else None
+            for name, reader in readers.items():
+                values[name] = reader(**{field: values.pop(field) for field in inspect.signature(reader).parameters})
+            result = command(**values)
+            if page is not None:
+                from limbeck.files import write_text
+
+                write_text(page, result.plot().to_html())
+            emit(as_json, *(result if isinstance(result, tuple) else (result.to_dict(), result.summary())))
+
+        run.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
+        run.__annotations__ = {name: p.annotation for name, p in options.items()}
+        return run
+
+    return decorate
 
 
 def pairs(items: Iterable[str], what: str) -> dict[str, str]:
@@ -47,6 +141,23 @@ def numbers(items: Iterable[str], what: str) -> dict[str, float]:
         {'params': 7000000000.0}
     """
     return {name: parse_quantity(value) for name, value in pairs(items, what).items()}
+
+
+def setting(items: Iterable[str]) -> dict[str, float]:
+    """Split `column=number` items; columns may have the names people use.
+
+    Example:
+        >>> setting(["N=7B"])
+        {'params': 7000000000.0}
+    """
+    from limbeck.runs.vocabulary import recognise
+
+    return {(recognise(name) or (name,))[0]: value for name, value in numbers(items, "setting").items()}
+
+
+def dropped(table: RunTable) -> list[str]:
+    """Return the rows that were left out, in words."""
+    return [f"dropped {bad.row}: {bad.column} {bad.reason}" for bad in table.dropped]
 
 
 def emit(as_json: bool, record: dict[str, Any] | list[Any], text: str) -> None:

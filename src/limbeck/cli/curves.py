@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from limbeck.cli.arguments import JsonOption, LevelOption, emit
+from limbeck.cli.arguments import LevelOption, option, quantities, quantity, shown
 from limbeck.errors import LimbeckError
-from limbeck.runs.quantities import parse_quantity
 
 
+@shown("Write the predicted curves as a page.")
 def plan_schedule(
     fitted: Annotated[Path, typer.Argument(help="A fit saved by limbeck fit --law annealing.")],
-    steps: Annotated[str | None, typer.Option("--steps", help="Length of the usual schedules to compare: 24k.")] = None,
-    end: Annotated[
-        float | None, typer.Option("--end", help="Rate at their end; a tenth of the peak by default.")
-    ] = None,
+    steps: Annotated[float | None, quantity("--steps", "Length of the usual schedules to compare: 24k.")] = None,
+    end: Annotated[float | None, option("--end", "Rate at their end; a tenth of the peak by default.")] = None,
     rates: Annotated[
-        str | None, typer.Option("--rates", help="Table of schedules of your own: run, step, lr (as for a fit).")
+        str | None, option("--rates", "Table of schedules of your own: run, step, lr (as for a fit).")
     ] = None,
-    params: Annotated[str | None, typer.Option("--params", help="Model size, for a fit of annealing-size.")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write the predicted curves as a page.")] = None,
+    params: Annotated[float | None, quantity("--params", "Model size, for a fit of annealing-size.")] = None,
     level: LevelOption = 0.8,
-    as_json: JsonOption = False,
-) -> None:
+) -> Any:
     """Predict the loss curve of learning-rate schedules that were never run, and which ends lowest.
 
     Example: limbeck fit curves.csv --law annealing && limbeck plan schedule fit.json --steps 24k
@@ -38,29 +34,25 @@ def plan_schedule(
     if steps is None and rates is None:
         raise LimbeckError("give --steps, the length of the usual schedules, or --rates, a table of your own.")
     fit = laws.load_fit(fitted)
-    columns = {} if params is None else {"params": parse_quantity(params)}
-    schedules = {} if steps is None else planning.standard_schedules(fit, int(parse_quantity(steps)), end)
+    columns = {} if params is None else {"params": params}
+    schedules = {} if steps is None else planning.standard_schedules(fit, int(steps), end)
     if rates is not None:
         table = read_runs(rates).require("run", "step", "lr")
         for (run,), rows in table.frame.sort("step").group_by("run", maintain_order=True):
             schedules[str(run)] = laws.logged_rates(rows["step"].to_numpy(), rows["lr"].to_numpy())
-    plan = planning.compare_schedules(fit, schedules, level=level, **columns)
-    if plot is not None:
-        plan.plot().write_html(plot)
-    emit(as_json, plan.to_dict(), plan.summary())
+    return planning.compare_schedules(fit, schedules, level=level, **columns)
 
 
+@shown("Write the predicted curves as a page.")
 def plan_batch(
     fitted: Annotated[Path | None, typer.Argument(help="A fit of the law batch; published constants without.")] = None,
-    params: Annotated[str, typer.Option("--params", help="Size of the model: 1e9, 1B.")] = "",
-    loss: Annotated[float, typer.Option("--loss", help="Loss to reach, nats/token.")] = 0.0,
-    batches: Annotated[str | None, typer.Option("--batches", help="Tokens per step to compare: 0.5M,2M.")] = None,
-    step_price: Annotated[float | None, typer.Option("--step-price", help="Cost of a step (time) ...")] = None,
-    token_price: Annotated[float | None, typer.Option("--token-price", help="... and of a token (compute).")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write the predicted curves as a page.")] = None,
+    params: Annotated[float | None, quantity("--params", "Size of the model: 1e9, 1B.")] = None,
+    loss: Annotated[float, option("--loss", "Loss to reach, nats/token.")] = 0.0,
+    batches: Annotated[Any, quantities("--batches", "Tokens per step to compare: 0.5M,2M.")] = None,
+    step_price: Annotated[float | None, option("--step-price", "Cost of a step (time) ...")] = None,
+    token_price: Annotated[float | None, option("--token-price", "... and of a token (compute).")] = None,
     level: LevelOption = 0.8,
-    as_json: JsonOption = False,
-) -> None:
+) -> Any:
     """Choose a batch size: steps and tokens to a loss, the critical batch, and the loss curve at any batch size.
 
     Example: limbeck fit runs.csv --law batch && limbeck plan batch fit.json --params 1B --loss 2.8
@@ -69,17 +61,8 @@ def plan_batch(
     """
     from limbeck import laws, planning
 
-    if not params or not loss > 0:
+    if params is None or not loss > 0:
         raise LimbeckError("--params and --loss are needed: the size of the model and the loss to reach.")
-    plan = planning.plan_batch(
-        laws.KAPLAN_2020_BATCH if fitted is None else laws.load_fit(fitted),
-        parse_quantity(params),
-        loss,
-        batches=None if batches is None else [parse_quantity(one) for one in batches.split(",")],
-        step_price=step_price,
-        token_price=token_price,
-        level=level,
-    )
-    if plot is not None:
-        plan.plot().write_html(plot)
-    emit(as_json, plan.to_dict(), plan.summary())
+    law = laws.KAPLAN_2020_BATCH if fitted is None else laws.load_fit(fitted)
+    prices = {"step_price": step_price, "token_price": token_price}
+    return planning.plan_batch(law, params, loss, batches=batches, level=level, **prices)

@@ -7,21 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
-from limbeck.cli.arguments import JsonOption, LevelOption, SeedOption, emit
+from limbeck.cli.arguments import LevelOption, SeedOption, option, quantities, quantity, shown
 from limbeck.errors import LimbeckError
 from limbeck.runs.quantities import parse_quantity
 
 
+@shown()
 def plan_compute(
     fitted: Annotated[Path, typer.Argument(help="A fit saved by limbeck fit.")],
-    flops: Annotated[str | None, typer.Option("--flops", help="Training budget: 1e22.")] = None,
-    target_loss: Annotated[float | None, typer.Option("--target-loss", help="With --inference-tokens.")] = None,
+    flops: Annotated[float | None, quantity("--flops", "Training budget: 1e22.")] = None,
+    target_loss: Annotated[float | None, option("--target-loss", "With --inference-tokens.")] = None,
     inference_tokens: Annotated[
-        str | None, typer.Option("--inference-tokens", help="Tokens served over the model's life: 1e13, 10T.")
+        float | None, quantity("--inference-tokens", "Tokens served over the model's life: 1e13, 10T.")
     ] = None,
     level: LevelOption = 0.8,
-    as_json: JsonOption = False,
-) -> None:
+) -> Any:
     """How large a model, on how many tokens: for a budget, or for a target loss and a life of inference.
 
     Example: limbeck plan compute fit.json --flops 1e22
@@ -32,63 +32,53 @@ def plan_compute(
 
     fit = laws.load_fit(fitted)
     if flops is not None and target_loss is None and inference_tokens is None:
-        plan: Any = planning.compute_optimal(fit, parse_quantity(flops), level=level)
-    elif flops is None and target_loss is not None and inference_tokens is not None:
-        plan = planning.inference_aware(fit, target_loss, parse_quantity(inference_tokens), level=level)
-    else:
-        raise LimbeckError("give either --flops, or --target-loss with --inference-tokens.")
-    emit(as_json, plan.to_dict(), plan.summary())
+        return planning.compute_optimal(fit, flops, level=level)
+    if flops is None and target_loss is not None and inference_tokens is not None:
+        return planning.inference_aware(fit, target_loss, inference_tokens, level=level)
+    raise LimbeckError("give either --flops, or --target-loss with --inference-tokens.")
 
 
+@shown()
 def plan_teacher(
     fitted: Annotated[
         Path | None, typer.Argument(help="A fit of the distillation law; published constants without one.")
     ] = None,
-    student_params: Annotated[str, typer.Option("--student-params", help="Non-embedding parameters: 1e9, 1B.")] = "",
-    tokens: Annotated[str | None, typer.Option("--tokens", help="The student's tokens: 2e11, 200B.")] = None,
-    flops: Annotated[str | None, typer.Option("--flops", help="Or one budget that every option spends.")] = None,
+    student_params: Annotated[float | None, quantity("--student-params", "Non-embedding parameters: 1e9, 1B.")] = None,
+    tokens: Annotated[float | None, quantity("--tokens", "The student's tokens: 2e11, 200B.")] = None,
+    flops: Annotated[float | None, quantity("--flops", "Or one budget that every option spends.")] = None,
     teachers: Annotated[
-        str | None, typer.Option("--teachers", help="Table of the teachers you have: name, params, loss (and tokens).")
+        str | None, option("--teachers", "Table of the teachers you have: name, params, loss (and tokens).")
     ] = None,
     scenario: Annotated[
-        str, typer.Option("--scenario", help="Who pays for the teacher: best-case, inference, pretraining, both.")
+        str, option("--scenario", "Who pays for the teacher: best-case, inference, pretraining, both.")
     ] = "inference",
     level: LevelOption = 0.8,
-    as_json: JsonOption = False,
-) -> None:
+) -> Any:
     """Distil or train alone, and from which of the teachers you have.
 
     Example: limbeck plan teacher fit.json --student-params 1e9 --tokens 2e11 --teachers teachers.csv
     """
     from limbeck import laws, planning
 
-    if not student_params or teachers is None:
-        raise LimbeckError(
-            "--student-params and --teachers are needed: the student's size, and a table with name, params, loss."
-        )
+    if student_params is None or teachers is None:
+        needed = "the student's size, and a table with name, params, loss."
+        raise LimbeckError(f"--student-params and --teachers are needed: {needed}")
     law = laws.DISTILLATION_2025 if fitted is None else laws.load_fit(fitted)
-    plan = planning.choose_teacher(
-        parse_quantity(student_params),
-        planning.read_teachers(teachers),
-        tokens=None if tokens is None else parse_quantity(tokens),
-        flops=None if flops is None else parse_quantity(flops),
-        scenario=scenario,
-        law=law,
-        level=level,
-    )
-    emit(as_json, plan.to_dict(), plan.summary())
+    known = planning.read_teachers(teachers)
+    asked: dict[str, Any] = {"tokens": tokens, "flops": flops, "scenario": scenario, "law": law, "level": level}
+    return planning.choose_teacher(student_params, known, **asked)
 
 
+@shown()
 def plan_bits(
     source: Annotated[str, typer.Argument(help="A fit of bit-level or precision, or a table: params, bits, loss.")],
-    memory: Annotated[str | None, typer.Option("--memory", help="For the weights, bytes: 24e9, 24GB.")] = None,
-    params: Annotated[str | None, typer.Option("--params", help="Or the size of the model: 7e9, 7B.")] = None,
-    tokens: Annotated[str | None, typer.Option("--tokens", help="Its training data, for a fit of precision.")] = None,
-    bits: Annotated[str | None, typer.Option("--bits", help="Precisions to compare: 3,4,8.")] = None,
+    memory: Annotated[str | None, option("--memory", "For the weights, bytes: 24e9, 24GB.")] = None,
+    params: Annotated[float | None, quantity("--params", "Or the size of the model: 7e9, 7B.")] = None,
+    tokens: Annotated[float | None, quantity("--tokens", "Its training data, for a fit of precision.")] = None,
+    bits: Annotated[Any, quantities("--bits", "Precisions to compare: 3,4,8.")] = None,
     level: LevelOption = 0.8,
     seed: SeedOption = 0,
-    as_json: JsonOption = False,
-) -> None:
+) -> Any:
     """How many bits per weight: a small precise model, or a large coarse one.
 
     Example: limbeck plan bits runs.csv --memory 24GB
@@ -99,35 +89,27 @@ def plan_bits(
     """
     from limbeck import laws, planning
 
-    written = (memory and memory.replace("GB", "G"), params, tokens)
-    bytes_, size, data = (None if given is None else parse_quantity(given) for given in written)
-    plan = planning.choose_bits(
-        laws.load_fit(source) if source.endswith(".json") else laws.fit("bit-level", source, seed=seed),
-        total_bits=None if bytes_ is None else 8 * bytes_,
-        params=size,
-        tokens=data,
-        bits=None if bits is None else [parse_quantity(one) for one in bits.split(",")],
-        level=level,
-    )
-    emit(as_json, plan.to_dict(), plan.summary())
+    total = None if memory is None else 8 * parse_quantity(memory.replace("GB", "G"))
+    fit = laws.load_fit(source) if source.endswith(".json") else laws.fit("bit-level", source, seed=seed)
+    return planning.choose_bits(fit, total_bits=total, params=params, tokens=tokens, bits=bits, level=level)
 
 
+@shown()
 def plan_keep(
     features: Annotated[
         Path | None, typer.Argument(help="Embeddings of your examples: .npz with features and labels, or .npy.")
     ] = None,
-    pool: Annotated[str | None, typer.Option("--pool", help="Or only the number of examples: 50000, 50k.")] = None,
-    dimension: Annotated[str | None, typer.Option("--dimension", help="Of the inputs: 512.")] = None,
+    pool: Annotated[float | None, quantity("--pool", "Or only the number of examples: 50000, 50k.")] = None,
+    dimension: Annotated[float | None, quantity("--dimension", "Of the inputs: 512.")] = None,
     probe_error: Annotated[
-        float | None, typer.Option("--probe-error", help="Error of the cheap model that ranks them, 0 to 1.")
+        float | None, option("--probe-error", "Error of the cheap model that ranks them, 0 to 1.")
     ] = None,
-    keep: Annotated[str | None, typer.Option("--keep", help="How many, or a share up to 1; the least without.")] = None,
-    tolerance: Annotated[float, typer.Option("--tolerance", help="Accepted increase of the error: 0.1.")] = 0.1,
+    keep: Annotated[float | None, quantity("--keep", "How many, or a share up to 1; the least without.")] = None,
+    tolerance: Annotated[float, option("--tolerance", "Accepted increase of the error: 0.1.")] = 0.1,
     seed: SeedOption = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Write the kept rows, one number a line.")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write a page with the error of each policy.")] = None,
-    as_json: JsonOption = False,
-) -> None:
+    out: Annotated[Path | None, option("--out", "Write the kept rows, one number a line.")] = None,
+    plot: Annotated[Path | None, option("--plot", "Write a page with the error of each policy.")] = None,
+) -> Any:
     """Which examples to keep, and how many: the hard ones of a large pool, the easy ones of a small one, or any.
 
     Example: limbeck plan keep features.npz --keep 0.3 --out kept.txt
@@ -137,31 +119,26 @@ def plan_keep(
     from limbeck import planning
     from limbeck.files import write_text
 
-    count = None if keep is None else parse_quantity(keep)
-    rows = None
+    rows: Any = None
+    given: dict[str, Any] = {"keep": keep, "tolerance": tolerance}
     if features is not None:
         x, labels = planning.read_features(features)
-        plan, rows = planning.choose_examples(
-            x, labels, probe_error=probe_error, keep=count, tolerance=tolerance, seed=seed
-        )
+        plan, rows = planning.choose_examples(x, labels, probe_error=probe_error, seed=seed, **given)
     elif pool is None or dimension is None or probe_error is None:
         raise LimbeckError("give a file of features, or --pool, --dimension and --probe-error.")
     else:
-        sizes = parse_quantity(pool), parse_quantity(dimension)
-        plan = planning.plan_keep(*sizes, probe_error, keep=count, tolerance=tolerance)
+        plan = planning.plan_keep(pool, dimension, probe_error, **given)
     if out is not None:
         if rows is None:
             raise LimbeckError("--out needs a file of features: without one there are no rows to name.")
         write_text(out, "".join(f"{row}\n" for row in rows))
     if plot is not None:
         write_text(plot, plan.plot().to_html())
-    emit(as_json, plan.to_dict() | {"rows": rows}, plan.summary())
+    return plan.to_dict() | {"rows": rows}, plan.summary()
 
 
-def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a demo, or with a fit.json.")],
-    as_json: JsonOption = False,
-) -> None:
+@shown()
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a demo, or with a fit.json.")]) -> Any:
     """Write report.html into a folder: one file, no network, with plots and an interactive planner.
 
     Example: limbeck report demo/
@@ -169,4 +146,4 @@ def report(
     from limbeck.report import report_of
 
     page = report_of(folder)
-    emit(as_json, {"report": str(page)}, f"report: {page}")
+    return {"report": str(page)}, f"report: {page}"

@@ -9,55 +9,49 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from limbeck.cli.arguments import JsonOption, LevelOption, SeedOption, emit, numbers, pairs
+from limbeck.cli.arguments import (
+    LevelOption,
+    MixedReader,
+    RunsArgument,
+    SeedOption,
+    dropped,
+    numbers,
+    option,
+    pairs,
+    setting,
+    shown,
+)
 from limbeck.errors import LimbeckError
 
 if TYPE_CHECKING:
     from limbeck.runs import RunTable
 
-RunsArgument = Annotated[
-    str, typer.Argument(help="Table of runs: CSV, Parquet, JSONL, trainer_state.json, or a folder of runs.")
-]
-MapOption = Annotated[
-    list[str] | None, typer.Option("--map", help="Name a column: --map loss=eval/c4_loss. Repeatable.")
-]
-WhereOption = Annotated[
-    list[str] | None, typer.Option("--where", help="Keep rows: --where outlier=0, --where 'tokens>=1e9'. Repeatable.")
-]
-SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Drop rows that cannot be used, and say which.")]
-MixOption = Annotated[bool, typer.Option("--mix-setups", help="Allow runs of different set-ups in one fit.")]
 
-
+@shown()
 def fit(
+    read: MixedReader,
     runs: Annotated[str | None, typer.Argument(help="Table of runs (a file or a folder).")] = None,
-    law: Annotated[str, typer.Option("--law", help="Law to fit; --laws lists them.")] = "chinchilla",
-    laws: Annotated[bool, typer.Option("--laws", help="List all laws with their formulas.")] = False,
-    columns: Annotated[bool, typer.Option("--columns", help="List the column names that limbeck knows.")] = False,
+    law: Annotated[str, option("--law", "Law to fit; --laws lists them.")] = "chinchilla",
+    laws: Annotated[bool, option("--laws", "List all laws with their formulas.")] = False,
+    columns: Annotated[bool, option("--columns", "List the column names that limbeck knows.")] = False,
     bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples; 0 for none.", min=0)] = 1000,
-    method: Annotated[
-        str | None, typer.Option("--method", help="Resampling: pairs, residual, wild, mammen or block.")
-    ] = None,
-    fix: Annotated[list[str] | None, typer.Option("--fix", help="Hold a parameter: --fix E=1.7. Repeatable.")] = None,
+    method: Annotated[str | None, option("--method", "Resampling: pairs, residual, wild, mammen or block.")] = None,
+    fix: Annotated[list[str] | None, option("--fix", "Hold a parameter: --fix E=1.7. Repeatable.")] = None,
     prior: Annotated[
-        list[str] | None, typer.Option("--prior", help="Believe a parameter: --prior alpha=0.4,0.1 (mean, s.d.).")
+        list[str] | None, option("--prior", "Believe a parameter: --prior alpha=0.4,0.1 (mean, s.d.).")
     ] = None,
     delta: Annotated[
-        str | None, typer.Option("--delta", help="Huber threshold on residuals: a number, auto, or inf (squares).")
+        str | None, option("--delta", "Huber threshold on residuals: a number, auto, or inf (squares).")
     ] = None,
-    space: Annotated[str | None, typer.Option("--space", help="Residuals: log, linear or relative.")] = None,
+    space: Annotated[str | None, option("--space", "Residuals: log, linear or relative.")] = None,
     holdout: Annotated[
-        float, typer.Option("--holdout", help="Share of the largest runs held out to check the law; 0 for none.")
+        float, option("--holdout", "Share of the largest runs held out to check the law; 0 for none.")
     ] = 0.3,
     level: LevelOption = 0.8,
     seed: SeedOption = 0,
-    mapping: MapOption = None,
-    where: WhereOption = None,
-    skip_bad: SkipBadOption = False,
-    mix_setups: MixOption = False,
-    out: Annotated[Path, typer.Option("--out", help="Where the fit is saved.")] = Path("fit.json"),
-    plot: Annotated[Path | None, typer.Option("--plot", help="Write a page with plots and a planner.")] = None,
-    as_json: JsonOption = False,
-) -> None:
+    out: Annotated[Path, option("--out", "Where the fit is saved.")] = Path("fit.json"),
+    plot: Annotated[Path | None, option("--plot", "Write a page with plots and a planner.")] = None,
+) -> Any:
     """Fit a scaling law to a table of runs.
 
     Example: limbeck fit runs.csv --law chinchilla --plot fit.html
@@ -67,22 +61,18 @@ def fit(
     """
     from limbeck import laws as room
     from limbeck.report import tables
-    from limbeck.runs import COLUMNS, read_runs, vocabulary_table
+    from limbeck.runs import COLUMNS, vocabulary_table
 
     if laws:
-        emit(as_json, room.catalogue(), tables.catalogue(room.catalogue()))
-        return
+        return room.catalogue(), tables.catalogue(room.catalogue())
     if columns:
-        listed = [
-            {"name": c.name, "unit": c.unit, "meaning": c.meaning, "aliases": list(c.aliases)} for c in COLUMNS.values()
-        ]
-        emit(as_json, listed, vocabulary_table())
-        return
+        fields = ("name", "unit", "meaning", "aliases")
+        return [{field: getattr(column, field) for field in fields} for column in COLUMNS.values()], vocabulary_table()
     if runs is None:
         raise LimbeckError("which runs? Write: limbeck fit runs.csv --law chinchilla (limbeck fit --help explains).")
     chosen = room.get(law)
-    table = read_runs(runs, mapping, skip_bad=skip_bad, mix_setups=mix_setups, where=where)
-    if skip_bad:  # what this law cannot read is dropped and named too
+    table = read(runs)
+    if read.skip_bad:  # what this law cannot read is dropped and named too
         chosen, table = chosen.prepare(table, skip_bad=True)
         table = table.require(*chosen.columns, chosen.target, skip_bad=True)
     result = room.fit(
@@ -105,60 +95,53 @@ def fit(
         write_report(ReportContent.of_fit(result, table, command=command, level=level), plot)
     saved = f"saved {out}" + (f" · page: {plot}" if plot else " · plot: --plot fit.html")
     text = tables.fit_summary(result, table, level=level)
-    dropped = [f"dropped {bad.row}: {bad.column} {bad.reason}" for bad in table.dropped]
-    facts = {"derived": list(table.derived), "dropped": dropped, "saved": str(out)}
-    emit(as_json, result.to_dict(level, full=False) | facts, "\n".join([text, "", *_hint(table), *dropped, saved]))
+    left = dropped(table)
+    facts = {"derived": list(table.derived), "dropped": left, "saved": str(out)}
+    return result.to_dict(level, full=False) | facts, "\n".join([text, "", *_hint(table), *left, saved])
 
 
+@shown()
 def predict(
     fitted: Annotated[Path, typer.Argument(help="A fit saved by limbeck fit.")],
     settings: Annotated[list[str], typer.Argument(help="One value per column of the law: params=7e9 tokens=2T.")],
     level: LevelOption = 0.8,
-    as_json: JsonOption = False,
-) -> None:
+) -> Any:
     """Predict one new run from a saved fit, with the run-to-run noise in the interval.
 
     Example: limbeck predict fit.json params=7e9 tokens=2e12
     """
     from limbeck import laws as room
     from limbeck.report import tables
-    from limbeck.runs.vocabulary import recognise
 
-    fit = room.load_fit(fitted)
-    columns = {(recognise(name) or (name,))[0]: value for name, value in numbers(settings, "setting").items()}
+    fit, columns = room.load_fit(fitted), setting(settings)
     prediction = fit.predict(level=level, **columns)
     record: dict[str, Any] = {"law": fit.model.name, "columns": columns, "target": fit.model.target}
     for key, value in prediction.to_dict().items():
         record[key] = value[0] if key in ("mean", "lower", "upper", "extrapolation") else value
-    emit(as_json, record, tables.prediction(fit, prediction, columns))
+    return record, tables.prediction(fit, prediction, columns)
 
 
+@shown()
 def compare_laws(
     runs: RunsArgument,
-    laws: Annotated[str, typer.Option("--laws", help="Laws, separated by commas.")] = "chinchilla,kaplan,power",
-    holdout: Annotated[str, typer.Option("--holdout", help="What is held out: largest.")] = "largest",
+    read: MixedReader,
+    laws: Annotated[str, option("--laws", "Laws, separated by commas.")] = "chinchilla,kaplan,power",
+    holdout: Annotated[str, option("--holdout", "What is held out: largest.")] = "largest",
     bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples for the bands.", min=20)] = 200,
     seed: SeedOption = 0,
-    mapping: MapOption = None,
-    where: WhereOption = None,
-    skip_bad: SkipBadOption = False,
-    mix_setups: MixOption = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> Any:
     """Compare laws by how well they predict the largest runs from the smaller ones, beside three simple baselines.
 
     Example: limbeck compare laws runs.csv --laws chinchilla,kaplan,power
     """
     from limbeck import laws as room
     from limbeck.report import tables
-    from limbeck.runs import read_runs
 
     if holdout != "largest":
         raise LimbeckError(f'--holdout {holdout} is not known: "largest" is (rolling origin over growing compute).')
-    table = read_runs(runs, mapping, skip_bad=skip_bad, mix_setups=mix_setups, where=where)
-    names = [name.strip() for name in laws.split(",") if name.strip()]
+    table, names = read(runs), [name.strip() for name in laws.split(",") if name.strip()]
     comparison = room.compare([room.get(name) for name in names], table, bootstrap=bootstrap, seed=seed)
-    emit(as_json, comparison.to_dict(), tables.comparison(comparison))
+    return comparison.to_dict(), tables.comparison(comparison)
 
 
 def _hint(table: RunTable) -> list[str]:
@@ -168,9 +151,8 @@ def _hint(table: RunTable) -> list[str]:
     rows_per_size = table.frame.group_by("params").len()["len"].to_list()
     if sorted(rows_per_size)[len(rows_per_size) // 2] < 5:
         return []
-    return [
-        "Every row counts as a run of its own. If rows are checkpoints, name their run: --map run=COLUMN (wider bands)."
-    ]
+    advice = "If rows are checkpoints, name their run: --map run=COLUMN (wider bands)."
+    return [f"Every row counts as a run of its own. {advice}"]
 
 
 def _priors(items: list[str] | None) -> dict[str, Any]:

@@ -40,10 +40,7 @@ def doctor(as_json: JsonOption = False) -> None:
         "extras": extras,
         "missing": missing,
     }
-    lines = [
-        f"limbeck {__version__} · Python {record['python']} · {os.cpu_count()} cores · device: {device}",
-        "",
-    ]
+    lines = [f"limbeck {__version__} · Python {record['python']} · {os.cpu_count()} cores · device: {device}", ""]
     for extra, found in extras.items():
         state = "complete" if extra not in missing else f"pip install 'limbeck[{extra}]'"
         lines.append(f"  {extra:8} {state}")

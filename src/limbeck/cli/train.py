@@ -8,17 +8,15 @@ from typing import Annotated
 
 import typer
 
-from limbeck.cli.arguments import JsonOption, SeedOption, emit
+from limbeck.cli.arguments import JsonOption, SeedOption, emit, option
 from limbeck.errors import LimbeckError
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder of everything; the same command continues in it.")] = Path(
-        "demo"
-    ),
-    text: Annotated[Path | None, typer.Option("--text", help="Your own text or JSONL file.")] = None,
-    tokenizer: Annotated[str, typer.Option("--tokenizer", help="byte, or bpe:1024.")] = "byte",
-    quick: Annotated[bool, typer.Option("--quick", help="About eighty seconds, less sure.")] = False,
+    out: Annotated[Path, option("--out", "Folder of everything; the same command continues in it.")] = Path("demo"),
+    text: Annotated[Path | None, option("--text", "Your own text or JSONL file.")] = None,
+    tokenizer: Annotated[str, option("--tokenizer", "byte, or bpe:1024.")] = "byte",
+    quick: Annotated[bool, option("--quick", "About eighty seconds, less sure.")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes of one thread each.", min=1)] = 2,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -35,13 +33,7 @@ def demo(
     from limbeck.study import demo as run
 
     result = run(
-        out,
-        text=text,
-        tokenizer=tokenizer,
-        seed=seed,
-        quick=quick,
-        workers=workers,
-        stages=Stages(6, quiet=as_json),
+        out, text=text, tokenizer=tokenizer, seed=seed, quick=quick, workers=workers, stages=Stages(6, quiet=as_json)
     )
     page = report_of(out)
     emit(as_json, result.summary, f"\n{tables.outcomes(result.summary)}\n\nreport: {page}")
@@ -77,15 +69,13 @@ def distill(
 
 def reproduce(
     slugs: Annotated[list[str] | None, typer.Argument(help="Papers, by slug; --list shows them.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All papers.")] = False,
-    listing: Annotated[bool, typer.Option("--list", help="List the papers and their claims.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="At most 20 seconds a paper, less sure.")] = False,
-    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds to run: 0,1,2 (the paper's own number).")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Run even what --out has finished.")] = False,
+    every: Annotated[bool, option("--all", "All papers.")] = False,
+    listing: Annotated[bool, option("--list", "List the papers and their claims.")] = False,
+    quick: Annotated[bool, option("--quick", "At most 20 seconds a paper, less sure.")] = False,
+    seeds: Annotated[str | None, option("--seeds", "Seeds to run: 0,1,2 (the paper's own number).")] = None,
+    again: Annotated[bool, option("--again", "Run even what --out has finished.")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Keep records here, and do not repeat finished ones.")
-    ] = None,
+    out: Annotated[Path | None, option("--out", "Keep records here, and do not repeat finished ones.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a paper's small experiment: claim, baseline, measured with its standard error, and whether it holds here.

@@ -203,7 +203,7 @@ def inference_aware(
 
     def cheapest(served: float) -> tuple[Array, Array]:
         def cost(u: Array) -> Array:
-            return u + np.logaddexp(np.log(6.0) + log_tokens(u), np.log(2.0 * served + 1e-300))
+            return np.asarray(u + np.logaddexp(np.log(6.0) + log_tokens(u), np.log(2.0 * served + 1e-300)))
 
         u = minimise(cost, smallest + 1e-9, high, points=17, rounds=10)
         return np.exp(u), np.exp(log_tokens(u[:, None])[:, 0])
