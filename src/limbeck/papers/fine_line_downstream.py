@@ -13,16 +13,15 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.stats import sem
 
-from limbeck.errors import RunsError
 from limbeck.fitting import Loss
 from limbeck.fitting import fit as fit_model
+from limbeck.fitting.model import Array
 from limbeck.laws import Chinchilla, TaskAccuracy, ranking_reliability, signal_to_noise
 from limbeck.laws.checkpoint_dynamics import YANG_2024, smooth
-from limbeck.papers._data import run_table
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series
+from limbeck.papers._data import needed_table
 from limbeck.planning import Training, forecast_tasks, trainings
 from limbeck.runs import RunTable, read_runs
 
@@ -36,7 +35,6 @@ LARGEST_FITTED = 1.3e9
 class FineLineDownstream(Paper):
     """Thirteen tasks on the checkpoints of a model ladder; every seed has a quarter of the tasks."""
 
-    slug = "fine-line-downstream"
     source = YANG_2024
     claim = "Downstream curves of small models are alike across sizes and forecast the scores of much larger models."
     metric = "absolute error of the largest run's score carried forward minus that of the forecast, per task"
@@ -44,12 +42,10 @@ class FineLineDownstream(Paper):
     baseline = "last value"
     seeds = SHARES
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Judge and forecast a quarter of the tasks, and re-run the ladder on them."""
-        path, goals = (run_table(f"olmo_ladder/{name}.csv") for name in ("checkpoints", "annealed_targets"))
-        if path is None or goals is None:
-            raise RunsError("the table olmo_ladder/checkpoints.csv is not there: name its folder in LIMBECK_DATA.")
-        runs, targets = read_runs(path, skip_bad=True), read_runs(goals)
+        runs = read_runs(needed_table("olmo_ladder/checkpoints.csv"), skip_bad=True)
+        targets = read_runs(needed_table("olmo_ladder/annealed_targets.csv"))
         names = [name.removesuffix("_acc") for name in runs.columns if name.endswith("_acc")][seed % SHARES :: SHARES]
         names = names[:2] if quick else names
         pool, _ = trainings(runs, targets.column("params").min())
@@ -83,47 +79,47 @@ class FineLineDownstream(Paper):
             }
         return found
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare the errors over tasks."""
         tasks = {name: one for share in measured for name, one in share.items()}
 
-        def column(key: str) -> NDArray[Any]:
+        def column(key: str) -> Any:
             return np.array([one[key] for one in tasks.values()])
 
-        off = {method: np.abs(column(method) - column("measured")) for method in METHODS}
+        truth, tracked = column("measured"), column("verdict") == "track"
+        off = {method: np.abs(column(method) - truth) for method in METHODS}
         groups = {
-            "all tasks": column("noise") > 0,
-            "tracked tasks": column("verdict") == "track",
+            "all tasks": slice(None),
+            "tracked tasks": tracked,
             "tasks tracked without 3 B": column("tracked without 3 B"),
         }
-        table = {words: {m: off[m][some].mean(0).tolist() for m in METHODS} for words, some in groups.items()}
-        tracked, (ours, theirs) = groups["tracked tasks"], (off[m].mean(1) for m in ("forecast", "ladder"))
+        table = {words: {m: off[m][some].mean(0) for m in METHODS} for words, some in groups.items()}
+        ours, theirs = (off[method].mean(1) for method in ("forecast", "ladder"))
         worse = [f"{n} ({a:.1f} against {b:.1f})" for n, a, b in zip(tasks, ours, theirs, strict=True) if a > b]
+        noise = [one["verdict"] == "noise" for name, one in tasks.items() if name in ("boolq", "mmlu_stem")]
         steady = [tasks[name] for name in STEADY if name in tasks]
-        gain = [float(np.mean(theirs - ours)), float(np.std(theirs - ours, ddof=1) / len(tasks) ** 0.5)]
+        near = [abs(o["7 B at its measured c4 loss"]) < 4 and abs(o["7 B, last value"]) > 5 for o in steady]
 
         def versus(words: str) -> str:
             both = (table[words][f"{method} without 3 B"] for method in ("forecast", "ladder"))
             return " against ".join(f"{seven:.1f} and {thirteen:.1f}" for seven, thirteen in both)
 
+        title = f"7 B and 13 B models are forecast to {ours.mean():.1f} points, by the ladder to {theirs.mean():.1f}"
+        series = [Series(method, truth.ravel(), column(method).ravel()) for method in ("forecast", "ladder")]
+        exact = Series("exact", [40.0, 90.0], [40.0, 90.0], kind="line")
         return Outcome(
             effects=off["last value"].mean(1) - ours,
             checks={
-                "mean error of all tasks at most the ladder's, 7 B and 13 B": bool(
-                    np.all(off["forecast"].mean(0) <= off["ladder"].mean(0))
-                ),
-                "the same on tracked tasks": bool(ours[tracked].mean() <= theirs[tracked].mean()),
-                "boolq and mmlu_stem are noise": all(
-                    one["verdict"] == "noise" for name, one in tasks.items() if name in ("boolq", "mmlu_stem")
-                ),
-                "steady tasks at the 7 B's c4 loss within 4 points, last value off by more than 5": all(
-                    abs(one["7 B at its measured c4 loss"]) < 4 and abs(one["7 B, last value"]) > 5 for one in steady
-                ),
+                "mean error of all tasks at most the ladder's, 7 B and 13 B": table["all tasks"]["forecast"]
+                <= table["all tasks"]["ladder"],
+                "the same on tracked tasks": ours[tracked].mean() <= theirs[tracked].mean(),
+                "boolq and mmlu_stem are noise": noise,
+                "steady tasks at the 7 B's c4 loss within 4 points, last value off by more than 5": near,
             },
             details={
                 "mean errors at 7 B and 13 B": table,
-                "ladder minus forecast, mean and s.e. over tasks": gain,
-                "share of 80 % intervals that hold, tracked tasks": float(column("inside")[tracked].mean()),
+                "ladder minus forecast, mean and s.e. over tasks": [np.mean(theirs - ours), sem(theirs - ours)],
+                "share of 80 % intervals that hold, tracked tasks": column("inside")[tracked].mean(),
                 "tasks": tasks,
             },
             notes=[
@@ -135,22 +131,11 @@ class FineLineDownstream(Paper):
                 f"{np.median(column('shape')):.2f}",
                 "targets are annealed on other data than the ladder: nearly all errors of the forecast are too low",
             ],
-            figure=Figure(
-                f"7 B and 13 B models are forecast to {ours.mean():.1f} points, by the ladder to {theirs.mean():.1f}",
-                "measured accuracy, %",
-                "forecast, %",
-                (
-                    *(
-                        Series(m, column("measured").ravel().tolist(), column(m).ravel().tolist())
-                        for m in METHODS[:3:2]
-                    ),
-                    Series("exact", [40.0, 90.0], [40.0, 90.0], kind="line"),
-                ),
-            ),
+            figure=Figure(title, "measured accuracy, %", "forecast, %", [*series, exact]),
         )
 
 
-def ladder(runs: Sequence[Training], task: str, at: dict[str, NDArray[np.float64]]) -> list[float]:
+def ladder(runs: Sequence[Training], task: str, at: dict[str, Array]) -> list[float]:
     """Forecast in percent by the authors' two steps: final bits per byte, then a bounded sigmoid by least squares.
 
     The sigmoid is fitted on trailing means of five checkpoints, without each run's first 10 %, and on one ideal point:

@@ -9,28 +9,28 @@ L(image | label), in nats per image, and cannot exceed the entropy of the labels
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from limbeck.fitting import SQUARED
+from limbeck.fitting.model import Array
 from limbeck.laws import MODALITIES, fit, infogain, mutual_information
 from limbeck.laws.loss import HENIGHAN
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series, stacked
+from limbeck.papers._data import shuffled_digits
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WIDTHS = (4, 8, 16, 32, 64, 128)
 TEST, PIXELS, LABELS = 400, 64, 10
+DOMAINS = ("image_8x8", "language")
 
 
 class HenighanAutoregressive(Paper):
     """Label-conditioned autoregressive MLPs of six sizes on the digits of scikit-learn."""
 
-    slug = "henighan-autoregressive"
     source = HENIGHAN
     claim = "What a conditional model learns from its condition, in nats, grows as the logarithm of its size."
     metric = "slope of the information between label and image on ln N"
@@ -38,15 +38,13 @@ class HenighanAutoregressive(Paper):
     baseline = "shuffled labels"
     extras = ("vision",)
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Train every width; return the loss of every test image under its label, a blank and a shuffled label."""
         import torch
-        from sklearn.datasets import load_digits
 
-        digits, rng = load_digits(), np.random.default_rng(seed)
-        order = rng.permutation(len(digits.target))
-        images = torch.tensor(digits.data[order] >= 8, dtype=torch.float32)
-        labels = torch.tensor(digits.target[order])
+        rng = np.random.default_rng(seed)
+        pixels, digits = shuffled_digits(rng)
+        images, labels = torch.tensor(pixels >= 0.5, dtype=torch.float32), torch.tensor(digits)
         test, blank = labels[:TEST], torch.full((TEST,), LABELS)
         shown = {"label": test, "blank": blank, "shuffled": test[torch.tensor(rng.permutation(TEST))]}
 
@@ -57,61 +55,54 @@ class HenighanAutoregressive(Paper):
             "widths": widths,
             "params": [sum(weight.numel() for weight in model.parameters()) for model in models],
             "entropy": float(-share @ np.log(share)),
-            "floors": {domain: floor(domain, seed) for domain in ("image_8x8", "language")},
+            "floors": [floor(domain, seed) for domain in DOMAINS],
             **{name: [image_loss(model, images[:TEST], label) for model in models] for name, label in shown.items()},
         }
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Regress the information on ln N for every seed; compare with shuffled labels and with the labels' entropy."""
-        params, entropy = measured[0]["params"], np.array([one["entropy"] for one in measured])
-        label, blank, shuffled = (np.array([one[name] for one in measured]) for name in ("label", "blank", "shuffled"))
-        per_image = mutual_information(blank, label)  # [seed, size, image]
+        label, blank, shuffled, entropy, floors = stacked(measured, "label", "blank", "shuffled", "entropy", "floors")
+        per_image, params = mutual_information(blank, label), measured[0]["params"]  # [seed, size, image]
         information, wrong = per_image.mean(2), mutual_information(blank, shuffled).mean(2)
         (slopes, levels), (wrong_slopes, _) = (np.polyfit(np.log(params), i.T, 1) for i in (information, wrong))
         ours = Series.measured("label", params, information)
         line = slopes.mean() * np.log(params) + levels.mean()
-        wide = np.array(measured[0]["widths"]) >= 16
-        floors = {domain: [one["floors"][domain] for one in measured] for domain in ("image_8x8", "language")}
-        bend = MODALITIES["image_8x8"].params.L_inf
+        wide, bend = np.array(measured[0]["widths"]) >= 16, MODALITIES["image_8x8"].params.L_inf
+        title = f"What the label tells grows by {slopes.mean():.2f} nats per e-fold of N"
+        series = (
+            ours,
+            Series.measured("shuffled label", params, wrong),
+            Series("λ ln(N/N_c)", params, line, kind="line"),
+        )
         return Outcome(
             effects=slopes,
             checks={
                 "I > 0 at every size": min(ours.y) > 0,
-                "I below the entropy of the labels at every size": bool((information.mean(0) < entropy.mean()).all()),
-                "95 % interval over images above 0 from width 16": bool((lower_end(per_image)[:, wide] > 0).all()),
-                "I < 0 with shuffled labels": bool((wrong < 0).all()),
-                "simulated 8x8 images: L_inf within 1 %": all(abs(f[0] / bend - 1) < 0.01 for f in floors["image_8x8"]),
-                "simulated language: L_inf not told from 0": all(f[1] < 1e-3 for f in floors["language"]),
+                "I below the entropy of the labels at every size": information.mean(0) < entropy.mean(),
+                "95 % interval over images above 0 from width 16": lower_end(per_image)[:, wide] > 0,
+                "I < 0 with shuffled labels": wrong < 0,
+                "simulated 8x8 images: L_inf within 1 %": np.abs(floors[:, 0, 0] / bend - 1) < 0.01,
+                "simulated language: L_inf not told from 0": floors[:, 1, 1] < 1e-3,
             },
             details={
                 "params": params,
-                "loss with label": label.mean((0, 2)).tolist(),
-                "loss with blank": blank.mean((0, 2)).tolist(),
+                "loss with label": label.mean((0, 2)),
+                "loss with blank": blank.mean((0, 2)),
                 "information": ours.y,
                 "standard error": ours.error,
-                "infogain": infogain(information, entropy[:, None]).mean(0).tolist(),
-                "information with shuffled labels": wrong.mean(0).tolist(),
-                "slope with shuffled labels": float(wrong_slopes.mean()),
-                "N where the line crosses 0": float(np.exp(-levels.mean() / slopes.mean())),
-                "R²": float(np.corrcoef(np.log(params), ours.y)[0, 1] ** 2),
-                "simulated L_inf, estimate and 95 % interval": floors,
+                "infogain": infogain(information, entropy[:, None]).mean(0),
+                "information with shuffled labels": wrong.mean(0),
+                "slope with shuffled labels": wrong_slopes.mean(),
+                "N where the line crosses 0": np.exp(-levels.mean() / slopes.mean()),
+                "R²": np.corrcoef(np.log(params), ours.y)[0, 1] ** 2,
+                "simulated L_inf, estimate and 95 % interval": {d: floors[:, k] for k, d in enumerate(DOMAINS)},
             },
             notes=["the irreducible loss of these binary images is not identified by so few small models"],
-            figure=Figure(
-                f"What the label tells grows by {slopes.mean():.2f} nats per e-fold of N",
-                "parameters",
-                "information, nats/image",
-                (
-                    ours,
-                    Series.measured("shuffled label", params, wrong),
-                    Series("λ ln(N/N_c)", params, line.tolist(), kind="line"),
-                ),
-                log_x=True,
-            ),
+            figure=Figure(title, "parameters", "information, nats/image", series, log_x=True),
         )
 
 
-def lower_end(per_image: NDArray[np.float64]) -> NDArray[np.float64]:
+def lower_end(per_image: Array) -> Array:
     """Return the lower end of the 95 % bootstrap interval over images: [seed, size, image] to [seed, size]."""
     picks = np.random.default_rng(0).integers(0, TEST, (400, TEST))
     return np.asarray(np.quantile(per_image[:, :, picks].mean(3), 0.025, axis=2))
@@ -165,5 +156,5 @@ def image_loss(model: nn.Module, images: Tensor, label: Tensor) -> list[float]:
     position = torch.arange(PIXELS).repeat(len(images))
     with torch.no_grad():
         logits = model(features(images.repeat_interleave(PIXELS, 0), position, label.repeat_interleave(PIXELS)))
-    loss = binary_cross_entropy_with_logits(logits.reshape(-1, PIXELS), images, reduction="none").sum(1)
-    return [float(one) for one in loss]
+    loss = binary_cross_entropy_with_logits(logits.reshape(-1, PIXELS), images, reduction="none")
+    return list(map(float, loss.sum(1)))

@@ -11,26 +11,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from limbeck.fitting.model import Array
 from limbeck.laws import Trend, range_warning
 from limbeck.laws.loss import HESTNESS
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Outcome, Paper, Series
+from limbeck.papers._data import shuffled_digits
 
 SHARDS = (10, 20, 40, 80, 160, 320, 640, 1280)
-MODELS: dict[str, tuple[int, ...]] = {
-    "logistic regression": (),
-    "MLP 16": (16,),
-    "MLP 128": (128,),
-    "MLP 128-128": (128, 128),
-}
+MODELS = {"logistic regression": (), "MLP 16": (16,), "MLP 128": (128,), "MLP 128-128": (128, 128)}
 
 
 class HestnessPredictable(Paper):
     """Learning curves of four models of scikit-learn on its digits."""
 
-    slug = "hestness-predictable"
     source = HESTNESS
     claim = (
         "Error falls as a power of the number of examples: small shards forecast large ones, models share the exponent."
@@ -43,73 +37,56 @@ class HestnessPredictable(Paper):
 
     def measure(self, seed: int, quick: bool) -> list[list[float]]:
         """Return the test error of every model (rows) on every shard."""
-        from sklearn.datasets import load_digits
+        images, labels = shuffled_digits(np.random.default_rng(seed))
+        unseen, truth = images[SHARDS[-1] :], labels[SHARDS[-1] :]
 
-        images, labels = load_digits(return_X_y=True)
-        order = np.random.default_rng(seed).permutation(len(labels))
-        images, labels, test = images / 16, labels, order[SHARDS[-1] :]
-        curves = []
-        for layers in MODELS.values():
-            curve = []
-            for m in SHARDS:
-                model = classifier(layers, seed, 80 if quick else 200)
-                with warnings.catch_warnings(action="ignore"):  # training ends at max_iter
-                    model.fit(images[order[:m]], labels[order[:m]])
-                wrong = np.sum(model.predict(images[test]) != labels[test])
-                curve.append(float((wrong + 0.5) / (len(test) + 1)))  # never zero
-            curves.append(curve)
-        return curves
+        def error(layers: tuple[int, ...], m: int) -> float:
+            model = classifier(layers, seed, 80 if quick else 200)
+            with warnings.catch_warnings(action="ignore"):  # training ends at max_iter
+                model.fit(images[:m], labels[:m])
+            return float((np.sum(model.predict(unseen) != truth) + 0.5) / (len(truth) + 1))  # never zero
+
+        return [[error(layers, m) for m in SHARDS] for layers in MODELS.values()]
 
     def conclude(self, measured: Sequence[list[list[float]]]) -> Outcome:
         """Fit all shards but the smallest, where guessing still matters, and the largest, which is forecast."""
-        curves = np.array(measured)  # [seed, model, shard]
-        shards = np.array(SHARDS, float)
-        best = curves.mean(0).min(0)
-        forecast, truth = float(line(shards, best).value(shards[-1])), float(best[-1])
-        effects = [
-            100 * (abs(c[-2] / c[-1] - 1) - abs(line(shards, c).value(shards[-1]) / c[-1] - 1)) for c in curves.min(1)
-        ]
-
+        curves, shards = np.array(measured), np.array(SHARDS, float)  # [seed, model, shard]
+        best, rng = curves.mean(0).min(0), np.random.default_rng(0)
+        trend, truth = line(shards, best), float(best[-1])
+        forecast = float(trend.value(shards[-1]))
         slopes = np.array(exponents(shards, curves.mean(0)))
-        rng = np.random.default_rng(0)
         resampled = [exponents(shards, curves[rng.integers(0, len(curves), len(curves))].mean(0)) for _ in range(500)]
-        spread = np.quantile(np.ptp(resampled, axis=1), [0.1, 0.9])
-        trend = line(shards, best)
+        title = f"Shards up to {shards[-2]:.0f} images forecast {shards[-1]:.0f}: {forecast:.3f}, measured {truth:.3f}"
+        series = [Series.measured(name, shards, curves[:, k]) for k, name in enumerate(MODELS)]
+        series.append(Series("power law", shards[1:-1], trend.value(shards[1:-1]), kind="line"))
+        series.append(Series("forecast", shards[-2:], trend.value(shards[-2:]), kind="dashed"))
         return Outcome(
-            effects=effects,
+            effects=[
+                100 * (abs(c[-2] / c[-1] - 1) - abs(line(shards, c).value(shards[-1]) / c[-1] - 1))
+                for c in curves.min(1)
+            ],
             checks={
                 "the forecast of the largest shard is within 30 %": abs(forecast / truth - 1) < 0.3,
-                "the exponents of all models lie within 0.15": float(np.ptp(slopes)) < 0.15,
-                "the exponents of the MLPs lie within 0.15": float(np.ptp(slopes[1:])) < 0.15,
+                "the exponents of all models lie within 0.15": np.ptp(slopes) < 0.15,
+                "the exponents of the MLPs lie within 0.15": np.ptp(slopes[1:]) < 0.15,
             },
             details={
-                "shards": shards.tolist(),
-                "error": dict(zip(MODELS, curves.mean(0).tolist(), strict=True)),
-                "exponents": dict(zip(MODELS, slopes.tolist(), strict=True)),
-                "spread of the exponents": float(np.ptp(slopes)),
-                "spread, 80 % interval over seeds": spread.tolist(),
+                "shards": shards,
+                "error": dict(zip(MODELS, curves.mean(0), strict=True)),
+                "exponents": dict(zip(MODELS, slopes, strict=True)),
+                "spread of the exponents": np.ptp(slopes),
+                "spread, 80 % interval over seeds": np.quantile(np.ptp(resampled, axis=1), [0.1, 0.9]),
                 "exponent of the best model": trend.exponent,
                 "forecast": forecast,
                 "measured": truth,
-                "last value": float(best[-2]),
+                "last value": best[-2],
             },
             notes=[
                 "the exponent is far from the paper's -0.07 to -0.35: the task is tiny and nearly free of noise",
                 "the best model of a shard is chosen on the test images: its errors are a little too small everywhere",
                 *filter(None, [range_warning(shards[1:-1], best[1:-1])]),
             ],
-            figure=Figure(
-                f"Shards up to {shards[-2]:.0f} images forecast {shards[-1]:.0f}: {forecast:.3f}, measured {truth:.3f}",
-                "training images",
-                "test error",
-                (
-                    *(Series.measured(name, shards.tolist(), curves[:, k]) for k, name in enumerate(MODELS)),
-                    Series("power law", shards[1:-1].tolist(), trend.value(shards[1:-1]).tolist(), kind="line"),
-                    Series("forecast", shards[-2:].tolist(), trend.value(shards[-2:]).tolist(), kind="dashed"),
-                ),
-                log_x=True,
-                log_y=True,
-            ),
+            figure=Figure(title, "training images", "test error", series, log_x=True, log_y=True),
         )
 
 
@@ -123,11 +100,11 @@ def classifier(layers: tuple[int, ...], seed: int, iterations: int) -> Any:
     return MLPClassifier(layers, learning_rate_init=5e-3, max_iter=iterations, random_state=seed)
 
 
-def line(shards: NDArray[np.float64], errors: NDArray[np.float64]) -> Trend:
+def line(shards: Array, errors: Array) -> Trend:
     """Return the power law through a learning curve, without its smallest and largest shard."""
     return Trend.through(shards[1:-1], errors[1:-1])
 
 
-def exponents(shards: NDArray[np.float64], curves: NDArray[np.float64]) -> list[float]:
+def exponents(shards: Array, curves: Array) -> list[float]:
     """Return the exponent of each learning curve, [model, shard]."""
     return [line(shards, curve).exponent for curve in curves]

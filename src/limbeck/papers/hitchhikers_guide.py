@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from limbeck.fitting import Loss, fit
+from limbeck.fitting.model import Array
 from limbeck.laws import MUENNIGHOFF_2023, Chinchilla, Family, Rule, compare_families, read_families
 from limbeck.laws.families import CHOSHEN
 from limbeck.laws.rules import candidates
-from limbeck.papers._data import run_table
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series
+from limbeck.papers._data import needed_table, run_table
 
 RAW = Loss(math.inf, "linear")  # least squares on the raw loss, as in the authors' code
 CUTS = {"all": Rule(), "from 10 B tokens": Rule(cut_tokens=1e10), "without 10 %": Rule(cut=0.1)}
@@ -50,9 +48,8 @@ def schedules(frame: pl.DataFrame) -> pl.DataFrame:
 def curves(frame: pl.DataFrame) -> pl.DataFrame:
     """One family for every learning curve; those of one task are a source. The larger samples are marked."""
     name = pl.concat_str("domain", "task", "model", separator=" ")
-    return frame.unique(maintain_order=True).select(
-        "loss", "is_train", family=name, samples="seen_examples", source="task"
-    )
+    frame = frame.unique(maintain_order=True)
+    return frame.select("loss", "is_train", family=name, samples="seen_examples", source="task")
 
 
 TABLES: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
@@ -66,7 +63,6 @@ TABLES: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
 class HitchhikersGuide(Paper):
     """Four tables of published runs, one per seed."""
 
-    slug = "hitchhikers-guide"
     source = CHOSHEN
     claim = (
         "Laws fitted to intermediate checkpoints, with constants borrowed from other families, predict larger models."
@@ -76,30 +72,30 @@ class HitchhikersGuide(Paper):
     baseline = "most trained model"
     seeds = 4
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Choose and judge rules on one table; every seed has its own."""
         name = list(TABLES)[seed % len(TABLES)]
-        path = run_table(name)
-        found, skipped = families(name) if path else read_families(ladders(seed))
+        there = run_table(name) is not None
+        found, skipped = families(name) if there else read_families(ladders(seed))
         rules = [rule for rule in candidates(found) if not quick or rule.borrow or rule.law != "chinchilla"]
         compared = compare_families(found, rules, skipped=skipped)
-        record = {"table": name.partition("/")[0] if path else "synthetic", **compared.to_dict()}
-        if seed % len(TABLES) == 0 and path:
+        record = {"table": name.partition("/")[0] if there else "synthetic", **compared.to_dict()}
+        if seed % len(TABLES) == 0 and there:
             record["authors' fit"] = authors_fit(found)
             if not quick:
                 apart = compare_families(families(name, source="source")[0], rules)
                 record["no other family of the study"] = apart.medians()["chosen"]
         return record
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare with the baseline on every table, and early checkpoints with none of them."""
         chosen, simple = (np.array([100 * one["median"][k] for one in measured]) for k in ("chosen", "most trained"))
         first = measured[0]
         checks, notes = {}, ["the replicates are tables: the spread is that between kinds of data"]
         if "authors' fit" in first:
             early = first["authors' fit"]["median error"]
-            checks["median error on the published families at most 1.6 %"] = bool(chosen[0] <= 1.6)
-            checks["early checkpoints hurt: 10 B tokens later at most 0.6 of the error"] = bool(
+            checks["median error on the published families at most 1.6 %"] = chosen[0] <= 1.6
+            checks["early checkpoints hurt: 10 B tokens later at most 0.6 of the error"] = (
                 early["from 10 B tokens"] <= 0.6 * early["all"]
             )
             notes.append(
@@ -112,46 +108,39 @@ class HitchhikersGuide(Paper):
         if any(one["table"] == "synthetic" for one in measured):
             notes.append("run tables absent (see LIMBECK_DATA): ladders drawn from a law itself, no evidence for it")
         rows = sorted(first["families"], key=lambda row: row["are"])
-        place = list(range(1, len(rows) + 1))
+        title = f"{first['table']}: median error {chosen[0]:.1f} %, by the most trained model {simple[0]:.1f} %"
+        axes = "families, the best predicted first", "error on the largest model, %"
+        curves = {
+            "rule chosen on the others": [100 * row["are"] for row in rows],
+            "most trained": [100 * row["baselines"]["most trained"] for row in rows],
+        }
+        series = [Series(name, range(1, len(rows) + 1), errors) for name, errors in curves.items()]
         return Outcome(
             effects=simple - chosen,
             checks=checks,
             details={one["table"]: {k: v for k, v in one.items() if k != "table"} for one in measured},
             notes=notes,
-            figure=Figure(
-                f"{first['table']}: median error {chosen[0]:.1f} %, by the most trained model {simple[0]:.1f} %",
-                "families, the best predicted first",
-                "error on the largest model, %",
-                (
-                    Series("rule chosen on the others", place, [100 * row["are"] for row in rows]),
-                    Series("most trained", place, [100 * row["baselines"]["most trained"] for row in rows]),
-                ),
-                log_y=True,
-            ),
+            figure=Figure(title, *axes, series, log_y=True),
         )
 
 
 def families(name: str, source: str | None = None) -> tuple[list[Family], dict[str, str]]:
     """Return the families of one of the tables."""
-    path = run_table(name)
-    if path is None:
-        raise FileNotFoundError(name)
     holdout = "is_train=0" if name.startswith("revisiting") else "largest"
-    return read_families(TABLES[name](pl.read_csv(path)), holdout=holdout, source=source)
+    return read_families(TABLES[name](pl.read_csv(needed_table(name))), holdout=holdout, source=source)
 
 
-def authors_fit(found: Sequence[Family]) -> dict[str, Any]:
+def authors_fit(found: Sequence[Family]) -> Numbers:
     """Least squares on the raw loss from one start: errors by cut, and how the parameters move together."""
     errors, parameters = {}, []
+    start = MUENNIGHOFF_2023.parameters
     for cut, rule in CUTS.items():
         of_cut = []
         for family in found:
             use = family.train & rule.kept(family)
-            law = fit(
-                Chinchilla(), family.at(use, "chinchilla"), family.loss[use],
-                loss=RAW, start=MUENNIGHOFF_2023.parameters, bootstrap=0,
-            )  # fmt: skip
-            of_cut.append(100 * float(family.are(law.value(**family.at(family.target, "chinchilla")))))
+            columns = family.at(use, "chinchilla")
+            law = fit(Chinchilla(), columns, family.loss[use], loss=RAW, start=start, bootstrap=0)
+            of_cut.append(100 * family.are(law.value(**family.at(family.target, "chinchilla"))))
             if cut == "without 10 %":
                 p = law.parameters
                 parameters.append([np.log(p["A"]), p["alpha"], np.log(p["B"]), p["beta"], np.log(max(p["E"], 1e-3))])
@@ -159,7 +148,7 @@ def authors_fit(found: Sequence[Family]) -> dict[str, Any]:
     return {"median error": errors, **coupling(np.array(parameters))}
 
 
-def coupling(parameters: NDArray[np.float64]) -> dict[str, float]:
+def coupling(parameters: Array) -> dict[str, float]:
     """Return how far parameters over families [families, (ln A, alpha, ln B, beta, ln E)] move together."""
     variance = np.linalg.svd(parameters - parameters.mean(0), compute_uv=False) ** 2
     together = np.asarray(np.corrcoef(parameters.T))

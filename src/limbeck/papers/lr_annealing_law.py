@@ -16,9 +16,8 @@ import polars as pl
 from limbeck.fitting import Fit
 from limbeck.laws import Annealing, Schedule, fit, multi_power
 from limbeck.laws.annealing import TISSUE
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series
 from limbeck.papers._data import run_table
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
 from limbeck.planning import best_decay
 from limbeck.runs import RunTable, read_runs
 
@@ -31,7 +30,6 @@ TERMS = ("law", "no annealing", "law at the end")
 class LrAnnealingLaw(Paper):
     """One model size per seed."""
 
-    slug = "lr-annealing-law"
     source = TISSUE
     claim = (
         "Two loss curves fit a law in two areas under the learning rate that predicts the loss under other schedules."
@@ -40,7 +38,7 @@ class LrAnnealingLaw(Paper):
     unit = "mnat/token"
     baseline = "no annealing term"
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Fit a constant rate and one other curve of a size, with and without annealing; predict all the rest."""
         path, size = run_table("lr-schedule-curves/curves.csv"), SIZES[seed % len(SIZES)]
         table = synthetic_curves(seed) if path is None else read_runs(path, {"run": "schedule"}, where={"model": size})
@@ -48,11 +46,11 @@ class LrAnnealingLaw(Paper):
         for other in OTHERS[: 1 if quick else None]:
             seen = table.filter({"run": [FLAT, other]})
             law = laws[other] = fit("annealing", seen, bootstrap=0)
-            rest = [errors(law, one) for run, one in by_run(table) if run not in (FLAT, other)]
             flat = fit(law.model, seen, bootstrap=0, fixed={"C": 0.0})
-            without = [errors(flat, one) for run, one in by_run(table) if run not in (FLAT, other)]
-            ends = (np.mean([np.abs(one).mean() for one in way]) for way in (rest, without))
-            pairs[other] = [*map(float, ends), float(np.mean([abs(one[-1]) for one in rest]))]
+            unseen = [one for run, one in by_run(table) if run not in (FLAT, other)]
+            off, without = ([np.abs(errors(way, one)) for one in unseen] for way in (law, flat))
+            along = (float(np.mean([one.mean() for one in way])) for way in (off, without))
+            pairs[other] = [*along, float(np.mean([one[-1] for one in off]))]
         first = laws[OTHERS[0]]
         shown = table.filter({"run": SHOWN})
         return {
@@ -63,34 +61,31 @@ class LrAnnealingLaw(Paper):
             "curve": [shown.column("step").tolist(), shown.column("loss").tolist(), errors(first, shown).tolist()],
         }
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Average over the pairs of a size; sizes are the replicates."""
         means = np.array([[*one["pairs"].values()] for one in measured])  # [size, pair, term]
-        law, flat = means[:, :, 0], means[:, :, 1]
+        law, flat, end = means.transpose(2, 0, 1)
         real, shares = measured[0]["size"] != "synthetic", [one["best decay"] for one in measured]
         at, loss, off = measured[0]["curve"]
+        title = f"Two curves predict a linear decay to {1000 * np.abs(off).mean():.0f} mnat/token"
+        series = Series("measured", at, loss), Series("law", at, np.add(loss, off), kind="line")
         return Outcome(
             effects=1000 * (flat - law).mean(1),
             checks={
-                "constant + cosine: error at most 0.01 on every size": bool((law[:, 0] <= 0.01).all()),
-                "constant + cosine: four times below no annealing": bool((4 * law[:, 0] <= flat[:, 0]).all()),
-                "better than no annealing for every pair": bool((law < flat).all()),
+                "constant + cosine: error at most 0.01 on every size": law[:, 0] <= 0.01,
+                "constant + cosine: four times below no annealing": 4 * law[:, 0] <= flat[:, 0],
+                "better than no annealing for every pair": law < flat,
             },
             details={one["size"]: {k: one[k] for k in ("pairs", "parameters", "best decay")} for one in measured},
             notes=[
                 f"replicates are model sizes; numbers of a pair: {', '.join(TERMS)}",
-                f"at the end of unseen schedules the error is {means[:, :, 2].mean():.4f}, along them {law.mean():.4f}",
+                f"at the end of unseen schedules the error is {end.mean():.4f}, along them {law.mean():.4f}",
                 f"by the law the best linear decay takes {min(shares):.0%} to {max(shares):.0%} of 24 000 steps",
                 "the multi-power law (seven parameters) has 0.0038, 0.0044 and 0.0048, by its authors"
                 if real
                 else "table absent (see LIMBECK_DATA): curves drawn from another law, no evidence",
             ],
-            figure=Figure(
-                f"Two curves predict a linear decay to {1000 * np.abs(off).mean():.0f} mnat/token",
-                "step",
-                "loss, nats/token",
-                (Series("measured", at, loss), Series("law", at, np.add(loss, off).tolist(), kind="line")),
-            ),
+            figure=Figure(title, "step", "loss, nats/token", series),
         )
 
 
@@ -110,14 +105,7 @@ def synthetic_curves(seed: int) -> RunTable:
     """Draw curves of the multi-power law, which is not the law that is tested; 0.05 % noise."""
     rng, parts = np.random.default_rng(seed), []
     constants = {"L0": 2.8, "A": 0.6, "alpha": 0.45, "B": 400.0, "C": 1.0, "beta": 0.5, "gamma": 0.5}
-    shapes = (
-        ("linear", 0.0),
-        ("cosine", 1.0),
-        ("exponential", 1 / 6),
-        ("linear", 1 / 6),
-        ("step", 0.5),
-        ("cosine", 0.5),
-    )
+    shapes = ("linear", 0.0), ("cosine", 1.0), ("exponential", 1 / 6), ("linear", 1 / 6), ("step", 0.5), ("cosine", 0.5)
     for run, (shape, decay) in zip((FLAT, *OTHERS), shapes, strict=True):
         rates = Schedule(24000, 3e-4, shape, 3e-5, 2160, decay).rates()
         at = np.arange(2176, 24000, 256)
