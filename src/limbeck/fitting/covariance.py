@@ -23,14 +23,11 @@ def sandwich(problem: Problem, z: Array, clusters: NDArray[np.int_] | None = Non
         z: optimum, [p].
         clusters: run of each point, [n], numbered from 0; every point its own by default.
     """
-    value, jacobian = problem.program.evaluate(problem.theta(z[None]))
-    residuals = value[0] - np.atleast_2d(problem.target)[0]
-    weights, delta = np.atleast_2d(problem.weights)[0], problem.loss.delta
-    scores = (problem.transform.T @ jacobian[0]) * (weights * np.clip(residuals, -delta, delta))
-    scores = scores / (1 - leverage(problem, z))
+    residuals, jacobian, weights, prior = problem.local(z)
+    delta = problem.loss.delta
+    scores = jacobian * (weights * np.clip(residuals, -delta, delta)) / (1 - leverage(problem, z))
     if clusters is not None:
         scores = scores @ (clusters[:, None] == np.arange(int(clusters.max()) + 1)).astype(float)
-    prior = problem.transform.T @ (problem.prior_precision[:, None] * problem.transform)
     inverse = inverse_hessian(problem, z)
     return np.asarray(inverse @ (scores @ scores.T + prior) @ inverse, float)
 
@@ -42,19 +39,15 @@ def classical(problem: Problem, z: Array) -> Array:
         problem: model, data and a squared loss.
         z: optimum, [p].
     """
-    weights = np.atleast_2d(problem.weights)[0]
-    squares = float((weights * problem.residuals(z[None])[0] ** 2).sum())
+    residuals, _, weights, _ = problem.local(z)
+    squares = float((weights * residuals**2).sum())
     return np.asarray(squares / (len(weights) - len(z)) * inverse_hessian(problem, z))
 
 
 def inverse_hessian(problem: Problem, z: Array) -> Array:
     """Return H⁻¹, H = Σ w ψ' J Jᵀ plus the priors' precision with the smoothed ψ' of `curvature`, [p, p]."""
-    value, jacobian = problem.program.evaluate(problem.theta(z[None]))
-    bend = np.atleast_2d(problem.weights)[0] * curvature(
-        value[0] - np.atleast_2d(problem.target)[0], problem.loss.delta
-    )
-    j = problem.transform.T @ jacobian[0]
-    prior = problem.transform.T @ (problem.prior_precision[:, None] * problem.transform)
+    residuals, j, weights, prior = problem.local(z)
+    bend = weights * curvature(residuals, problem.loss.delta)
     return np.asarray(np.linalg.pinv((j * bend) @ j.T + prior, hermitian=True))
 
 

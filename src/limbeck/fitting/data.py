@@ -30,12 +30,9 @@ class Data:
 
     @staticmethod
     def of(
-        model: Model,
-        columns: Mapping[str, ArrayLike],
-        target: ArrayLike,
-        weights: ArrayLike | None = None,
+        model: Model, columns: Mapping[str, ArrayLike], target: ArrayLike, weights: ArrayLike | None = None,
         clusters: ArrayLike | None = None,
-    ) -> Data:
+    ) -> Data:  # fmt: skip
         """Bind a model's columns and observations; each point is its own run where no clusters are given.
 
         Raises:
@@ -51,8 +48,7 @@ class Data:
         w = np.ones(len(y)) if weights is None else np.broadcast_to(np.asarray(weights, float), y.shape)
         if not (w >= 0).all():
             raise FittingError(f"weights must be zero or positive; the smallest is {w.min():g}.")
-        groups = np.arange(len(y)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-        return Data(x, y, w, np.asarray(groups, int).reshape(-1))
+        return Data(x, y, w, np.arange(len(y)) if clusters is None else numbered(clusters))
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -71,5 +67,24 @@ class Data:
     def subset(self, mask: NDArray[np.bool_]) -> Data:
         """Return the points where mask [n] is true."""
         columns = {name: value[mask] for name, value in self.columns.items()}
-        groups = np.unique(self.clusters[mask], return_inverse=True)[1].reshape(-1)
-        return Data(columns, self.target[mask], self.weights[mask], groups)
+        return Data(columns, self.target[mask], self.weights[mask], numbered(self.clusters[mask]))
+
+    def joined(self, columns: Mapping[str, Array], target: Array, weight: float) -> Data:
+        """Return the points with further ones of one weight, each a run of its own."""
+        return Data(
+            {name: np.append(values, columns[name]) for name, values in self.columns.items()},
+            np.append(self.target, target),
+            np.append(self.weights, np.full(len(target), weight)),
+            np.append(self.clusters, self.runs + np.arange(len(target))),
+        )
+
+    def inside(self, name: str, values: Array) -> NDArray[np.bool_]:
+        """Return which values of a column lie in its range."""
+        data = self.columns[name]
+        return np.asarray((values >= data.min() * (1 - 1e-9)) & (values <= data.max() * (1 + 1e-9)))
+
+
+def numbered(values: ArrayLike) -> NDArray[np.int_]:
+    """Return which distinct value (or row) each one is, numbered from 0, [n]."""
+    array = np.asarray(values)
+    return np.unique(array, return_inverse=True, axis=0 if array.ndim > 1 else None)[1].reshape(-1)

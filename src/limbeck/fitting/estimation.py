@@ -18,7 +18,7 @@ from limbeck.fitting.model import Array, Model
 from limbeck.fitting.multistart import best_of, grid_starts
 from limbeck.fitting.objective import Loss, Prior, Problem
 from limbeck.fitting.resampling import Method, prior_centres, resample, run_noise
-from limbeck.fitting.solver import minimise
+from limbeck.fitting.solver import refit
 
 
 def fit(
@@ -97,21 +97,10 @@ def fit(
         problem = replace(problem, loss=loss)
         z, objective, agreement = best_of(problem, starts)
     result = Fit(
-        model=model,
-        parameters={k: float(v[0]) for k, v in problem.natural(z[None]).items()},
-        objective=objective,
-        loss=loss,
-        data=data,
-        starts=agreement,
-        draws={},
-        noise=run_noise(problem, z),
-        fixed=fixed,
-        priors=priors,
-        prior_noise=prior_noise,
-        method=method,
-        seed=seed,
-        units=dict(units or {}),
-    )
+        model=model, parameters=problem.parameters(z), objective=objective, loss=loss, data=data, starts=agreement,
+        draws={}, noise=run_noise(problem, z), fixed=fixed, priors=priors, prior_noise=prior_noise, method=method,
+        seed=seed, units=dict(units or {}),
+    )  # fmt: skip
     if bootstrap:
         result = _bootstrapped(result, problem, z, bootstrap, method)
     return result if holdout is None else replace(result, holdout=validate(result, cuts=(1.0 - holdout,)))
@@ -121,10 +110,9 @@ def _bootstrapped(fit: Fit, problem: Problem, z: Array, count: int, method: Meth
     """Return the fit with draws, one batch of warm starts."""
     rng = np.random.default_rng([fit.seed, 0])
     resamples = resample(problem, z, fit.data, method, count, rng)
-    rows = problem.with_rows(weights=resamples.weights, target=resamples.target)
-    rows = rows.with_rows(prior_mean=prior_centres(problem, fit.prior_noise, count, rng))
-    ends = minimise(rows, np.repeat(z[None], count, 0), damping=0.01)
-    return replace(fit, draws=problem.natural(ends.z[np.isfinite(ends.objective)]), degenerate=resamples.degenerate)
+    centres = prior_centres(problem, fit.prior_noise, count, rng)
+    rows = problem.with_rows(weights=resamples.weights, target=resamples.target, prior_mean=centres)
+    return replace(fit, draws=refit(rows, z, count), degenerate=resamples.degenerate)
 
 
 def automatic_delta(residuals: ArrayLike) -> float:

@@ -32,7 +32,7 @@ from limbeck.fitting.prediction import (
     run_interval,
 )
 from limbeck.fitting.resampling import Method, leave_one_out, leverage
-from limbeck.fitting.solver import minimise
+from limbeck.fitting.solver import refit
 from limbeck.fitting.validation import Validation
 
 if TYPE_CHECKING:
@@ -88,16 +88,11 @@ class Fit:
 
     def problem_on(self, data: Data, **fixed: float) -> Problem:
         """The same problem on other data, with further parameters held at a number."""
+        priors = {name: prior for name, prior in self.priors.items() if name not in fixed}
         return Problem.build(
-            self.model,
-            data.columns,
-            data.target,
-            loss=self.loss,
-            weights=data.weights,
-            fixed={**self.fixed, **fixed},
-            priors={name: prior for name, prior in self.priors.items() if name not in fixed},
-            prior_noise=self.prior_noise,
-        )
+            self.model, data.columns, data.target, loss=self.loss, weights=data.weights,
+            fixed={**self.fixed, **fixed}, priors=priors, prior_noise=self.prior_noise,
+        )  # fmt: skip
 
     @property
     def z(self) -> Array:
@@ -114,6 +109,16 @@ class Fit:
         """Points minus fitted parameters."""
         return len(self.data) - len(self.free)
 
+    @cached_property
+    def sizes(self) -> Array:
+        """Size of every point (`Model.size`), [n]."""
+        return self.model.sizes(self.data.columns)
+
+    @property
+    def largest(self) -> dict[str, float]:
+        """The columns of the largest point."""
+        return {name: float(values[np.argmax(self.sizes)]) for name, values in self.data.columns.items()}
+
     def value(self, **columns: ArrayLike) -> Array:
         """Return the point prediction at the given columns, broadcast."""
         return self.model(self.parameters, **columns)
@@ -125,8 +130,9 @@ class Fit:
             FittingError: the fit has no draws.
         """
         self._need_draws()
-        flat = {name: np.atleast_1d(np.asarray(v, float)) for name, v in columns.items()}
-        return self.model({name: draw[:, None] for name, draw in self.draws.items()}, **flat)
+        return self.model.by_rows(
+            self.draws, {name: np.atleast_1d(np.asarray(v, float)) for name, v in columns.items()}
+        )
 
     def simulate(self, **columns: ArrayLike) -> Array:
         """Return what one new run may give at each setting: every draw's prediction moved by a residual, [B, n].
@@ -163,27 +169,18 @@ class Fit:
                 f"{self.model.name} has no finite value at {at}. Give positive numbers in the runs' units."
             )
         if self.draws:
-            log = self.loss.space == "log"
-            lower, upper = run_interval(self.simulate(**flat), mean, level, self._spare(), log=log)
-        else:
-            if self.degrees_of_freedom < 2:
-                raise FittingError(
-                    f"no interval possible: {len(self.data)} points for {len(self.free)} parameters leave "
-                    f"{self.degrees_of_freedom} degrees of freedom (2 are needed). Add runs or fix parameters."
-                )
-            half = stdtrit(self.degrees_of_freedom, (1 + level) / 2) * np.hypot(
-                self.standard_error(**flat), np.sqrt(np.mean(self.noise**2))
+            lower, upper = run_interval(self.simulate(**flat), mean, level, self._spare(), log=self.loss.space == "log")
+        elif self.degrees_of_freedom < 2:
+            raise FittingError(
+                f"no interval possible: {len(self.data)} points for {len(self.free)} parameters leave "
+                f"{self.degrees_of_freedom} degrees of freedom (2 are needed). Add runs or fix parameters."
             )
-            lower, upper = self.shifted(mean, -half), self.shifted(mean, half)
-        size = np.asarray(self.model.size(SimpleNamespace(**flat)), float)
-        largest = float(np.max(self.model.size(SimpleNamespace(**self.data.columns))))
-        outside = tuple(
-            name
-            for name, v in flat.items()
-            if (v > self.data.columns[name].max() * (1 + 1e-9)).any()
-            or (v < self.data.columns[name].min() * (1 - 1e-9)).any()
-        )
-        return Prediction(mean, lower, upper, level, np.broadcast_to(size / largest, mean.shape), outside)
+        else:
+            error = np.hypot(self.standard_error(**flat), np.sqrt(np.mean(self.noise**2)))
+            lower, upper = self._band(mean, error, level)
+        reach = self.model.sizes(flat) / self.sizes.max()
+        outside = tuple(name for name, v in flat.items() if not self.data.inside(name, v).all())
+        return Prediction(mean, lower, upper, level, reach, outside)
 
     def shifted(self, value: Array, shock: Array) -> Array:
         """Move a prediction by a residual of this fit's residual space."""
@@ -197,8 +194,7 @@ class Fit:
 
     def standard_error(self, **columns: ArrayLike) -> Array:
         """Standard error of the prediction in residual space by the delta method, [n]."""
-        j = self.slope(**columns)
-        return np.asarray(np.sqrt(np.einsum("pn,pq,qn->n", j, self.covariance(), j)))
+        return _error(self.slope(**columns), self.covariance())
 
     def confidence(self, level: float = 0.95, **columns: ArrayLike) -> tuple[Array, Array]:
         """Return the ends of the band of the law itself, [n] each, by the classical delta method for least squares.
@@ -212,11 +208,8 @@ class Fit:
         check_level(level)
         if self.degrees_of_freedom < 1:
             raise FittingError(f"no band possible: {len(self.data)} points for {len(self.free)} parameters. Add runs.")
-        j = self.slope(**columns)
-        error = np.sqrt(np.einsum("pn,pq,qn->n", j, classical(self.problem, self.z), j))
-        half = stdtrit(self.degrees_of_freedom, (1 + level) / 2) * error
-        mean = self.value(**self._settings(columns))
-        return self.shifted(mean, -half), self.shifted(mean, half)
+        error = _error(self.slope(**columns), classical(self.problem, self.z))
+        return self._band(self.value(**self._settings(columns)), error, level)
 
     def slope(self, **columns: ArrayLike) -> Array:
         """Derivative of the prediction in residual space with respect to the centred coordinates, [p, n]."""
@@ -231,16 +224,12 @@ class Fit:
     def jackknife(self) -> dict[str, Array]:
         """Parameters with one run left out, [runs] each, from one batch."""
         rows = leave_one_out(self.data.clusters)
-        ends = minimise(self.problem.with_rows(weights=rows), np.repeat(self.z[None], len(rows), 0), damping=0.01)
-        return self.problem.natural(ends.z[np.isfinite(ends.objective)])
+        return refit(self.problem.with_rows(weights=rows), self.z, len(rows))
 
     def derive(
-        self,
-        function: Callable[[SimpleNamespace], ArrayLike],
-        level: float = 0.8,
-        *,
+        self, function: Callable[[SimpleNamespace], ArrayLike], level: float = 0.8, *,
         method: IntervalMethod = "percentile",
-    ) -> Interval:
+    ) -> Interval:  # fmt: skip
         """Return any quantity of the parameters with its interval over the draws.
 
         Args:
@@ -274,6 +263,12 @@ class Fit:
                 result[name] = (interval.lower, interval.upper)
         return result
 
+    def without_interval(self, name: str) -> str:
+        """Say why a parameter has no interval: "fixed", "not identified" or "no bootstrap"."""
+        if name in self.fixed:
+            return "fixed"
+        return "no bootstrap" if self.identifiability.identified[name] else "not identified"
+
     @cached_property
     def identifiability(self) -> Identifiability:
         """What these data identify and what they do not, in words (see `fitting.identifiability`)."""
@@ -285,12 +280,8 @@ class Fit:
         intervals = self.intervals(level)
         for name, value in self.parameters.items():
             interval = intervals[name]
-            if name in self.fixed:
-                right = "fixed"
-            elif not self.identifiability.identified[name]:
-                right = "not identified by these runs"
-            else:
-                right = "no bootstrap" if interval is None else f"{interval[0]:.4g} – {interval[1]:.4g}"
+            right = self.without_interval(name).replace("identified", "identified by these runs")
+            right = right if interval is None else f"{interval[0]:.4g} – {interval[1]:.4g}"
             lines.append(f"  {name:10}{value:>12.5g}   {right}")
         lines += ["", self.starts.summary(), *self.identifiability.words]
         if self.holdout is not None:
@@ -326,6 +317,11 @@ class Fit:
         arrays = np.broadcast_arrays(*[np.atleast_1d(np.asarray(v, float)) for v in columns.values()])
         return dict(zip(columns, arrays, strict=True))
 
+    def _band(self, mean: Array, error: Array, level: float) -> tuple[Array, Array]:
+        """The mean moved by ∓ t errors in residual space, t the quantile of Student's t."""
+        half = stdtrit(self.degrees_of_freedom, (1 + level) / 2) * error
+        return self.shifted(mean, -half), self.shifted(mean, half)
+
     def _spare(self) -> float:
         """Degrees of freedom of the residuals, at least 1: points minus the sum of leverages.
 
@@ -338,3 +334,8 @@ class Fit:
     def _need_draws(self) -> None:
         if not self.draws:
             raise FittingError("this fit has no bootstrap draws: fit again with bootstrap=1000.")
+
+
+def _error(slope: Array, covariance: Array) -> Array:
+    """Standard errors √(jᵀ C j), [n], of quantities with slopes j, [p, n]."""
+    return np.asarray(np.sqrt(np.einsum("pn,pq,qn->n", slope, covariance, slope)))

@@ -7,21 +7,24 @@ understates what another run will do: the curve bends to follow the run. Replica
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from limbeck.errors import FittingError
+from limbeck.fitting.data import numbered
 from limbeck.fitting.fit import Fit
-from limbeck.fitting.model import Array
+from limbeck.fitting.plain import Plain
 from limbeck.fitting.resampling import prior_centres
-from limbeck.fitting.solver import minimise
+from limbeck.fitting.solver import refit
+
+STRIPS = 199
 
 
 @dataclass(frozen=True)
-class NoiseComponents:
+class NoiseComponents(Plain):
     """Standard deviations of log loss.
 
     Args:
@@ -38,10 +41,6 @@ class NoiseComponents:
     def total(self) -> float:
         """Standard deviation of one point of a new run, √(run² + point²)."""
         return float(np.hypot(self.run, self.point))
-
-    def to_dict(self) -> dict[str, float]:
-        """Return plain numbers."""
-        return asdict(self)
 
 
 def noise_components(target: ArrayLike, configuration: ArrayLike, run: ArrayLike, group: ArrayLike) -> NoiseComponents:
@@ -60,9 +59,7 @@ def noise_components(target: ArrayLike, configuration: ArrayLike, run: ArrayLike
         FittingError: no group has two runs.
     """
     y = np.log(np.asarray(target, float))
-    cell = np.unique(np.asarray(configuration), return_inverse=True)[1].reshape(-1)
-    runs = np.unique(np.asarray(run), return_inverse=True)[1].reshape(-1)
-    groups = np.unique(np.asarray(group), return_inverse=True)[1].reshape(-1)
+    cell, runs, groups = numbered(configuration), numbered(run), numbered(group)
     deviation = y - (np.bincount(cell, y) / np.bincount(cell))[cell]
     points = np.bincount(runs)
     mean = np.bincount(runs, deviation) / points
@@ -110,13 +107,7 @@ def hierarchical_draws(fit: Fit, noise: NoiseComponents, count: int, *, form: fl
     own = rng.normal(size=(count, len(fitted)))
     target = fitted + scale * (noise.run * shared + noise.point * own)
     centres = prior_centres(problem, fit.prior_noise, count, rng)
-    ends = minimise(problem.with_rows(target=target, prior_mean=centres), np.repeat(z[None], count, 0), damping=0.01)
-    draws = problem.natural(ends.z[np.isfinite(ends.objective)])
-    return replace(
-        fit, draws=draws, noise=_normal_scores(np.hypot(noise.total, form)), method="hierarchical", seed=seed
-    )
-
-
-def _normal_scores(sd: float, count: int = 199) -> Array:
-    """Equally likely values of N(0, sd²), the mid-points of `count` strips of equal probability."""
-    return np.asarray(sd * ndtri((np.arange(count) + 0.5) / count), float)
+    draws = refit(problem.with_rows(target=target, prior_mean=centres), z, count)
+    # Equally likely values of the normal: mid-points of strips of equal probability.
+    scores = np.hypot(noise.total, form) * ndtri((np.arange(STRIPS) + 0.5) / STRIPS)
+    return replace(fit, draws=draws, noise=scores, method="hierarchical", seed=seed)

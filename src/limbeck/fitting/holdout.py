@@ -6,8 +6,6 @@ Leaving a run out is giving it weight 0, so that all cuts and all their resample
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,46 +52,37 @@ def validate(fit: Fit, cuts: Sequence[float] = CUTS, *, resamples: int = 200) ->
         raise FittingError(f"cuts and held-out shares lie between 0 and 1; got {', '.join(f'{c:g}' for c in cuts)}.")
     if resamples < 20:
         raise FittingError(f"intervals of held-out runs need at least 20 resamples (200 is usual); got {resamples}.")
-    size = np.broadcast_to(fit.model.size(SimpleNamespace(**fit.data.columns)), len(fit.data)).astype(float)
-    chosen: list[tuple[float, NDArray[np.bool_]]] = []
-    skipped: list[str] = []
-    for fraction in cuts:
-        train = smaller(size, fit.data.clusters, fraction)
-        reason = _too_few(fit, train)
-        if reason:
-            skipped.append(f"largest {1 - fraction:.0%} not held out: {reason}")
-        else:
-            chosen.append((fraction, train))
+    size, target = fit.sizes, fit.data.target
+    sides = [(fraction, smaller(size, fit.data.clusters, fraction)) for fraction in cuts]
+    chosen = [(fraction, train) for fraction, train in sides if not _too_few(fit, train)]
+    skipped = tuple(f"largest {1 - f:.0%} not held out: {why}" for f, train in sides if (why := _too_few(fit, train)))
     if not chosen:
-        return Validation((), tuple(skipped), fit.loss.space)
+        return Validation((), skipped, fit.loss.space)
     masks = np.array([train for _, train in chosen])
     parameters, intervals = _refit(fit, masks, resamples)
-    values = fit.model({name: v[:, None] for name, v in parameters.items()}, **fit.data.columns)
+    values = fit.model.by_rows(parameters, fit.data.columns)
     bare = _refit_floorless(fit, masks)
     results = []
     for k, (fraction, train) in enumerate(chosen):
-        test, target = ~train, fit.data.target
+        test = ~train
         forecasts: dict[str, Array | None] = {
             LAST_VALUE: np.full(int(test.sum()), last_value(size[train], target[train])),
             LAST_TWO: last_two_scales(size[train], target[train], size[test]),
             NO_FLOOR: None if bare is None else bare[k, test],
         }
-        results.append(
-            Cut(
-                fraction,
-                int(train.sum()),
-                int(test.sum()),
-                float(size[test].max() / size[train].max()),
-                _score(fit, values[k, test], target[test]),
-                {
-                    level: float(np.mean((target[test] >= low[test]) & (target[test] <= high[test])))
-                    for level, (low, high) in intervals[k].items()
-                },
-                {name: float(v[k]) for name, v in parameters.items()},
-                {name: _score(fit, f, target[test]) for name, f in forecasts.items() if f is not None},
-            )
+        covered = {level: (target >= low) & (target <= high) for level, (low, high) in intervals[k].items()}
+        cut = Cut(
+            fraction=fraction,
+            train=int(train.sum()),
+            test=int(test.sum()),
+            extrapolation=float(size[test].max() / size[train].max()),
+            score=_score(fit, values[k, test], target[test]),
+            coverage={level: float(np.mean(inside[test])) for level, inside in covered.items()},
+            parameters={name: float(v[k]) for name, v in parameters.items()},
+            baselines={name: _score(fit, f, target[test]) for name, f in forecasts.items() if f is not None},
         )
-    return Validation(tuple(results), tuple(skipped), fit.loss.space)
+        results.append(cut)
+    return Validation(tuple(results), skipped, fit.loss.space)
 
 
 def _too_few(fit: Fit, train: NDArray[np.bool_]) -> str:
@@ -116,18 +105,16 @@ def _refit(
     for k, train in enumerate(masks):
         part = fit.data.subset(train)
         weights[k][:, train] = pairs(part.design, part.clusters, resamples, len(fit.free) + 1, rng).weights
-    rows = problem.with_rows(
-        weights=weights.reshape(-1, len(fit.data)),
-        prior_mean=prior_centres(problem, fit.prior_noise, cuts * resamples, rng),
-    )
+    centres = prior_centres(problem, fit.prior_noise, cuts * resamples, rng)
+    rows = problem.with_rows(weights=weights.reshape(-1, len(fit.data)), prior_mean=centres)
     draws = minimise(rows, np.repeat(ends.z, resamples, 0), damping=0.01)
     intervals = []
     for k, train in enumerate(masks):
         of_cut = slice(k * resamples, (k + 1) * resamples)
         z = draws.z[of_cut][np.isfinite(draws.objective[of_cut])]
-        noise = run_noise(replace(problem, weights=problem.weights * train), ends.z[k])[train]
-        mean = fit.model(_single(problem.natural(ends.z[k : k + 1])), **fit.data.columns)
-        values = fit.model({name: v[:, None] for name, v in problem.natural(z).items()}, **fit.data.columns)
+        noise = run_noise(problem.with_rows(weights=train.astype(float)), ends.z[k])[train]
+        mean = fit.model(problem.parameters(ends.z[k]), **fit.data.columns)
+        values = fit.model.by_rows(problem.natural(z), fit.data.columns)
         simulated = fit.shifted(values, rng.choice(noise, (len(z), 1)))
         freedom = int(train.sum()) - len(fit.free)
         log = fit.loss.space == "log"
@@ -144,11 +131,7 @@ def _refit_floorless(fit: Fit, masks: NDArray[np.bool_]) -> Array | None:
     cuts, starts = len(masks), len(bare.ends)
     ends = minimise(rows, np.tile(bare.ends, (cuts, 1)), np.repeat(np.arange(cuts), starts), damping=0.1)
     best = np.argmin(ends.objective.reshape(cuts, starts), axis=1) + starts * np.arange(cuts)
-    return fit.model({name: v[:, None] for name, v in bare.problem.natural(ends.z[best]).items()}, **fit.data.columns)
-
-
-def _single(parameters: dict[str, Array]) -> dict[str, float]:
-    return {name: float(v[0]) for name, v in parameters.items()}
+    return fit.model.by_rows(bare.problem.natural(ends.z[best]), fit.data.columns)
 
 
 def _score(fit: Fit, predicted: Array, observed: Array) -> Score:

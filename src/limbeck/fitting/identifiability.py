@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from types import SimpleNamespace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import chdtri
 
-from limbeck.fitting.data import Data
 from limbeck.fitting.design import Design
 from limbeck.fitting.floor import Floorless, floorless
 from limbeck.fitting.model import Array
+from limbeck.fitting.plain import plain
 from limbeck.fitting.profile import deviance
 from limbeck.fitting.solver import minimise
 
@@ -53,13 +52,8 @@ class Identifiability:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, names and sentences; an infinite condition number is None."""
-        return {
-            "condition": self.condition if math.isfinite(self.condition) else None,
-            "weakest": self.weakest,
-            "identified": self.identified,
-            "trades_with": self.trades_with,
-            "words": list(self.words),
-        }
+        condition = self.condition if math.isfinite(self.condition) else None
+        return dict(plain(asdict(self) | {"condition": condition}))
 
 
 def identifiability(fit: Fit) -> Identifiability:
@@ -100,20 +94,16 @@ def identifiability(fit: Fit) -> Identifiability:
 
 def _weak_words(directions: list[Array], names: tuple[str, ...], known: str | None, *, refused: bool) -> list[str]:
     """Name each weak direction but that of a `known` one: which parameters move how, while the predictions stay."""
+    reading = "their intervals mean nothing, predictions still hold" if refused else "read the predictions, not these"
     words = []
     for direction in directions:
         relative = direction / direction[np.argmax(np.abs(direction))]
         moving = [(name, share) for name, share in zip(names, relative, strict=True) if abs(share) > SHARE]
         together = ", ".join(f"{name} {share:+.2g}" for name, share in moving)
-        if len(moving) == 1 and moving[0][0] == known:
-            continue
-        if len(moving) == 1:
+        if len(moving) > 1:
+            words.append(f"{' and '.join(name for name, _ in moving)} trade off ({together}): {reading}.")
+        elif moving[0][0] != known:
             words.append(f"{moving[0][0]} is not identified by these runs: no prediction here depends on it.")
-            continue
-        reading = (
-            "their intervals mean nothing, predictions still hold" if refused else "read the predictions, not these"
-        )
-        words.append(f"{' and '.join(name for name, _ in moving)} trade off ({together}): {reading}.")
     return words
 
 
@@ -165,7 +155,7 @@ def _floor_words(fit: Fit, identified: dict[str, bool]) -> list[str]:
     factor = _showing(fit, other, direction)
     step = ""
     if factor is not None:
-        there = ", ".join(f"{name} = {_short(v[0])}" for name, v in _beyond(fit, np.array([factor])).items())
+        there = ", ".join(f"{name} = {_short(value * factor)}" for name, value in fit.largest.items())
         step = f"add one run at {there} or larger, or "
     value = fit.parameters[floor]
     shown = f"{value:.3g}" if value > 1e-3 * fit.data.target.min() else "what larger runs say"
@@ -183,27 +173,16 @@ def _showing(fit: Fit, other: Floorless, direction: Array) -> float | None:
     has weight 1.
     """
     factors = np.geomspace(1.5, 1e5, 24)
-    at, n = _beyond(fit, factors), len(fit.data)
-    joined = Data(
-        {name: np.append(v, at[name]) for name, v in fit.data.columns.items()},
-        np.append(fit.data.target, fit.value(**at)),
-        np.append(fit.data.weights, np.full(len(factors), fit.data.weights.mean())),
-        np.append(fit.data.clusters, fit.data.runs + np.arange(len(factors))),
-    )
+    at = {name: value * factors for name, value in fit.largest.items()}
+    joined = fit.data.joined(at, fit.value(**at), float(fit.data.weights.mean()))
     problem = fit.problem_on(joined, **{str(fit.model.floor): 0.0})
-    rows = np.concatenate([np.ones((len(factors), n)), np.eye(len(factors))], 1)
+    rows = np.concatenate([np.ones((len(factors), len(fit.data))), np.eye(len(factors))], 1)
     starts = problem.centred(other.problem.theta(other.ends))
     index = np.repeat(np.arange(len(factors)), len(starts))
     ends = minimise(problem.with_rows(weights=rows), np.tile(starts, (len(factors), 1)), index, damping=0.1)
     without = ends.objective.reshape(len(factors), -1).min(1)
     shown = np.flatnonzero(deviance(fit, without, direction) > 2 * SIGNIFICANT)
     return float(factors[shown[0]]) if len(shown) else None
-
-
-def _beyond(fit: Fit, factors: Array) -> dict[str, Array]:
-    """The largest run's columns, multiplied."""
-    largest = int(np.argmax(fit.model.size(SimpleNamespace(**fit.data.columns))))
-    return {name: v[largest] * factors for name, v in fit.data.columns.items()}
 
 
 def _short(value: float) -> str:

@@ -81,6 +81,15 @@ class Model(ABC):
         """
         return math.prod(getattr(x, name) for name in self.columns)
 
+    def sizes(self, columns: Mapping[str, Array]) -> Array:
+        """Return the size of every point, [n], of columns [n]."""
+        n = len(next(iter(columns.values())))
+        return np.broadcast_to(np.asarray(self.size(SimpleNamespace(**columns)), float), n)
+
+    def by_rows(self, parameters: Mapping[str, Array], columns: Mapping[str, ArrayLike]) -> Array:
+        """Return one prediction per row of parameters, [B, n], from parameters [B]."""
+        return self({name: row[:, None] for name, row in parameters.items()}, **columns)
+
     def remarks(self, columns: Mapping[str, Array]) -> list[str]:
         """Return what a design, one array [n] per column, leaves open for reasons of this model's own."""
         return []

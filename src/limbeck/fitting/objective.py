@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class Loss:
 
     def describe(self) -> str:
         """Return the loss in words."""
-        where = {"log": "log {}", "linear": "{}", "relative": "relative {}"}[self.space].format("residuals")
+        where = {"log": "log ", "linear": "", "relative": "relative "}[self.space] + "residuals"
         form = "least squares" if math.isinf(self.delta) else f"Huber δ = {self.delta:g}"
         side = "" if self.overestimate == 1.0 else f", overestimates × {self.overestimate:g}"
         return f"{form} on {where}{side}"
@@ -74,6 +74,15 @@ class Prior:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mean) and self.sd > 0):
             raise FittingError(f"a prior needs a finite mean and a positive s.d.; got {self.mean:g} and {self.sd:g}.")
+
+
+class Local(NamedTuple):
+    """A problem near one point: residuals [n], Jacobian [p, n] in z, weights [n], the priors' precision [p, p]."""
+
+    residuals: Array
+    jacobian: Array
+    weights: Array
+    precision: Array
 
 
 @dataclass(frozen=True)
@@ -137,13 +146,12 @@ class Problem:
             FittingError: unknown parameter names, or a target that the loss cannot use.
         """
         fixed, priors = dict(fixed or {}), dict(priors or {})
-        for kind, names in (("fixed parameter", fixed), ("prior on", priors)):
-            for name in names:
-                model.check_names(
-                    "parameter", {**dict.fromkeys(model.parameter_names), name: None}, model.parameter_names
-                )
-                if kind == "prior on" and name in fixed:
-                    raise FittingError(f"{name} is fixed at {fixed[name]:g} and has a prior too: choose one.")
+        model.check_names(
+            "parameter", {**dict.fromkeys(model.parameter_names), **fixed, **priors}, model.parameter_names
+        )
+        for name in priors:
+            if name in fixed:
+                raise FittingError(f"{name} is fixed at {fixed[name]:g} and has a prior too: choose one.")
         for parameter in model.parameters:
             value = fixed.get(parameter.name, 0.0)
             low = 0.0 if parameter.log else parameter.lower
@@ -156,19 +164,20 @@ class Problem:
                 f"{model.target} must be positive for a loss on {loss.space} residuals; "
                 f'the smallest value is {target.min():g}. Use space="linear".'
             )
-        tape = trace(model, fixed=fixed, log=loss.space == "log")
+        program = Program(trace(model, fixed=fixed, log=loss.space == "log"), columns)
         weights = np.ones(len(target)) if weights is None else np.asarray(weights, float)
         if loss.space == "relative":
             weights, observed = weights / target**2, target
         else:
             observed = np.log(target) if loss.space == "log" else target
-        free = [p for p in model.parameters if p.name in tape.free]
+        names = program.tape.free
+        free = [p for p in model.parameters if p.name in names]
         transform, offset = np.eye(len(free)), np.zeros(len(free))
         for row, parameter in enumerate(free):
             for column, power in parameter.dimension.items():
                 centre = float(np.log(columns[column]).mean())
-                if isinstance(power, str) and power in tape.free:
-                    transform[row, tape.free.index(power)] += centre
+                if isinstance(power, str) and power in names:
+                    transform[row, names.index(power)] += centre
                 else:
                     offset[row] += centre * (fixed[power] if isinstance(power, str) else power)
         with np.errstate(divide="ignore"):
@@ -180,20 +189,7 @@ class Problem:
                 prior = priors[parameter.name]
                 mean[row] = math.log(prior.mean) if parameter.log else prior.mean
                 precision[row] = (prior_noise / prior.sd) ** 2
-        return Problem(
-            model,
-            Program(tape, columns),
-            observed,
-            weights,
-            loss,
-            transform,
-            offset,
-            lower,
-            upper,
-            mean,
-            precision,
-            fixed,
-        )
+        return Problem(model, program, observed, weights, loss, transform, offset, lower, upper, mean, precision, fixed)
 
     @property
     def free(self) -> tuple[str, ...]:
@@ -228,22 +224,27 @@ class Problem:
 
     def natural(self, z: Array) -> dict[str, Array]:
         """All parameters in natural units, [B] each; fixed ones repeated."""
-        theta = self.theta(z)
-        values: dict[str, Array] = {}
-        for parameter in self.model.parameters:
-            if parameter.name in self.fixed:
-                values[parameter.name] = np.full(len(z), float(self.fixed[parameter.name]))
-            else:
-                column = theta[:, self.free.index(parameter.name)]
-                values[parameter.name] = np.exp(column) if parameter.log else column
-        return values
+        raw = dict(zip(self.free, self.theta(z).T, strict=True))
+        values = {p.name: np.exp(raw[p.name]) if p.log else raw[p.name] for p in self.model.parameters if p.name in raw}
+        fixed = {name: np.full(len(z), float(value)) for name, value in self.fixed.items()}
+        return {name: fixed[name] if name in fixed else values[name] for name in self.model.parameter_names}
+
+    def parameters(self, z: Array) -> dict[str, float]:
+        """All parameters in natural units at one point, [p]."""
+        return {name: float(value[0]) for name, value in self.natural(z[None]).items()}
 
     def coordinates(self, parameters: Mapping[str, float]) -> Array:
         """Centred coordinates [p] of parameters in natural units."""
-        by_name = {p.name: p for p in self.model.parameters}
-        raw = [math.log(parameters[n]) if by_name[n].log else float(parameters[n]) for n in self.free]
-        centred: Array = self.centred(np.array([raw]))[0]
-        return centred
+        free = [p for p in self.model.parameters if p.name in self.free]
+        raw = [math.log(parameters[p.name]) if p.log else float(parameters[p.name]) for p in free]
+        return np.asarray(self.centred(np.array([raw]))[0])
+
+    def local(self, z: Array) -> Local:
+        """Return the problem near one point, [p]; it must have one data set."""
+        value, jacobian = self.program.evaluate(self.theta(z[None]))
+        target, weights = np.atleast_2d(self.target)[0], np.atleast_2d(self.weights)[0]
+        precision = self.transform.T @ (self.prior_precision[:, None] * self.transform)
+        return Local(value[0] - target, self.transform.T @ jacobian[0], weights, precision)
 
     def rows(self, array: Array, index: NDArray[np.int_]) -> Array:
         """Rows of an array that may be shared by all resamples."""

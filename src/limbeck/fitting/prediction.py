@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,10 +10,11 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
+from limbeck.fitting.plain import Plain
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(Plain):
     """An estimate with its interval.
 
     Args:
@@ -28,13 +28,9 @@ class Interval:
     upper: float
     level: float
 
-    def to_dict(self) -> dict[str, float]:
-        """Return plain numbers."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Plain):
     """What a run at each of n settings will give.
 
     Args:
@@ -61,18 +57,6 @@ class Prediction:
             reach = "inside the data" if factor <= 1.0 else f"{factor:.3g}× beyond the largest run"
             lines.append(f"{m:.4g}  ({self.level:.0%}: {low:.4g} – {high:.4g})  {reach}")
         return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain lists and numbers."""
-        return {
-            "mean": self.mean.tolist(),
-            "lower": self.lower.tolist(),
-            "upper": self.upper.tolist(),
-            "level": self.level,
-            "extrapolation": self.extrapolation.tolist(),
-            "outside": list(self.outside),
-            "form_spread": None if self.form_spread is None else self.form_spread.tolist(),
-        }
 
 
 def percentile_interval(draws: ArrayLike, level: float) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ batch with a moving pseudo-observation; nothing is reparametrised.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from scipy.special import chdtri
 
 from limbeck.errors import FittingError
 from limbeck.fitting.covariance import curvature, inverse_hessian
-from limbeck.fitting.data import Data
 from limbeck.fitting.model import Array
 from limbeck.fitting.objective import Problem
+from limbeck.fitting.plain import plain
 from limbeck.fitting.prediction import check_level
 from limbeck.fitting.solver import minimise
 
@@ -73,14 +73,7 @@ class Profile:
 
     def to_dict(self, level: float = 0.8) -> dict[str, Any]:
         """Return plain numbers."""
-        return {
-            "name": self.name,
-            "estimate": self.estimate,
-            "level": level,
-            "interval": list(self.interval(level)),
-            "values": self.values.tolist(),
-            "deviance": self.deviance.tolist(),
-        }
+        return dict(plain({**asdict(self), "level": level, "interval": self.interval(level)}))
 
     def _crossing(self, side: slice, limit: float) -> float | None:
         """Where √deviance, which is nearly straight, first passes the limit when one walks away from the estimate."""
@@ -139,21 +132,14 @@ def profile_prediction(fit: Fit, *, robust: bool = True, **columns: ArrayLike) -
     fit.model.check_names("column", columns, fit.model.columns)
     at = {name: np.atleast_1d(np.asarray(v, float))[:1] for name, v in columns.items()}
     data, here = fit.data, fit.value(**at)
-    joined = Data(
-        {name: np.append(v, at[name]) for name, v in data.columns.items()},
-        np.append(data.target, here),
-        np.append(data.weights, 10 * data.weights.sum()),
-        np.append(data.clusters, data.runs),
-    )
-    problem = fit.problem_on(joined)
+    problem = fit.problem_on(data.joined(at, here, 10 * float(data.weights.sum())))
     z = problem.coordinates(fit.parameters)
     error = float(fit.standard_error(**at)[0]) * (float(here[0]) if fit.loss.space == "relative" else 1.0)
     targets = np.concatenate([-STEPS[::-1], [0.0], STEPS]) * error
     rows = np.repeat(np.atleast_2d(problem.target), len(targets), 0)
     rows[:, -1] += targets
     ends = _follow(problem.with_rows(target=rows), z, len(targets))
-    natural = problem.natural(ends)
-    values = fit.model({k: v[:, None] for k, v in natural.items()}, **at)[:, 0]
+    values = fit.model.by_rows(problem.natural(ends), at)[:, 0]
     direction = fit.slope(**at)[:, 0] if robust else None
     return _profile(fit, fit.model.target, values, fit.problem.centred(problem.theta(ends)), direction)
 
@@ -167,8 +153,7 @@ def evidence(fit: Fit, direction: Array | None = None) -> float:
     sandwich variance to the inverse Hessian along it, which also holds for unequal noise and for runs of several
     points; the smaller of the two is taken.
     """
-    residuals = fit.problem.residuals(fit.z[None])[0].copy()
-    weights, delta = np.atleast_2d(fit.problem.weights)[0], fit.loss.delta
+    (residuals, _, weights, _), delta = fit.problem.local(fit.z), fit.loss.delta
     psi = np.clip(residuals, -delta, delta)
     spread = float((weights * psi**2).sum()) * float(weights.mean())
     spread /= max(float((weights * curvature(residuals, delta)).sum()), 1e-300)

@@ -47,12 +47,10 @@ def minimise_linearised(problem: Problem, starts: Array, *, iterations: int = 60
 
 def _proximal_step(problem: Problem, z: Array, mu: float, inner: int = 30) -> Array:
     """Minimise the loss on the linearised model by re-weighted least squares, no coordinate above 1, [p]."""
-    t, theta = problem.transform, problem.theta(z[None])
-    value, jacobian = problem.program.evaluate(theta)
-    r, j = value[0] - np.atleast_2d(problem.target)[0], t.T @ jacobian[0]
-    w = np.atleast_2d(problem.weights)[0] * np.where(r > 0, problem.loss.overestimate, 1.0)
-    prior = t.T @ (problem.prior_precision[:, None] * t)
-    pull = t.T @ (problem.prior_precision * (theta[0] - np.atleast_2d(problem.prior_mean)[0]))
+    r, j, w, prior = problem.local(z)
+    w = w * np.where(r > 0, problem.loss.overestimate, 1.0)
+    away = problem.theta(z[None])[0] - np.atleast_2d(problem.prior_mean)[0]
+    pull = problem.transform.T @ (problem.prior_precision * away)
     damping = mu * np.diag(np.maximum((j**2 * w).sum(1), 1e-12))
     gradient = j @ (w * np.clip(r, -problem.loss.delta, problem.loss.delta)) + pull
     free = ~((z <= problem.lower) & (gradient > 0) | (z >= problem.upper) & (gradient < 0))

@@ -10,47 +10,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limbeck.fitting.data import Data
-from limbeck.fitting.model import Model
+from limbeck.fitting.model import Array, Model
 from limbeck.fitting.multistart import Starts
 from limbeck.fitting.objective import Loss, Prior
+from limbeck.fitting.plain import plain
 from limbeck.fitting.validation import Validation
 
 if TYPE_CHECKING:
     from limbeck.fitting.fit import Fit
 
+AS_THEY_ARE = ("objective", "parameters", "fixed", "prior_noise", "method", "degenerate", "seed", "units")
+"""Fields of a fit that JSON holds as they are."""
+
 
 def to_record(fit: Fit, level: float, *, full: bool) -> dict[str, Any]:
     """Return a fit as plain numbers, lists and names; `full` adds draws, noise and data, which `from_record` needs."""
-    record: dict[str, Any] = {
+    record = {
         "law": fit.model.name,
         "options": asdict(fit.model),
-        "objective": fit.objective,
-        "parameters": dict(fit.parameters),
+        **{name: getattr(fit, name) for name in AS_THEY_ARE},
         "level": level,
-        "intervals": {k: None if v is None else list(v) for k, v in fit.intervals(level).items()},
-        "loss": {**asdict(fit.loss), "delta": fit.loss.delta if math.isfinite(fit.loss.delta) else "inf"},
+        "intervals": fit.intervals(level),
+        "loss": asdict(fit.loss) | {"delta": fit.loss.delta if math.isfinite(fit.loss.delta) else "inf"},
         "points": len(fit.data),
         "starts": asdict(fit.starts),
         "identifiability": fit.identifiability.to_dict(),
         "holdout": None if fit.holdout is None else fit.holdout.to_dict(),
-        "fixed": fit.fixed,
-        "priors": {k: asdict(v) for k, v in fit.priors.items()},
-        "prior_noise": fit.prior_noise,
-        "method": fit.method,
-        "degenerate": fit.degenerate,
-        "seed": fit.seed,
-        "units": fit.units,
+        "priors": {name: asdict(prior) for name, prior in fit.priors.items()},
     }
     if full:
-        record["draws"] = {k: v.tolist() for k, v in fit.draws.items()}
-        record["noise"] = fit.noise.tolist()
-        record["data"] = {
-            "columns": {k: v.tolist() for k, v in fit.data.columns.items()},
-            "target": fit.data.target.tolist(),
-            "weights": fit.data.weights.tolist(),
-            "clusters": fit.data.clusters.tolist(),
-        }
-    return record
+        record |= {"draws": fit.draws, "noise": fit.noise, "data": asdict(fit.data)}
+    return dict(plain(record))
 
 
 def from_record(record: Mapping[str, Any], model: Model) -> Fit:
@@ -58,26 +48,23 @@ def from_record(record: Mapping[str, Any], model: Model) -> Fit:
     from limbeck.fitting.fit import Fit
 
     data, loss = record["data"], record["loss"]
+    clusters = np.array(data["clusters"], int)
     return Fit(
         model=model,
-        parameters={k: float(v) for k, v in record["parameters"].items()},
-        objective=float(record["objective"]),
-        loss=Loss(float(loss["delta"]), loss["space"], float(loss["overestimate"])),
-        data=Data(
-            {k: np.asarray(v, float) for k, v in data["columns"].items()},
-            np.asarray(data["target"], float),
-            np.asarray(data["weights"], float),
-            np.asarray(data["clusters"], int),
-        ),
+        loss=Loss(**{**loss, "delta": float(loss["delta"])}),
+        data=Data(_arrays(data["columns"]), _array(data["target"]), _array(data["weights"]), clusters),
         starts=Starts(**record["starts"]),
-        draws={k: np.asarray(v, float) for k, v in record["draws"].items()},
-        noise=np.asarray(record["noise"], float),
-        fixed=dict(record["fixed"]),
-        priors={k: Prior(**v) for k, v in record["priors"].items()},
-        prior_noise=float(record["prior_noise"]),
-        method=record["method"],
-        degenerate=int(record["degenerate"]),
-        seed=int(record["seed"]),
-        units=dict(record["units"]),
+        draws=_arrays(record["draws"]),
+        noise=_array(record["noise"]),
+        priors={name: Prior(**prior) for name, prior in record["priors"].items()},
         holdout=None if record.get("holdout") is None else Validation.from_dict(record["holdout"]),
+        **{name: record[name] for name in AS_THEY_ARE},
     )
+
+
+def _array(values: Any) -> Array:
+    return np.array(values, float)
+
+
+def _arrays(columns: Mapping[str, Any]) -> dict[str, Array]:
+    return {name: _array(values) for name, values in columns.items()}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import FittingError, nearest
-from limbeck.fitting.data import Data
+from limbeck.fitting.data import Data, numbered
 from limbeck.fitting.model import Array
 from limbeck.fitting.objective import Problem
 
@@ -48,11 +48,9 @@ def resample(problem: Problem, z: Array, data: Data, method: Method, count: int,
     Raises:
         FittingError: the method is not known, or the data cannot be resampled by it.
     """
-    if method not in get_args(Method):
-        known = get_args(Method)
-        raise FittingError(
-            f'unknown resampling method "{method}".{nearest(method, known)} Choose one of: {", ".join(known)}.'
-        )
+    if method not in (known := get_args(Method)):
+        choices = f"{nearest(method, known)} Choose one of: {', '.join(known)}."
+        raise FittingError(f'unknown resampling method "{method}".{choices}')
     if method == "pairs":
         return pairs(data.design, data.clusters, count, len(problem.free) + 1, rng)
     fitted = problem.program.evaluate(problem.theta(z[None]))[0][0].copy()
@@ -85,7 +83,7 @@ def pairs(design: Array, clusters: NDArray[np.int_], count: int, distinct: int, 
         FittingError: the data themselves hold fewer distinct designs or clusters, or nearly every resample does.
     """
     groups = int(clusters.max()) + 1
-    kind = np.unique(design, axis=0, return_inverse=True)[1].reshape(-1)
+    kind = numbered(design)
     kinds = int(kind.max()) + 1
     if kinds < distinct or groups < 2:
         raise FittingError(
@@ -120,14 +118,9 @@ def residual(fitted: Array, noise: Array, count: int, rng: np.random.Generator) 
 
 
 def wild(
-    fitted: Array,
-    noise: Array,
-    clusters: NDArray[np.int_],
-    count: int,
-    rng: np.random.Generator,
-    *,
+    fitted: Array, noise: Array, clusters: NDArray[np.int_], count: int, rng: np.random.Generator, *,
     mammen: bool = False,
-) -> Resamples:
+) -> Resamples:  # fmt: skip
     """Keep the design and turn the signs of each cluster's residuals: y* = ŷ + v e (Wu 1986; Mammen 1993).
 
     v is ±1 (Rademacher), or −(√5−1)/2 with probability (√5+1)/(2√5) and (√5+1)/2 otherwise (Mammen).
@@ -172,10 +165,8 @@ def leverage(problem: Problem, z: Array) -> Array:
 
     Points of weight 0 and points where the model is not finite have none.
     """
-    _, jacobian = problem.program.evaluate(problem.theta(z[None]))
-    weights = np.atleast_2d(problem.weights)[0]
-    j = np.sqrt(weights) * np.nan_to_num(problem.transform.T @ jacobian[0])
-    precision = problem.transform.T @ (problem.prior_precision[:, None] * problem.transform)
+    _, jacobian, weights, precision = problem.local(z)
+    j = np.sqrt(weights) * np.nan_to_num(jacobian)
     inverse = np.linalg.pinv(j @ j.T + precision, hermitian=True)
     return np.asarray(np.clip(np.einsum("pn,pq,qn->n", j, inverse, j), 0.0, 1 - 1e-6))
 
@@ -186,8 +177,8 @@ def run_noise(problem: Problem, z: Array) -> Array:
     They live in residual space; in the relative space they are fractions of the prediction. Points of weight 0 do not
     enter the centre.
     """
-    residuals = problem.residuals(z[None])[0].copy()
+    residuals, _, weights, _ = problem.local(z)
     if problem.loss.space == "relative":
         residuals = residuals / np.atleast_2d(problem.target)[0]
     noise = -residuals / np.sqrt(1 - leverage(problem, z))
-    return np.asarray(noise - noise[np.atleast_2d(problem.weights)[0] > 0].mean(), float)
+    return np.asarray(noise - noise[weights > 0].mean(), float)

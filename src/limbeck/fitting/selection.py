@@ -63,6 +63,11 @@ class Comparison:
         """The fit of the law with the smallest held-out error."""
         return self.candidates[0].fit
 
+    @property
+    def beaten_by(self) -> list[str]:
+        """Simple forecasts that predict the held-out runs better than every law."""
+        return [name for name, error in self.baselines.items() if error < self.candidates[0].validation.error]
+
     def predict(self, level: float = 0.8, **columns: ArrayLike) -> Prediction:
         """Predict one new run at each setting by the average of the laws; `form_spread` says how far they are apart.
 
@@ -82,29 +87,20 @@ class Comparison:
                 raise FittingError(
                     f'no law here reads "{name}".{nearest(name, needed)} They read: {", ".join(needed)}.'
                 )
-        each = [
-            c.fit.predict(level, **{n: columns[n] for n in c.fit.model.columns if n in columns})
-            for c in self.candidates
-        ]
+        fits = [c.fit for c in self.candidates]
+        own = [{name: columns[name] for name in fit.model.columns if name in columns} for fit in fits]
+        each = [fit.predict(level, **at) for fit, at in zip(fits, own, strict=True)]
         length = max(len(p.mean) for p in each)
         weight = np.array([c.weight for c in self.candidates])
         means = np.array([np.broadcast_to(p.mean, length) for p in each])
         mean = weight @ means
-        pool, share = [], []
-        for candidate in self.candidates:
-            runs = candidate.fit.simulate(**{n: columns[n] for n in candidate.fit.model.columns})
-            pool.append(np.broadcast_to(runs, (len(runs), length)))
-            share.append(np.full(len(runs), candidate.weight / len(runs)))
-        lower, upper = _weighted_interval(np.concatenate(pool), np.concatenate(share), level)
-        return Prediction(
-            mean,
-            lower,
-            upper,
-            level,
-            np.max([np.broadcast_to(p.extrapolation, length) for p in each], axis=0),
-            tuple(name for name in needed if any(name in p.outside for p in each)),
-            np.sqrt(weight @ (means - mean) ** 2),
-        )
+        runs = [fit.simulate(**at) for fit, at in zip(fits, own, strict=True)]
+        pool = np.concatenate([np.broadcast_to(rows, (len(rows), length)) for rows in runs])
+        share = np.concatenate([np.full(len(rows), w / len(rows)) for rows, w in zip(runs, weight, strict=True)])
+        lower, upper = _weighted_interval(pool, share, level)
+        reach = np.max([np.broadcast_to(p.extrapolation, length) for p in each], axis=0)
+        outside = tuple(name for name in needed if any(name in p.outside for p in each))
+        return Prediction(mean, lower, upper, level, reach, outside, np.sqrt(weight @ (means - mean) ** 2))
 
     def summary(self) -> str:
         """Return a table: held-out error, error on the fitted data, weight; then the baselines."""
@@ -112,9 +108,7 @@ class Comparison:
         for c in self.candidates:
             lines.append(f"{c.name:34}{c.validation.error:>15.3g}{c.fitted_error:>14.3g}{c.weight:>8.2f}")
         lines += [f"{name:34}{error:>15.3g}" for name, error in self.baselines.items()]
-        beaten = [name for name, error in self.baselines.items() if error < self.candidates[0].validation.error]
-        if beaten:
-            lines.append(f"no law here predicts the held-out runs better than the {beaten[0]}")
+        lines += [f"no law here predicts the held-out runs better than the {name}" for name in self.beaten_by[:1]]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

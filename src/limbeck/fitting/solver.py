@@ -155,6 +155,12 @@ def minimise(
     return ends
 
 
+def refit(problem: Problem, z: Array, count: int) -> dict[str, Array]:
+    """Return every row's optimum in natural units, sought from z [p]; rows without a finite one are left out."""
+    ends = minimise(problem, np.repeat(z[None], count, 0), damping=0.01)
+    return problem.natural(ends.z[np.isfinite(ends.objective)])
+
+
 def _step(problem: Problem, at: _Rows, extra: float) -> tuple[Array, Array]:
     """Damped Newton steps [B, p] and the falls they predict [B]. Coordinates that push against a bound stay."""
     diagonal = np.arange(at.z.shape[1])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.fitting.model import Array
+from limbeck.fitting.plain import plain
 
 
 @dataclass(frozen=True)
@@ -104,28 +105,14 @@ class Validation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers; the keys of `coverage` are written as text."""
-        record = asdict(self)
-        for cut in record["cuts"]:
-            cut["coverage"] = {f"{level:g}": share for level, share in cut["coverage"].items()}
-        return {
-            "error": self.error if self.cuts else None,
-            "cuts": list(record["cuts"]),
-            "skipped": list(self.skipped),
-            "space": self.space,
-        }
+        return {"error": self.error if self.cuts else None, **plain(asdict(self))}
 
     @staticmethod
     def from_dict(record: Mapping[str, Any]) -> Validation:
         """Rebuild from `to_dict()`."""
-        cuts = tuple(
-            Cut(
-                **{
-                    **cut,
-                    "score": Score(**cut["score"]),
-                    "coverage": {float(level): share for level, share in cut["coverage"].items()},
-                    "baselines": {name: Score(**score) for name, score in cut["baselines"].items()},
-                }
-            )
-            for cut in record["cuts"]
-        )
-        return Validation(cuts, tuple(record["skipped"]), record["space"])
+        cuts = []
+        for cut in record["cuts"]:
+            coverage = {float(level): share for level, share in cut["coverage"].items()}
+            baselines = {name: Score(**score) for name, score in cut["baselines"].items()}
+            cuts.append(Cut(**cut | {"score": Score(**cut["score"]), "coverage": coverage, "baselines": baselines}))
+        return Validation(tuple(cuts), tuple(record["skipped"]), record["space"])
