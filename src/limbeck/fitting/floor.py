@@ -22,21 +22,14 @@ class Floorless:
 
     Args:
         problem: the law without its floor on the fit's data.
-        z: its optimum in that problem's coordinates, [p].
         objective: the minimised sum, to compare with the fit's.
         ends: where all starts ended, [starts, p]. Without a floor another term may level off in its place: the law has
             several basins then, and the best one changes with the data.
     """
 
     problem: Problem
-    z: Array
     objective: float
     ends: Array
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        """The optimum in natural units."""
-        return {name: float(v[0]) for name, v in self.problem.natural(self.z[None]).items()}
 
 
 def floorless(fit: Fit, most: int = 8) -> Floorless | None:
@@ -55,5 +48,4 @@ def floorless(fit: Fit, most: int = 8) -> Floorless | None:
     best = grid[np.argsort(np.where(np.isfinite(height), height, np.inf))[:most]]
     starts = np.concatenate([problem.coordinates(fit.parameters)[None], best])
     ends = minimise(problem, starts, np.zeros(len(starts), int), damping=0.1)
-    k = int(np.argmin(ends.objective))
-    return Floorless(problem, ends.z[k], float(ends.objective[k]), ends.z)
+    return Floorless(problem, float(ends.objective.min()), ends.z)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import FittingError, nearest
+from limbeck.fitting.data import numbered
 from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import check_level, percentile_interval
 
@@ -21,13 +22,7 @@ if TYPE_CHECKING:
 COLOURS = np.array([[47, 165, 140], [59, 130, 196], [138, 85, 181]], float)
 """Small to large: green, blue, violet. Mid tones: they read on white and on black."""
 ACCENT = "#3b82c4"
-AXIS: dict[str, Any] = {
-    "showline": True,
-    "ticks": "outside",
-    "showgrid": False,
-    "zeroline": False,
-    "exponentformat": "B",
-}
+AXIS = {"showline": True, "ticks": "outside", "showgrid": False, "zeroline": False, "exponentformat": "B"}
 REACH = 4.0
 """The law is drawn at most this factor beyond the data."""
 
@@ -82,16 +77,21 @@ def picture(
         colour, text = (_colours(fit, shade, line[shade][:1], to)[0], label(shade, value)) if shade else (ACCENT, "")
         traces += _law(fit, across, line, level, colour, text)
     colours = _colours(fit, shade, columns[shade], to) if shade else ACCENT
-    traces.append(_points(columns[across], fit.data.target, colours, _hover(fit, names, label)))
-    layout = _layout(fit, across)
+    traces.append(points_trace(columns[across], fit.data.target, colours, _hover(fit, names, label)))
     heights = np.concatenate([trace["y"] for trace in traces])
-    layout["xaxis"] |= log_axis(float(columns[across].min()), float(end), lambda value: label(across, value))
-    layout["yaxis"] |= log_axis(float(np.nanmin(heights)), float(np.nanmax(heights)), lambda value: plain("", value))
-    layout["title"]["subtitle"] = {
-        "text": (f"one line per value of {shade} · " if shade else "")
-        + f"band: one new run, {100 * level:.0f} % · dashed: beyond the data"
-    }
-    return go.Figure({"data": traces, "layout": layout})
+    x = log_axis(float(columns[across].min()), float(end), partial(label, across))
+    y = log_axis(float(np.nanmin(heights)), float(np.nanmax(heights)), partial(plain, ""))
+    error = np.median(np.abs(fit.data.target / fit.value(**columns) - 1.0))
+    points = f"{len(fit.data)} points" + ("" if fit.data.runs == len(fit.data) else f" of {fit.data.runs} runs")
+    shown = layout(
+        f"{fit.model.name} follows {points} to {100 * error:.2g} % (median error)",
+        (f"one line per value of {shade} · " if shade else "")
+        + f"band: one new run, {100 * level:.0f} % · dashed: beyond the data",
+        x | {"title": {"text": _axis(fit, across)}},
+        y | {"title": {"text": _axis(fit, fit.model.target)}},
+        meta={"across": across},
+    )
+    return go.Figure({"data": traces, "layout": shown})
 
 
 def residual_picture(
@@ -100,46 +100,31 @@ def residual_picture(
     """Draw what the law leaves over, in percent, against size relative to the largest point."""
     import plotly.graph_objects as go
 
-    size = np.broadcast_to(fit.model.size(SimpleNamespace(**fit.data.columns)), fit.data.target.shape)
-    size = np.asarray(size, float) / float(np.max(size))
+    size = fit.sizes / fit.sizes.max()
     left = 100.0 * (fit.data.target / fit.value(**fit.data.columns) - 1.0)
-    ranks = np.array([np.unique(values, return_inverse=True)[1] for values in (size, left)], float)
+    ranks = np.array([numbered(size), numbered(left)], float)
     trend = float(np.atleast_2d(np.corrcoef(ranks))[0, 1]) if np.ptp(size) > 0 else 0.0
-    found = (
-        "Residuals show no trend with size"
-        if abs(trend) * np.sqrt(len(size) - 1) < 2.6
-        else f"Residuals {'rise' if trend > 0 else 'fall'} with size: the form is not quite right"
-    )
-    layout = _layout(fit, "size")
-    layout["title"]["text"] = f"{found} (rank correlation {trend:+.2f})".replace("-", "−")
-    layout["title"]["subtitle"] = {"text": f"shaded: where {100 * level:.0f} % of the residuals lie"}
-    layout["xaxis"] = log_axis(float(size.min()), 1.0, lambda value: plain("", value))
-    layout["xaxis"]["title"] = {"text": f"{' × '.join(fit.model.columns)}, relative to the largest"}
-    layout["yaxis"] = AXIS | {"title": {"text": f"{fit.model.target}: data above law (%)"}, "zeroline": True}
+    found = f"Residuals {'rise' if trend > 0 else 'fall'} with size: the form is not quite right"
+    if abs(trend) * np.sqrt(len(size) - 1) < 2.6:
+        found = "Residuals show no trend with size"
     low, high = percentile_interval(left, level)
     band = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": float(low), "y1": float(high)}
-    layout["shapes"] = [band | {"fillcolor": ACCENT, "opacity": 0.15, "line": {"width": 0}, "layer": "below"}]
-    return go.Figure({"data": [_points(size, left, ACCENT, _hover(fit, names, label))], "layout": layout})
+    shown = layout(
+        f"{found} (rank correlation {trend:+.2f})".replace("-", "−"),
+        f"shaded: where {100 * level:.0f} % of the residuals lie",
+        log_axis(float(size.min()), 1.0, partial(plain, ""))
+        | {"title": {"text": f"{' × '.join(fit.model.columns)}, relative to the largest"}},
+        AXIS | {"title": {"text": f"{fit.model.target}: data above law (%)"}, "zeroline": True},
+        shapes=[band | {"fillcolor": ACCENT, "opacity": 0.15, "line": {"width": 0}, "layer": "below"}],
+    )
+    return go.Figure({"data": [points_trace(size, left, ACCENT, _hover(fit, names, label))], "layout": shown})
 
 
-def _layout(fit: Fit, across: str) -> dict[str, Any]:
-    error = np.median(np.abs(fit.data.target / fit.value(**fit.data.columns) - 1.0))
-    runs = len(np.unique(fit.data.clusters))
-    points = f"{len(fit.data)} points" + ("" if runs == len(fit.data) else f" of {runs} runs")
-    return {
-        "template": "none",
-        "title": {
-            "text": f"{fit.model.name} follows {points} to {100 * error:.2g} % (median error)",
-            "xref": "paper",
-            "x": 0,
-        },
-        "xaxis": {"title": {"text": _axis(fit, across)}},
-        "yaxis": {"title": {"text": _axis(fit, fit.model.target)}},
-        "showlegend": False,
-        "hovermode": "closest",
-        "meta": {"across": across},
-        "margin": {"l": 65, "r": 65, "t": 75, "b": 55},
-    }
+def layout(title: str, subtitle: str, x: Mapping[str, Any], y: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the frame that all pictures share, around two axes; `more` adds to it or replaces parts."""
+    heading = {"text": title, "subtitle": {"text": subtitle}, "xref": "paper", "x": 0}
+    frame = {"template": "none", "title": heading, "xaxis": x, "yaxis": y, "showlegend": False, "hovermode": "closest"}
+    return {**frame, "margin": {"l": 65, "r": 65, "t": 75, "b": 55}, **more}
 
 
 def _axis(fit: Fit, name: str) -> str:
@@ -206,8 +191,8 @@ def _law(
     """Traces of one line of the law: band, the part inside the data, the part beyond it, and its label at the end."""
     x, mean = line[across], fit.value(**line)
     inside = np.ones(len(x), bool)
-    for name, data in fit.data.columns.items():
-        inside &= (line[name] <= data.max() * (1 + 1e-9)) & (line[name] >= data.min() * (1 - 1e-9))
+    for name, values in line.items():
+        inside &= fit.data.inside(name, values)
     outside = ~inside
     outside[:-1] |= outside[1:]
     base = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "name": text}
@@ -224,7 +209,8 @@ def _law(
     return traces
 
 
-def _points(x: Array, y: Array, colour: str | list[str], hover: list[str]) -> dict[str, Any]:
+def points_trace(x: ArrayLike, y: ArrayLike, colour: str | list[str], hover: list[str]) -> dict[str, Any]:
+    """Return data as points that say something of their own when hovered over."""
     marker = {"color": colour, "size": 7, "line": {"width": 0.5, "color": "white"}}
     trace = {"type": "scatter", "mode": "markers", "name": "data", "x": x, "y": y, "marker": marker}
     return trace | {"text": hover, "hovertemplate": "%{text}<extra></extra>"}

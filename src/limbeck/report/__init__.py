@@ -10,14 +10,6 @@ from limbeck.report.folder import content_of
 from limbeck.report.page import render, report_of, write_report
 
 __all__ = [
-    "Forecast",
-    "Marked",
-    "ReportContent",
-    "Sample",
-    "StudentRow",
-    "content_of",
-    "render",
-    "report_of",
-    "tables",
+    "Forecast", "Marked", "ReportContent", "Sample", "StudentRow", "content_of", "render", "report_of", "tables",
     "write_report",
-]
+]  # fmt: skip

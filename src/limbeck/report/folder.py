@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,13 @@ def content_of(folder: str | Path) -> ReportContent:
             f"{folder} holds nothing to report: expected {FIT}, {BOOK} or {SUMMARY} (limbeck fit, limbeck demo)."
         )
     table = _runs(folder)
-    missing = [
-        sentence
-        for present, sentence in (
-            (fit, f"There is no law here: {FIT} is missing."),
-            (book, f"No prediction was written down beforehand: {BOOK} is missing."),
-            (summary, f"Nothing was measured against a prediction yet: {SUMMARY} is missing."),
-            (table is not None, "Runs have no names here: there are no run records."),
-        )
-        if not present
-    ]
+    parts = {
+        f"There is no law here: {FIT} is missing.": fit,
+        f"No prediction was written down beforehand: {BOOK} is missing.": book,
+        f"Nothing was measured against a prediction yet: {SUMMARY} is missing.": summary,
+        "Runs have no names here: there are no run records.": table is not None,
+    }
+    missing = [sentence for sentence, present in parts.items() if not present]
     try:
         predictions = _predictions(summary, book, fit)
         if fit is not None and predictions:
@@ -80,11 +78,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _runs(folder: Path) -> RunTable | None:
-    if (folder / RUNS).is_file():
-        return read_runs(folder / RUNS, skip_bad=True, mix_setups=True)
-    if any((folder / "runs").glob("*.jsonl")):
-        return read_runs(folder / "runs", skip_bad=True, mix_setups=True)
-    return None
+    places = (folder / RUNS, folder / "runs")
+    there = [place for place in places if place.is_file() or any(place.glob("*.jsonl"))]
+    return read_runs(there[0], skip_bad=True, mix_setups=True) if there else None
 
 
 def _predictions(summary: Mapping[str, Any], book: Mapping[str, Any], fit: Fit | None) -> tuple[Forecast, ...]:
@@ -97,19 +93,13 @@ def _predictions(summary: Mapping[str, Any], book: Mapping[str, Any], fit: Fit |
         entry, outcome = written.get(name, {}), outcomes.get(name, {})
         facts = {**entry.get("basis", {}), **outcome}
         columns = fit.model.columns if fit else ()
-        simpler = {k: v for k, v in baselines.get(name, {}).items() if isinstance(v, int | float)}
-        found.append(
-            Forecast.of(
-                {
-                    "unit": fit.units.get(fit.model.target, "") if fit else "",
-                    "columns": {c: facts[c] for c in columns} if all(c in facts for c in columns) else {},
-                    "baselines": simpler,
-                    "note": _without_priors(facts),
-                    **{k: v for k, v in entry.items() if k != "basis"},
-                    **outcome,
-                }
-            )
-        )
+        known = {
+            "unit": fit.units.get(fit.model.target, "") if fit else "",
+            "columns": {c: facts[c] for c in columns} if all(c in facts for c in columns) else {},
+            "baselines": {k: v for k, v in baselines.get(name, {}).items() if isinstance(v, int | float)},
+            "note": _without_priors(facts),
+        }
+        found.append(Forecast.of({**known, **entry, **outcome}))
     return tuple(found)
 
 
@@ -180,14 +170,11 @@ def _students_note(summary: Mapping[str, Any]) -> str:
             f"tokens {chosen.supervised:.3f}: {gain:+.3f} ({percent(gain / chosen.supervised, sign=True)})."
         )
     for tokens in list(chosen.short)[:1]:
-        leader = min(rows, key=_at(tokens)).teacher
+        losses = [row.short.get(tokens, math.inf) for row in rows]
+        leader = rows[losses.index(min(losses))].teacher
         if leader != chosen.teacher:
             words.append(f"After {tokens} tokens {leader} looks best; extrapolated, {chosen.teacher} is.")
     return " ".join(words).replace("-", "−")
-
-
-def _at(tokens: str) -> Callable[[StudentRow], float]:
-    return lambda row: row.short.get(tokens, float("inf"))
 
 
 def _notes(summary: Mapping[str, Any], predictions: tuple[Forecast, ...]) -> list[str]:

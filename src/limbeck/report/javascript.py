@@ -10,18 +10,8 @@ from limbeck.fitting.expression import Graph, Symbol
 from limbeck.fitting.model import Model
 
 INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
-CALLS = {
-    "exp": "Math.exp",
-    "log": "Math.log",
-    "log1p": "Math.log1p",
-    "expm1": "Math.expm1",
-    "sqrt": "Math.sqrt",
-    "tanh": "Math.tanh",
-    "absolute": "Math.abs",
-    "sign": "Math.sign",
-    "maximum": "Math.max",
-    "minimum": "Math.min",
-}
+CALLS = {name: name for name in ("exp", "log", "log1p", "expm1", "sqrt", "tanh", "sign")}
+CALLS |= {"absolute": "abs", "maximum": "max", "minimum": "min"}
 TEMPLATES = {
     "negative": "-{0}",
     "positive": "{0}",
@@ -52,17 +42,20 @@ def law_function(model: Model) -> str:
         return v7;
         }
     """
-    graph = Graph()
-    columns = SimpleNamespace(**{name: Symbol(graph, graph.column(name)) for name in model.columns})
+    graph, columns = _columns(model)
     parameters = SimpleNamespace(**{name: Symbol(graph, graph.parameter(name)) for name in model.parameter_names})
     return _emit(graph, model.formula(parameters, columns), "(p, x)")
 
 
 def size_function(model: Model) -> str:
     """Return `(x) => number`: what orders runs from small to large (`Model.size`)."""
-    graph = Graph()
-    columns = SimpleNamespace(**{name: Symbol(graph, graph.column(name)) for name in model.columns})
+    graph, columns = _columns(model)
     return _emit(graph, model.size(columns), "(x)")
+
+
+def _columns(model: Model) -> tuple[Graph, SimpleNamespace]:
+    graph = Graph()
+    return graph, SimpleNamespace(**{name: Symbol(graph, graph.column(name)) for name in model.columns})
 
 
 def _emit(graph: Graph, result: Symbol | float, arguments: str) -> str:
@@ -78,7 +71,7 @@ def _emit(graph: Graph, result: Symbol | float, arguments: str) -> str:
         elif node.op in INFIX:
             text = f" {INFIX[node.op]} ".join(names)
         elif node.op in CALLS:
-            text = f"{CALLS[node.op]}({', '.join(names)})"
+            text = f"Math.{CALLS[node.op]}({', '.join(names)})"
         else:
             text = TEMPLATES[node.op].format(*names)
         lines.append(f"const v{i} = {text};")

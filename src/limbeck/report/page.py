@@ -63,10 +63,9 @@ def render(content: ReportContent) -> str:
 
     page = _file("page.html")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    fit = content.fit
-    forecasts = content.predictions
-    if not forecasts and fit is not None:
-        forecasts = tuple(f for f in [words.outlook(fit, content.level)] if f is not None)
+    fit, forecasts = content.fit, content.predictions
+    if not forecasts and fit is not None and (outlook := words.outlook(fit, content.level)):
+        forecasts = (outlook,)
     view: dict[str, Any] = {
         "content": content,
         "question": words.question(content),
@@ -120,9 +119,8 @@ def _embedded(text: str) -> Markup:
 
 def _forecast(forecast: Forecast) -> dict[str, str]:
     state = {True: "inside", False: "outside", None: "open"}[forecast.inside]
-    facts = [words.reach(forecast.extrapolation)]
-    facts.append(f"written down {_moment(forecast.written)}, before it was measured" if forecast.written else "")
-    facts.append(forecast.note)
+    written = f"written down {_moment(forecast.written)}, before it was measured" if forecast.written else ""
+    facts = (words.reach(forecast.extrapolation), written, forecast.note)
     return {
         "name": forecast.name,
         "unit": forecast.unit,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,7 @@ def planner(content: ReportContent, fit: Fit) -> Planner:
         "draws": [{k: float(f"{v[i]:.9g}") for k, v in fit.draws.items()} for i in chosen],
         "noise": [float(f"{q:.6g}") for q in np.quantile(fit.noise, (np.arange(NOISE) + 0.5) / NOISE)],
         "stretch": stretch(fit, content.level),
-        "largest": float(np.max(model.size(SimpleNamespace(**columns)))),
+        "largest": float(fit.sizes.max()),
         "columns": [_slider(name, columns[name], start[name]) for name in model.columns],
         "split": split,
         "unique": content.unique_tokens,

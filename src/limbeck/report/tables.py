@@ -9,6 +9,7 @@ import io
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,8 @@ def fit_summary(fit: Fit, runs: RunTable | None = None, *, level: float = 0.8) -
     table = _table("", "estimate>", f"{percent(level)} interval", "")
     for row in parameter_rows(fit, level):
         doubtful = row.interval == "not identified"
-        interval = Text(row.interval, style=WARNING if doubtful else "")
-        table.add_row(f"  {row.name}", row.value, interval, "; ".join(t for t in (row.meaning, row.note) if t))
+        between = Text(row.interval, style=WARNING if doubtful else "")
+        table.add_row(f"  {row.name}", row.value, between, "; ".join(t for t in (row.meaning, row.note) if t))
     return render(
         runs.summary() if runs is not None else f"{len(fit.data)} points",
         "",
@@ -83,12 +84,13 @@ def _compute_optimal(fit: Fit, level: float) -> list[RenderableType]:
 
 def prediction(fit: Fit, predicted: Prediction, columns: Mapping[str, Any]) -> str:
     """Return predictions, one line a setting, each with its interval and how far it reaches."""
-    settings = [np.broadcast_to(np.asarray(v, float), predicted.mean.shape) for v in columns.values()]
+    shape, unit = predicted.mean.shape, fit.units.get(fit.model.target, "")
+    settings = {name: np.broadcast_to(np.asarray(v, float), shape) for name, v in columns.items()}
     lines: list[RenderableType] = []
-    for i, mean in enumerate(predicted.mean):
-        at = setting({name: float(v[i]) for name, v in zip(columns, settings, strict=True)})
-        unit, factor = fit.units.get(fit.model.target, ""), float(predicted.extrapolation[i])
-        value = estimate(float(mean), float(predicted.lower[i]), float(predicted.upper[i]), predicted.level, unit)
+    ends = zip(predicted.mean, predicted.lower, predicted.upper, predicted.extrapolation, strict=True)
+    for i, (mean, lower, upper, factor) in enumerate(ends):
+        at = setting({name: float(v[i]) for name, v in settings.items()})
+        value = estimate(float(mean), float(lower), float(upper), predicted.level, unit)
         lines.append(Text.assemble(f"{fit.model.target} ", (value, "bold"), f" at {at}"))
         lines.append(Text(f"  {reach(factor)}", style=WARNING if factor > FAR else QUIET))
     if predicted.outside and (predicted.extrapolation <= 1).all():
@@ -99,27 +101,17 @@ def prediction(fit: Fit, predicted: Prediction, columns: Mapping[str, Any]) -> s
 def comparison(compared: Comparison) -> str:
     """Return laws and simple rules by how well they predict the largest runs from the smaller ones, best first."""
     table = _table("", "held out>", "fitted>", "covers>", "weight>")
-    rows: list[tuple[float, list[str]]] = []
+    rows = [(error, name, ("–", "–", "–"), QUIET) for name, error in compared.baselines.items()]
     for c in compared.candidates:
         covers = float(np.mean([cut.coverage[0.8] for cut in c.validation.cuts]))
-        rows.append(
-            (
-                c.validation.error,
-                [c.name, percent(c.validation.error), percent(c.fitted_error), percent(covers), f"{c.weight:.2f}"],
-            )
-        )
-    rows += [(error, [name, percent(error), "–", "–", "–"]) for name, error in compared.baselines.items()]
-    laws = {c.name for c in compared.candidates}
-    for _, cells in sorted(rows, key=lambda row: row[0]):
-        table.add_row(*cells, style="" if cells[0] in laws else QUIET)
+        rows.append((c.validation.error, c.name, (percent(c.fitted_error), percent(covers), f"{c.weight:.2f}"), ""))
+    for error, name, cells, style in sorted(rows, key=itemgetter(0)):
+        table.add_row(name, percent(error), *cells, style=style)
     best = compared.candidates[0]
-    better = [name for name, error in compared.baselines.items() if error < best.validation.error]
-    reaches = max(cut.extrapolation for cut in best.validation.cuts)
-    verdict = (
-        Text(f"No law here predicts the largest runs better than a simple rule ({better[0]}).", style=BAD)
-        if better
-        else Text(f"{best.name} predicts the largest runs best (up to {times(reaches)} beyond those it was fitted on).")
-    )
+    reaches = times(max(cut.extrapolation for cut in best.validation.cuts))
+    verdict = Text(f"{best.name} predicts the largest runs best (up to {reaches} beyond those it was fitted on).")
+    if rule := compared.beaten_by:
+        verdict = Text(f"No law here predicts the largest runs better than a simple rule ({rule[0]}).", style=BAD)
     note = "root mean square errors; held out: the largest runs; covers: share of them inside the 80 % band"
     return render(verdict, "", table, "", Text(note, style=QUIET))
 
@@ -127,9 +119,8 @@ def comparison(compared: Comparison) -> str:
 def outcomes(summary: Mapping[str, Any]) -> str:
     """Return the predictions of a `summary.json` beside what was measured."""
     forecasts = [Forecast.of(row) for row in summary["predictions"]]
-    table = _table(
-        "", "predicted>", f"{percent(forecasts[0].level)} interval" if forecasts else "", "measured>", "error>", ""
-    )
+    level = f"{percent(forecasts[0].level)} interval" if forecasts else ""
+    table = _table("", "predicted>", level, "measured>", "error>", "")
     for f in forecasts:
         between = "" if f.lower is None or f.upper is None else interval(f.lower, f.upper)
         place = {True: ("inside", GOOD), False: ("outside", BAD), None: ("", "")}[f.inside]

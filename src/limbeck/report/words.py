@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 
-from limbeck.fitting import Fit, Prediction
+from limbeck.fitting import Fit
+from limbeck.fitting.data import numbered
 from limbeck.fitting.prediction import percentile_interval
 from limbeck.report.content import Forecast, ReportContent
 from limbeck.report.numbers import estimate, interval, last_digit, percent, significant
@@ -65,8 +65,7 @@ def forecast_line(forecast: Forecast) -> str:
 
 def next_run(fit: Fit, factor: float = 10.0) -> dict[str, float]:
     """Return a setting `factor` times larger than the largest point: columns that count things grow, others stay."""
-    size = fit.model.size(SimpleNamespace(**fit.data.columns))
-    largest = {name: float(v[int(np.argmax(size))]) for name, v in fit.data.columns.items()}
+    largest = fit.largest
     counts = [name for name in largest if is_count(name)]
     return {name: value * (factor ** (1 / len(counts)) if name in counts else 1.0) for name, value in largest.items()}
 
@@ -91,18 +90,12 @@ def outlook(fit: Fit, level: float) -> Forecast | None:
     if not fit.draws and fit.degrees_of_freedom < 2:
         return None
     columns = next_run(fit)
-    p: Prediction = fit.predict(level, **columns)
-    name = f"a run of {setting(columns)}"
+    p = fit.predict(level, **columns)
+    mean, lower, upper, reach = (float(values[0]) for values in (p.mean, p.lower, p.upper, p.extrapolation))
     return Forecast(
-        name=name,
-        predicted=float(p.mean[0]),
-        lower=float(p.lower[0]),
-        upper=float(p.upper[0]),
-        level=level,
-        extrapolation=float(p.extrapolation[0]),
-        columns=columns,
+        f"a run of {setting(columns)}", mean, lower, upper, level=level, extrapolation=reach, columns=columns,
         unit=fit.units.get(fit.model.target, ""),
-    )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,12 +115,7 @@ def parameter_rows(fit: Fit, level: float) -> list[ParameterRow]:
     for parameter in fit.model.parameters:
         name, value = parameter.name, fit.parameters[parameter.name]
         between = intervals[name]
-        if name in fit.fixed:
-            text = "fixed"
-        elif not fit.identifiability.identified[name]:
-            text = "not identified"
-        else:
-            text = "no bootstrap" if between is None else interval(*between)
+        text = fit.without_interval(name) if between is None else interval(*between)
         low, high = percentile_interval(fit.draws[name], level) if name in fit.draws else (value, value)
         prior, partner = fit.priors.get(name), fit.identifiability.trades_with.get(name)
         notes = [f"trades off with {partner}"] if partner else []
@@ -164,14 +152,12 @@ class Repeated:
 
 def repeated(fit: Fit) -> list[Repeated]:
     """Return the settings that two or more runs share, largest last."""
-    names = list(fit.data.columns)
-    settings, place = np.unique(np.stack([fit.data.columns[n] for n in names], 1), axis=0, return_inverse=True)
-    found = []
-    for k, setting in enumerate(settings):
-        member = place.ravel() == k
+    place, found = numbered(fit.data.design), []
+    for k in range(int(place.max()) + 1):
+        member = place == k
         if len(np.unique(fit.data.clusters[member])) >= 2:
             y = fit.data.target[member]
-            columns = dict(zip(names, map(float, setting), strict=True))
+            columns = {name: float(values[member][0]) for name, values in fit.data.columns.items()}
             found.append(Repeated(columns, len(y), float(y.mean()), float(y.std(ddof=1) / y.mean())))
     return found
 
@@ -200,14 +186,10 @@ def identified_words(fit: Fit) -> list[str]:
     """Say what the runs identify, how sure the optimum is and what entered besides the data."""
     words = list(fit.identifiability.words) or ["All parameters are identified by these runs."]
     words.append(f"{fit.starts.summary().capitalize()}.")
-    words.append(
-        f"Fitted with {fit.loss.describe()}, {len(fit.data)} points of {len(np.unique(fit.data.clusters))} runs."
-    )
+    words.append(f"Fitted with {fit.loss.describe()}, {len(fit.data)} points of {fit.data.runs} runs.")
     if fit.priors:
-        names = ", ".join(fit.priors)
-        words.append(
-            f"Wide priors on {names} carry real weight where the data are few: they are listed with the parameters."
-        )
+        weight = "carry real weight where the data are few: they are listed with the parameters."
+        words.append(f"Wide priors on {', '.join(fit.priors)} {weight}")
     if fit.fixed:
         words.append(f"Held at a given number: {', '.join(f'{k} = {v:g}' for k, v in fit.fixed.items())}.")
     if not fit.draws:
