@@ -14,8 +14,7 @@ import numpy as np
 
 from limbeck.laws import best_split, fit_two_part
 from limbeck.laws.translation import GHORBANI
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series, stacked
 
 WORDS, LEMMAS, FORMS, EMBEDDING = 64, 16, 4, 16
 BATCH, FRESH = 512, 20_000
@@ -27,7 +26,6 @@ SHAPES = [(e, d) for e in (4, 8, 16, 32, 64) for d in (4, 8, 16, 32, 64) if (e, 
 class NmtScaling(Paper):
     """Encoders and decoders of five widths each on a made-up language."""
 
-    slug = "nmt-scaling"
     source = GHORBANI
     claim = "The loss of an encoder and decoder follows a product of powers of both sizes, not a power of their total."
     metric = "root mean square error of the law of the total minus that of the product law"
@@ -35,7 +33,7 @@ class NmtScaling(Paper):
     baseline = "law of the total"
     extras = ("distill",)
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Train every shape, from two starts in a full run, and fit the laws."""
         language = Language(seed)
         text = language.draw((150 if quick else 500) * BATCH + FRESH, np.random.default_rng([seed, 2]))
@@ -58,53 +56,41 @@ class NmtScaling(Paper):
             "parameters": {form: fit.parameters for form, fit in found.fits.items()},
         }
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare the errors of the three laws, seed by seed."""
-        forms = list(measured[0]["rmse"])
+        floors, runs = stacked(measured, "floor", "runs")
+        forms, picked = list(measured[0]["rmse"]), [one["chosen"] for one in measured]
         rmse = {form: np.array([one["rmse"][form] for one in measured]) for form in forms}
-        away = {form: float(np.mean([one["largest held out"][form] for one in measured])) for form in forms}
-        picked, floors = ([one[key] for one in measured] for key in ("chosen", "floor"))
-        product = [one["parameters"]["product"] for one in measured]
-        lowest = float(np.mean([p["L_inf"] for p in product]))
-        share = [float(best_split(p["p_e"], p["p_d"], 1.0)[0]) for p in product]
-        runs = measured[0]["runs"]
-        widths = sorted({run["encoder_params"] for run in runs})
+        away = {form: np.mean([one["largest held out"][form] for one in measured]) for form in forms}
+        laws = {form: [one["parameters"][form] for one in measured] for form in forms}
+        product, total = rmse["product"].mean(), rmse["univariate"].mean()
+        lowest = np.mean([p["L_inf"] for p in laws["product"]])
+        width, x, loss = np.array([tuple(run.values()) for run in runs[0]]).T
+        series = [Series(f"encoder {w:.0f}", x[width == w], loss[width == w]) for w in np.unique(width)]
+        title = f"Error by the total {total:.2f} nats, by both sizes {product:.2f}"
         return Outcome(
             effects=rmse["univariate"] - rmse["product"],
-            checks={
-                "the product law's mean error is at most two thirds of the total's": bool(
-                    rmse["product"].mean() <= 2 / 3 * rmse["univariate"].mean()
-                )
-            },
+            checks={"the product law's mean error is at most two thirds of the total's": product <= 2 / 3 * total},
             details={
-                **{form: {"rmse": rmse[form].tolist(), "largest held out": away[form]} for form in forms},
+                **{form: {"rmse": rmse[form], "largest held out": away[form]} for form in forms},
                 "R2": [one["R2"] for one in measured],
                 "chosen": picked,
                 "a shape left out": [one["a shape left out"] for one in measured],
-                "encoder's best share by the product law": share,
+                "encoder's best share by the product law": [
+                    best_split(p["p_e"], p["p_d"], 1.0)[0] for p in laws["product"]
+                ],
                 "floor": floors,
-                "floor by law": {form: [one["parameters"][form].get("L_inf", one["parameters"][form].get("E"))
-                                        for one in measured] for form in forms},
+                "floor by law": {form: [p.get("L_inf", p.get("E")) for p in laws[form]] for form in forms},
             },
             notes=[
                 "on the largest shapes held out: "
                 + ", ".join(f"{form} {error:.3f}" for form, error in away.items())
                 + f"; the additive law is chosen on {picked.count('additive')} of {len(picked)} languages",
-                f"the product law puts the floor at {lowest:.2f} nats, the truth is {np.mean(floors):.2f}",
+                f"the product law puts the floor at {lowest:.2f} nats, the truth is {floors.mean():.2f}",
                 "no natural language: one made-up one per seed, its true floor known",
             ],
-            figure=Figure(
-                f"Error by the total {rmse['univariate'].mean():.2f} nats, by both sizes {rmse['product'].mean():.2f}",
-                "decoder parameters",
-                "loss, nats/token",
-                tuple(
-                    Series(f"encoder {width:.0f}", [run["decoder_params"] for run in at], [run["loss"] for run in at])
-                    for width in widths
-                    for at in [[run for run in runs if run["encoder_params"] == width]]
-                ),
-                log_x=True,
-            ),
-        )  # fmt: skip
+            figure=Figure(title, "decoder parameters", "loss, nats/token", series, log_x=True),
+        )
 
 
 class Language:

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from limbeck.fitting import Fit, Loss
+from limbeck.fitting.model import Array
 from limbeck.laws import DownstreamError, OvertrainedLoss, Overtraining, PowerFloor, fit
 from limbeck.laws.overtraining import GADRE
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series
 from limbeck.papers._data import run_table
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
 from limbeck.runs import read_runs
 
 RAW = Loss(delta=math.inf, space="linear")  # least squares on the raw loss, as in the authors' code
@@ -30,24 +28,20 @@ SIZE, M = pl.col("size"), pl.col("M")
 SMALL = (M == 20) & (SIZE <= 3)
 FITTED = SMALL | ((M == 320) & (SIZE == 0))
 TRAINING_SETS = ("c4_original", "rpj", "rw_original")
-PUBLISHED = {  # relative errors in percent: loss and task error at 6.9 B; the same at 1.4 B, M = 640
-    "c4_original": (4.3, 0.14),
-    "rpj": (0.7, 0.05, 0.7, 3.6),
-    "rw_original": (1.6, 2.94),
-}
+PUBLISHED = {"c4_original": (4.3, 0.14), "rpj": (0.7, 0.05, 0.7, 3.6), "rw_original": (1.6, 2.94)}
+"""Relative errors in percent: loss and task error at 6.9 B; the same at 1.4 B, M = 640."""
 
 
 class OvertrainingDownstream(Paper):
     """The authors' table of 104 models, one training set per seed."""
 
-    slug = "overtraining-downstream"
     source = GADRE
     claim = "A law of five small runs predicts the loss of over-trained models and the mean task error of large ones."
     metric = "mean relative error of the loss at M >= 160, power law in compute minus this law"
     unit = "points"
     baseline = "compute alone"
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Fit and predict one training set; every seed has its own."""
         path = run_table("overtraining-testbed/runs.csv")
         if path is None:
@@ -57,42 +51,32 @@ class OvertrainingDownstream(Paper):
         runs = numbered(read_runs(path, mapping=names, where={"train_set": name}).frame)
         return {"set": name, **predict_loss(runs), **predict_error(runs)}
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare with the baseline on every training set, and with the published errors."""
         sets = {one["set"]: one for one in measured}
         law, alone = (np.array([one[name] for one in sets.values()]) for name in ("law", "compute alone"))
         left_out = [max(one["error with one run left out"].values()) for one in sets.values()]
         checks = {
-            "three times better than compute alone on every set": bool((3 * law < alone).all()),
-            "better than compute alone with any fitted run left out": bool((left_out < alone).all()),
+            "three times better than compute alone on every set": 3 * law < alone,
+            "better than compute alone with any fitted run left out": left_out < alone,
         }
         first = next(iter(sets.values()))
         if "large models" in first:
-            off = [
-                abs(a - b)
-                for name, one in sets.items()
-                for a, b in zip(one["large models"], PUBLISHED[name], strict=True)
-            ]
-            checks["errors on large models within 0.05 points of the published ones"] = max(off) < 0.05
+            off = [np.abs(np.subtract(one["large models"], PUBLISHED[name])).max() for name, one in sets.items()]
+            checks["errors on large models within 0.05 points of the published ones"] = np.array(off) < 0.05
             note = "no seeds: the replicates are three training sets, the spread is over left-out runs"
         else:
             note = "run table absent (see LIMBECK_DATA): synthetic losses drawn from the law itself, no evidence for it"
+        title = f"Five small runs predict over-trained ones to {law.mean():.1f} %, by compute to {alone.mean():.1f} %"
+        series = []
+        for name, flops, loss, fitted in first["curves"]:
+            series += [Series(name, flops, loss), Series(f"{name}, law", flops, fitted, kind="line")]
         return Outcome(
             effects=alone - law,
             checks=checks,
             details={name: {k: v for k, v in one.items() if k not in ("set", "curves")} for name, one in sets.items()},
             notes=[note, "five points for four parameters leave one degree of freedom"],
-            figure=Figure(
-                f"Five small runs predict over-trained ones to {law.mean():.1f} %, by compute to {alone.mean():.1f} %",
-                "compute, FLOP",
-                "loss, nats/token",
-                tuple(
-                    series
-                    for name, flops, loss, fitted in first["curves"]
-                    for series in (Series(name, flops, loss), Series(f"{name}, law", flops, fitted, kind="line"))
-                ),
-                log_x=True,
-            ),
+            figure=Figure(title, "compute, FLOP", "loss, nats/token", series, log_x=True),
         )
 
 
@@ -103,7 +87,7 @@ def numbered(runs: pl.DataFrame) -> pl.DataFrame:
     return runs.select(*columns, size.alias("size"), multiplier.alias("M")).sort("flops")
 
 
-def predict_loss(runs: pl.DataFrame) -> dict[str, Any]:
+def predict_loss(runs: pl.DataFrame) -> Numbers:
     """Fit both laws; return their errors in percent on over-trained runs, and those with a fitted run left out."""
     law, alone = fit_loss(runs.filter(FITTED)), fit(PowerFloor("flops"), runs.filter(SMALL), loss=RAW, bootstrap=0)
     far = runs.filter((M >= 160) & ~FITTED)
@@ -111,29 +95,25 @@ def predict_loss(runs: pl.DataFrame) -> dict[str, Any]:
     for k, (size, multiplier) in enumerate(runs.filter(FITTED).select("size", "M").rows()):
         fold = fit_loss(runs.filter(FITTED).filter(pl.int_range(pl.len()) != k))
         left_out[f"without size {size} at M = {multiplier:.0f}"] = off(fold, far).mean()
+    lines = [(m, runs.filter(m == M)) for m in (20, 80, 320)]
     return {
         "law": off(law, far).mean(),
         "compute alone": off(alone, far).mean(),
         "median error at M >= 20": float(np.median(off(law, runs.filter(M >= 20)))),
         "parameters": law.parameters,
         "error with one run left out": left_out,
-        "curves": [
-            (f"M = {m}", *(line[name].to_list() for name in ("flops", "loss")), predicted(law, line).tolist())
-            for m in (20, 80, 320)
-            for line in [runs.filter(m == M)]
-        ],
+        "curves": [(f"M = {m}", one["flops"], one["loss"], predicted(law, one)) for m, one in lines],
     }
 
 
-def predict_error(runs: pl.DataFrame) -> dict[str, Any]:
+def predict_error(runs: pl.DataFrame) -> Numbers:
     """Chain the laws of loss and of task error; return the relative errors in percent on the largest models."""
     law = fit_loss(runs.filter(FITTED))
     error_law = fit(DownstreamError(), runs.filter(FITTED | ((M == 20) & (SIZE == 4))), bootstrap=0)
     errors: list[float] = []
     for target in (runs.filter((M == 20) & (SIZE == 5)), runs.filter((M == 640) & (SIZE == 4))):
-        loss = predicted(law, target)
-        errors += [*(100 * np.abs(loss / target["loss"].to_numpy() - 1))]
-        errors += [*(100 * np.abs(error_law.value(loss=loss) / target["error"].to_numpy() - 1))]
+        errors += [*off(law, target)]
+        errors += [*(100 * np.abs(error_law.value(loss=predicted(law, target)) / target["error"].to_numpy() - 1))]
     return {"large models": errors, "error law": error_law.parameters}
 
 
@@ -142,12 +122,12 @@ def fit_loss(runs: pl.DataFrame) -> Fit:
     return fit(Overtraining(), runs, loss=RAW, bootstrap=0)
 
 
-def predicted(law: Fit, runs: pl.DataFrame) -> NDArray[np.float64]:
+def predicted(law: Fit, runs: pl.DataFrame) -> Array:
     """Return what a law says about runs."""
     return law.value(**{name: runs[name].to_numpy() for name in law.model.columns})
 
 
-def off(law: Fit, runs: pl.DataFrame) -> NDArray[np.float64]:
+def off(law: Fit, runs: pl.DataFrame) -> Array:
     """Return the relative errors of a law on runs, in percent."""
     return np.asarray(100 * np.abs(predicted(law, runs) / runs["loss"].to_numpy() - 1))
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from limbeck.fitting.model import Array
 from limbeck.laws import PassCounts, TaskCurve, draw_until, mle_mean, task_curve
 from limbeck.laws.task_passes import HU
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series, stacked
 
 SAMPLES, FITTED = np.array([40, 60, 90, 130, 190, 280, 410, 600, 880, 1300]), 280
 DIGITS, INSTANCES, MODELS, CAP = 24, 200, 4, 100_000
@@ -28,7 +28,6 @@ LAST = "last value"
 class Passuntil(Paper):
     """Small classifiers of scikit-learn's digits, four trained side by side per seed."""
 
-    slug = "passuntil"
     source = HU
     claim = "Drawing until a task is passed measures tiny pass rates, and a law through them predicts larger models."
     metric = "mean absolute log error of the last rate carried forward minus that of the law with a floor"
@@ -37,7 +36,7 @@ class Passuntil(Paper):
     extras = ("distill", "vision")
     seeds = 5
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Return the exact pass rate of every instance by training size, and its draws until the fifth pass."""
         sizes, rng = SAMPLES[[0, 2, 4, 5, 7, 9]] if quick else SAMPLES, np.random.default_rng(seed)
         rates = success(sizes, seed)
@@ -45,34 +44,36 @@ class Passuntil(Paper):
         once = rng.random(rates.shape) < rates
         return {"sizes": sizes.tolist(), "rates": rates, "counts": np.array(counts), "once": once}
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Fit the law to every seed and to all together, and predict the larger sizes."""
-        sizes = np.array(measured[0]["sizes"], float)
-        rates, counts, once = (
-            np.concatenate([one[name] for one in measured], 1) for name in ("rates", "counts", "once")
-        )
+        sizes, floor = np.array(measured[0]["sizes"], float), "law with a floor"
+        rates, counts, once = (np.concatenate([*values], 1) for values in stacked(measured, "rates", "counts", "once"))
         small, truth = sizes <= FITTED, rates.mean(1)
         each = [misses(sizes, one["rates"].mean(1), curve(sizes[small], one["counts"])) for one in measured]
         whole = curve(sizes[small], counts)
         miss = misses(sizes, truth, whole)
         unbiased = whole.rates / truth[small]
         ordinary = mle_mean(rates[small]).mean(1) / truth[small]
+        title = f"Pass rates up to {FITTED} digits predict the rest to {100 * miss[floor]:.0f} %"
+        series = [
+            Series("exact", sizes, truth),
+            Series("draws until the fifth pass", sizes[small], whole.rates),
+            Series(floor, sizes, whole.fits[floor].value(samples=sizes), kind="dashed"),
+        ]
         return Outcome(
-            effects=[one[LAST] - one["law with a floor"] for one in each],
+            effects=[one[LAST] - one[floor] for one in each],
             checks={
-                "the law with a floor errs by less than 0.2 nats": miss["law with a floor"] < 0.2,
-                "and by less than half of what the law without one does": 2 * miss["law with a floor"] < miss["law"],
-                "unbiased rates lie within 10 % of the truth from 1e-4": bool(
-                    (np.abs(unbiased - 1)[truth[small] >= 1e-4] < 0.1).all()
-                ),
-                "one pass per instance overstates every rate more than twice": bool((ordinary > 2).all()),
+                "the law with a floor errs by less than 0.2 nats": miss[floor] < 0.2,
+                "and by less than half of what the law without one does": 2 * miss[floor] < miss["law"],
+                "unbiased rates lie within 10 % of the truth from 1e-4": abs(unbiased - 1)[truth[small] >= 1e-4] < 0.1,
+                "one pass per instance overstates every rate more than twice": ordinary > 2,
             },
             details={
-                "samples": sizes.tolist(),
-                "pass rate": truth.tolist(),
-                "measured": whole.rates.tolist(),
-                "one draw each": once.mean(1).tolist(),
-                "bias of one pass": ordinary.tolist(),
+                "samples": sizes,
+                "pass rate": truth,
+                "measured": whole.rates,
+                "one draw each": once.mean(1),
+                "bias of one pass": ordinary,
                 "error": miss,
                 "error by seed": each,
                 "growth": whole.growth.verdict,
@@ -83,23 +84,7 @@ class Passuntil(Paper):
                 else "the law without a floor beats carrying the last rate forward too",
                 "scale is training digits; 500 steps let the rates level off, and where they do not a floor misleads",
             ],
-            figure=Figure(
-                f"Pass rates up to {FITTED} digits predict the rest to {100 * miss['law with a floor']:.0f} %",
-                "training digits",
-                "pass rate",
-                (
-                    Series("exact", sizes.tolist(), truth.tolist()),
-                    Series("draws until the fifth pass", sizes[small].tolist(), whole.rates.tolist()),
-                    Series(
-                        "law with a floor",
-                        sizes.tolist(),
-                        whole.fits["law with a floor"].value(samples=sizes).tolist(),
-                        kind="dashed",
-                    ),
-                ),
-                log_x=True,
-                log_y=True,
-            ),
+            figure=Figure(title, "training digits", "pass rate", series, log_x=True, log_y=True),
         )
 
 
@@ -108,12 +93,12 @@ def coin(rate: float, rng: np.random.Generator) -> Callable[[int], NDArray[np.bo
     return lambda number: rng.random(number) < rate
 
 
-def curve(sizes: NDArray[np.float64], counts: NDArray[np.int_]) -> TaskCurve:
+def curve(sizes: Array, counts: Array) -> TaskCurve:
     """Return the task curve of passes and draws [size, instance, 2]."""
     return task_curve(sizes, [PassCounts(row[:, 0], row[:, 1]) for row in counts], column="samples", bootstrap=0)
 
 
-def misses(sizes: NDArray[np.float64], truth: NDArray[np.float64], found: TaskCurve) -> dict[str, float]:
+def misses(sizes: Array, truth: Array, found: TaskCurve) -> dict[str, float]:
     """Return the mean absolute log error of every forecast beyond the fitted sizes."""
     far = sizes > FITTED
     guesses = {name: law.value(samples=sizes[far]) for name, law in found.fits.items()}
@@ -122,7 +107,7 @@ def misses(sizes: NDArray[np.float64], truth: NDArray[np.float64], found: TaskCu
     return {name: float(np.abs(np.log(guess / truth[far])).mean()) for name, guess in guesses.items()}
 
 
-def success(sizes: NDArray[np.int_], seed: int) -> NDArray[np.float64]:
+def success(sizes: Array, seed: int) -> Array:
     """Train `MODELS` classifiers of every size, each on its own digits, and return their exact pass rates.
 
     Returns:

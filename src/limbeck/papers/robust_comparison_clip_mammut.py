@@ -18,8 +18,7 @@ from scipy.special import stdtrit
 from limbeck.fitting import fit as fit_model
 from limbeck.laws import NEZHURINA_2025, ShiftedPower, fit
 from limbeck.laws.saturation import NEZHURINA
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series, stacked
 from limbeck.papers._recipes import CASES, frontiers
 from limbeck.planning import compare_methods
 
@@ -30,7 +29,6 @@ CUT = 2.5e11
 class RobustComparisonClipMammut(Paper):
     """Two recipes on two data sets by two benchmarks, one pair per seed."""
 
-    slug = "robust-comparison-clip-mammut"
     source = NEZHURINA
     claim = "Recipes whose order at one small scale is wrong are told apart by the curves of their frontiers."
     metric = "error at 1e12 GFLOP of the recipe that wins below 1e10 minus that of the one that the curves pick"
@@ -38,7 +36,7 @@ class RobustComparisonClipMammut(Paper):
     baseline = "one small scale"
     seeds = len(CASES)
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Compare both recipes in one case; fit below a cut and test above it; cover one curve of simulated tables."""
         case, runs = frontiers(seed)
         found = compare_methods(runs, TARGETS, bootstrap=150 if quick else 400, seed=seed, level=0.95)
@@ -57,31 +55,30 @@ class RobustComparisonClipMammut(Paper):
             "curves": dict(zip(found.names, found.curves(GRID)[:, 0].tolist(), strict=True)),
         }
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Check crossings, probabilities and coverage in every case."""
-        chance = np.array([one["P(MaMMUT)"] for one in measured])
-        places = [one["crossing"]["value"] for one in measured]
-        covered = np.mean([one["covered"] for one in measured], axis=0)
-        first = measured[0]
+        chance, covers, gains = stacked(measured, "P(MaMMUT)", "covered", "gain")
+        places = np.array([one["crossing"]["value"] for one in measured])
+        first, covered = measured[0], covers.mean(0)
         points = [Series(name, runs["flops"], runs["error"]) for name, runs in first["runs"].items()]
-        laws = [Series(f"{name}, law", GRID.tolist(), curve, kind="line") for name, curve in first["curves"].items()]
+        laws = [Series(f"{name}, law", GRID, curve, kind="line") for name, curve in first["curves"].items()]
         title = f"{first['case']}: the curves cross at {places[0]:.2g} GFLOP, beyond what one small scale shows"
         return Outcome(
-            effects=[one["gain"] for one in measured],
+            effects=gains,
             checks={
-                "below 1e10 GFLOP every comparison picks CLIP": all(one["naive"] == "clip" for one in measured),
-                "all crossings lie in 1e10 to 3e11 GFLOP": all(1e10 < x < 3e11 for x in places),
-                "P(MaMMUT better) < 0.05 at 1e10 GFLOP": bool((chance[:, 0] < 0.05).all()),
-                "P(MaMMUT better) > 0.85 at 1e12 GFLOP": bool((chance[:, 2] > 0.85).all()),
-                "the 95 % band covers the curve in 90 to 99 % of simulated tables": bool(0.9 <= covered[0] <= 0.99),
+                "below 1e10 GFLOP every comparison picks CLIP": [one["naive"] == "clip" for one in measured],
+                "all crossings lie in 1e10 to 3e11 GFLOP": (places > 1e10) & (places < 3e11),
+                "P(MaMMUT better) < 0.05 at 1e10 GFLOP": chance[:, 0] < 0.05,
+                "P(MaMMUT better) > 0.85 at 1e12 GFLOP": chance[:, 2] > 0.85,
+                "the 95 % band covers the curve in 90 to 99 % of simulated tables": 0.9 <= covered[0] <= 0.99,
             },
-            details={"coverage of our 95 % band": float(covered[0]), "of the published width": float(covered[1])}
+            details={"coverage of our 95 % band": covered[0], "of the published width": covered[1]}
             | {one["case"]: {k: one[k] for k in ("crossing", "P(MaMMUT)", "held out")} for one in measured},
             notes=[
                 "no seeds: the replicates are two data sets by two benchmarks",
                 f"a band as wide as the authors' code draws it (ln t for t) covers {100 * covered[1]:.0f} % at 95 %",
             ],
-            figure=Figure(title, "compute, GFLOP", "error", (*points, *laws), log_x=True, log_y=True),
+            figure=Figure(title, "compute, GFLOP", "error", points + laws, log_x=True, log_y=True),
         )
 
 

@@ -8,13 +8,11 @@ whether the probabilities are right and what choosing by them costs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from limbeck.laws import Source
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series
 from limbeck.papers._recipes import CASES, frontiers
 from limbeck.planning import LogRatio, compare_methods
 
@@ -28,14 +26,13 @@ RUNGS, PAIRS = 10.0 ** np.arange(5), 300
 class ScalingLawCrossover(Paper):
     """Two recipes from small runs only, one data set and benchmark per seed."""
 
-    slug = "scaling-law-crossover"
     source = XIAO
     claim = "Curves of methods cross: small runs alone pick the wrong one, and weak evidence must give no verdict."
     metric = "probability given to the recipe that wins at 1e12 GFLOP, ours minus that of the naive rule"
     baseline = "largest scale run"
     seeds = len(CASES)
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Compare from small runs and from all runs in one case; simulate pairs of power laws."""
         count = 150 if quick else 400
         case, small = frontiers(seed, AFFORDABLE)
@@ -51,35 +48,32 @@ class ScalingLawCrossover(Paper):
             "simulated": simulate(seed),
         }
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Check verdicts in every case, and the probabilities of all simulated pairs."""
         p, right, ours, naive = np.concatenate([one["simulated"] for one in measured]).T
-        bins = np.linspace(0.5, 1.0, 6)
-        shares = [float(right[(p >= low) & (p < low + 0.1)].mean()) for low in bins[:-1]]
-        losers = [one["verdict"] not in (one["winner"], "undecided") for one in measured]
+        bins = np.linspace(0.5, 1.0, 6)[:-1]
+        shares = [right[(p >= low) & (p < low + 0.1)].mean() for low in bins]
+        title = f"Of simulated verdicts with P from 0.8 to 0.9, {100 * shares[3]:.0f} % are right"
+        axes = "probability of the better method", "share of verdicts that are right"
+        series = (
+            Series("simulated pairs", bins + 0.05, shares),
+            Series("calibrated", [0.5, 1.0], [0.5, 1.0], kind="line"),
+        )
         return Outcome(
             effects=[one["P(winner)"] - (one["naive"] == one["winner"]) for one in measured],
             checks={
-                "the naive rule picks the loser in every case": all(o["naive"] != o["winner"] for o in measured),
-                "the loser is never preferred": not any(losers),
+                "the naive rule picks the loser in every case": [one["naive"] != one["winner"] for one in measured],
+                "the loser is never preferred": [one["verdict"] in (one["winner"], "undecided") for one in measured],
                 "of verdicts with P 0.8 to 0.9, 72 to 96 % are right": 0.72 <= shares[3] <= 0.96,
-                "choosing by probability costs no more than the naive rule": bool(ours.mean() <= naive.mean()),
+                "choosing by probability costs no more than the naive rule": ours.mean() <= naive.mean(),
             },
             details={one["case"]: {k: one[k] for k in ("winner", "P(winner)", "verdict", "naive")} for one in measured}
-            | {"share right by P": shares, "mean regret": float(ours.mean()), "naive regret": float(naive.mean())},
+            | {"share right by P": shares, "mean regret": ours.mean(), "naive regret": naive.mean()},
             notes=[
                 "no seeds: the replicates are two data sets by two benchmarks",
                 "two recipes of vision-language models, not the language models of the paper",
             ],
-            figure=Figure(
-                f"Of simulated verdicts with P from 0.8 to 0.9, {100 * shares[3]:.0f} % are right",
-                "probability of the better method",
-                "share of verdicts that are right",
-                (
-                    Series("simulated pairs", (bins[:-1] + 0.05).tolist(), shares),
-                    Series("calibrated", [0.5, 1.0], [0.5, 1.0], kind="line"),
-                ),
-            ),
+            figure=Figure(title, *axes, series),
         )
 
 
@@ -96,6 +90,6 @@ def simulate(seed: int) -> list[tuple[float, bool, float, float]]:
         first = float(LogRatio.through(np.log(RUNGS), ratio).first_better(np.log(far)))
         gap = a * far**-p - b * far**-q  # positive: the second is better
         ours, naive = first > 0.5, ratio[-1] < 0
-        cost = lambda chosen, gap=gap: max(0.0, gap if chosen else -gap)  # noqa: E731
-        rows.append((max(first, 1 - first), ours == (gap < 0), cost(ours), cost(naive)))
+        regret = [max(0.0, gap if chosen else -gap) for chosen in (ours, naive)]
+        rows.append((max(first, 1 - first), ours == (gap < 0), *regret))
     return rows

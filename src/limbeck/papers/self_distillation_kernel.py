@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import sem
 
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Outcome, Paper, Series
 from limbeck.theory import kernel_ridge, rbf, self_distill
 from limbeck.theory.kernel_self_distillation import BORUP
 
@@ -23,7 +23,6 @@ TRAIN, VALIDATION, GAMMA = 150, 110, 0.02
 class SelfDistillationKernel(Paper):
     """Four ridges, three weights of the ground truth, and ridge regression with its ridge tuned."""
 
-    slug = "self-distillation-kernel"
     source = BORUP
     claim = "Self-distillation regularises an under-regularised teacher, and ground-truth targets dampen it."
     metric = "test error of the teacher minus that of its best self-distillation (α = 0), ridge 0.001"
@@ -52,37 +51,32 @@ class SelfDistillationKernel(Paper):
     def conclude(self, measured: Sequence[list[list[float]]]) -> Outcome:
         """Compare every way with the teacher it starts from and with tuned ridge regression."""
         errors = np.array(measured)  # [seed, ridge, teacher and ways and tuned]
-        mean, n = errors.mean(0), len(errors)
+        mean, names = errors.mean(0), ["teacher", *WAYS, "tuned ridge"]
         teacher, pure, mixed, greedy, tuned = mean.T
-        gap = errors[:, 2, 3] - errors[:, 2, 4]
-        near = max(float(errors[:, 2, 4].std(ddof=1)) / n**0.5, 1e-3)
-        names = ["teacher", *WAYS, "tuned ridge"]
+        gap, near = abs(greedy[2] - tuned[2]), max(sem(errors[:, 2, 4]), 1e-3)
+        title = (
+            f"At ridge 0.001 self-distillation lowers the error from {teacher[0]:.2f} to {pure[0]:.2f}; "
+            f"tuning the ridge gives {tuned[0]:.2f}"
+        )
+        axes = "ridge of the teacher", "test error, variances of the target"
+        series = [Series.measured(name, RIDGES, errors[:, :, k]) for k, name in enumerate(names)]
         return Outcome(
             effects=errors[:, 0, 0] - errors[:, 0, 1],
             checks={
-                "ridge 0.001: ground truth dampens the effect": bool(pure[0] < mixed[0] < teacher[0]),
-                "ridge 0.001 and 0.01: the best α is no worse than α = 0.3": bool((greedy[:2] <= mixed[:2]).all()),
-                "ridge 1: nothing is gained, within 0.01": bool(abs(greedy[3] - teacher[3]) < 0.01),
-                "ridge 0.1: the best α comes within a standard error of tuned ridge": bool(abs(gap.mean()) <= near),
+                "ridge 0.001: ground truth dampens the effect": pure[0] < mixed[0] < teacher[0],
+                "ridge 0.001 and 0.01: the best α is no worse than α = 0.3": greedy[:2] <= mixed[:2],
+                "ridge 1: nothing is gained, within 0.01": abs(greedy[3] - teacher[3]) < 0.01,
+                "ridge 0.1: the best α comes within a standard error of tuned ridge": gap <= near,
             },
             details={
-                "ridges": list(RIDGES),
-                "error": {name: mean[:, k].tolist() for k, name in enumerate(names)},
-                "standard error": {
-                    name: (errors[:, :, k].std(0, ddof=1) / n**0.5).tolist() for k, name in enumerate(names)
-                },
+                "ridges": RIDGES,
+                "error": dict(zip(names, mean.T, strict=True)),
+                "standard error": dict(zip(names, sem(errors).T, strict=True)),
             },
             notes=[
                 f"ridge regression that is merely tuned on the same patients has an error of {tuned[0]:.3f}, the best "
                 f"distillation from any ridge {mean[:, 1:4].min():.3f}: distilling is a way to tune the ridge here",
                 "kernel regression only; deep nets are another experiment",
             ],
-            figure=Figure(
-                f"At ridge 0.001 self-distillation lowers the error from {teacher[0]:.2f} to {pure[0]:.2f}; "
-                f"tuning the ridge gives {tuned[0]:.2f}",
-                "ridge of the teacher",
-                "test error, variances of the target",
-                tuple(Series.measured(name, list(RIDGES), errors[:, :, k].tolist()) for k, name in enumerate(names)),
-                log_x=True,
-            ),
+            figure=Figure(title, *axes, series, log_x=True),
         )

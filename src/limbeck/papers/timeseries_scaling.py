@@ -8,16 +8,14 @@ points of the paper's own figures, where they are found (`LIMBECK_DATA`), are fi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from limbeck.laws import YAO_2024, SplitLaw, split_law
 from limbeck.laws.time_series import YAO
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series
 from limbeck.papers._data import run_table
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
 from limbeck.planning import compare_splits
 
 KINDS = ("encoder", "decoder")
@@ -27,7 +25,6 @@ WIDTHS = (4, 8, 16, 32, 64)
 class TimeseriesScaling(Paper):
     """A source left out per seed, two architectures, five sizes."""
 
-    slug = "timeseries-scaling"
     source = YAO
     claim = "A forecaster's loss falls as a power of its size, on sources that it never saw as on those it learnt from."
     metric = "exponent of size on the source left out, mean of encoder and decoder"
@@ -35,7 +32,7 @@ class TimeseriesScaling(Paper):
     extras = ("distill",)
     seeds = 5
 
-    def measure(self, seed: int, quick: bool) -> dict[str, Any]:
+    def measure(self, seed: int, quick: bool) -> Numbers:
         """Train every size of both architectures without one source; return their losses on it and on the others."""
         import torch
 
@@ -49,7 +46,7 @@ class TimeseriesScaling(Paper):
         )
         tests = {"id": known, "ood": tiny.series(left_out, 800, seed + 1000)}
         batches = draws(len(train), 40 if quick else 300, 32, seed)
-        found: dict[str, Any] = {"left out": left_out}
+        found: Numbers = {"left out": left_out}
         for kind in KINDS:
             widths = WIDTHS[::2] if quick else WIDTHS
             models = [tiny.learn(width, kind == "decoder", train, batches, seed) for width in widths]
@@ -63,20 +60,20 @@ class TimeseriesScaling(Paper):
                 found["scores"] = [tiny.scores(quantiles, truth, past, 16) for quantiles in forecasts]
         return found
 
-    def conclude(self, measured: Sequence[dict[str, Any]]) -> Outcome:
+    def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Fit both splits of every seed, and the points of the paper's figures."""
         plans = {kind: [compare_splits(one[kind], ["id", "ood"]) for one in measured] for kind in KINDS}
         alpha = np.array([[[row.law.alpha for row in plan.rows] for plan in plans[kind]] for kind in KINDS])
         left_out, scores = [one["left out"] for one in measured], np.mean([one["scores"] for one in measured], 0)
         inside, outside = alpha.mean((0, 1))
         checks = {
-            "the loss on learnt sources falls with size in every run": bool((alpha[..., 0] > 0).all()),
-            "the largest encoder has a lower CRPS than the seasonal-naive forecast": bool(scores[0, 0] < scores[1, 0]),
+            "the loss on learnt sources falls with size in every run": alpha[..., 0] > 0,
+            "the largest encoder has a lower CRPS than the seasonal-naive forecast": scores[0, 0] < scores[1, 0],
         }
-        details: dict[str, Any] = {"left out": left_out, "CRPS and MASE, encoder and naive": scores.tolist()}
+        details: Numbers = {"left out": left_out, "CRPS and MASE, encoder and naive": scores}
         for kind, a in zip(KINDS, alpha, strict=True):
             verdicts = [plan.rows[1].verdict for plan in plans[kind]]
-            details[kind] = {"id": a[:, 0].tolist(), "ood": a[:, 1].tolist(), "verdicts": verdicts}
+            details[kind] = {"id": a[:, 0], "ood": a[:, 1], "verdicts": verdicts}
         rising = [f"{left_out[k]} ({KINDS[i]})" for i, k in np.argwhere(alpha[..., 1] < 0)]
         alone = " and ".join(f"{a:.3f} ({kind})" for kind, a in zip(KINDS, alpha[..., 0].mean(1), strict=True))
         notes = [f"made-up sources, not real series; exponents on learnt sources {alone}"]
@@ -89,24 +86,14 @@ class TimeseriesScaling(Paper):
             checks |= check_figures(laws)
             details["exponents of the paper's figures"] = {" ".join(key): law.alpha for key, law in laws.items()}
         sizes, splits = measured[0]["encoder"]["params"], {"id": "learnt sources", "ood": "source left out"}
-        return Outcome(
-            effects=alpha[..., 1].mean(0),
-            checks=checks,
-            details=details,
-            notes=notes,
-            figure=Figure(
-                f"Loss falls as N^{-inside:.3f} on learnt sources and as N^{-outside:.3f} on others",
-                "parameters",
-                "negative log-likelihood, nats per value",
-                tuple(
-                    Series.measured(f"{kind}, {name}", sizes, [one[kind][split] for one in measured])
-                    for kind in KINDS
-                    for split, name in splits.items()
-                ),
-                log_x=True,
-                log_y=True,
-            ),
-        )
+        title = f"Loss falls as N^{-inside:.3f} on learnt sources and as N^{-outside:.3f} on others"
+        series = [
+            Series.measured(f"{kind}, {name}", sizes, [one[kind][split] for one in measured])
+            for kind in KINDS
+            for split, name in splits.items()
+        ]
+        figure = Figure(title, "parameters", "negative log-likelihood, nats per value", series, log_x=True, log_y=True)
+        return Outcome(alpha[..., 1].mean(0), checks, details, notes, figure)
 
 
 def laws_of_figures(points: pl.DataFrame) -> dict[tuple[str, str, str], SplitLaw]:
@@ -122,11 +109,9 @@ def check_figures(laws: dict[tuple[str, str, str], SplitLaw]) -> dict[str, bool]
     hidden = off.pop(("decoder", "params", "lsf"))
     encoder, decoder = (laws[kind, "params", "id"].interval() for kind in KINDS)
     data = {split: laws["encoder", "samples", split].alpha for split in ("id", "lsf", "monash")}
+    gap, largest = encoder.lower - decoder.upper, max(*off.values(), hidden / 2)
     return {
-        "figures: the printed exponents to 0.002, one with a hidden marker to 0.004": max(off.values())
-        < 2e-3
-        > hidden / 2,
-        "figures: size helps an encoder more than a decoder, outside both 80 % intervals": encoder.lower
-        > decoder.upper,
+        "figures: the printed exponents to 0.002, one with a hidden marker to 0.004": largest < 2e-3,
+        "figures: size helps an encoder more than a decoder, outside both 80 % intervals": gap > 0,
         "figures: more data help less than half as much outside": max(data["lsf"], data["monash"]) < data["id"] / 2,
     }

@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from limbeck.fitting.model import Array
 from limbeck.laws import Hyperbola
 from limbeck.laws.batch import SU
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
-
-Array = NDArray[np.float64]
+from limbeck.papers import Figure, Outcome, Paper, Series
+from limbeck.papers._data import shuffled_digits
 
 BATCHES = (2, 4, 8, 16, 32, 64, 128, 256)
 RATES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6)
@@ -31,7 +29,6 @@ RULES = ("hyperbola", "constant", "1/B")
 class UnravelingScalingLaws(Paper):
     """A network of one hidden layer of 48 on scikit-learn's digits."""
 
-    slug = "unraveling-scaling-laws"
     source = SU
     claim = "Steps to a loss follow S = S_min (1 + B_crit / B): a few batch sizes tell what any other needs."
     metric = "error on a batch size left out: the better of constant steps and 1/B, minus the hyperbola"
@@ -53,38 +50,28 @@ class UnravelingScalingLaws(Paper):
         worst = max(one.error for one in fits)
         edge = np.isin([row[2] for one in measured for row in one], (RATES[0], RATES[-1])).sum()
         growth = ", ".join(f"{one.critical_batch:.1f} at {target}" for target, one in zip(TARGETS, fits, strict=True))
-        series = []
+        title = f"Steps to a loss are a hyperbola in the batch size, to {100 * worst:.0f} %"
+        series, mean = [], errors.mean(0)
         for k, (target, one) in enumerate(zip(TARGETS, fits, strict=True)):
-            line = (one.min_steps + one.min_tokens / batch).tolist()
-            series.append(Series.measured(f"loss {target}", batch.tolist(), steps[:, :, k].tolist()))
-            series.append(Series("S_min + E_min / B", batch.tolist(), line, kind="line"))
-        mean = errors.mean(0)
+            series.append(Series.measured(f"loss {target}", batch, steps[:, :, k]))
+            series.append(Series("S_min + E_min / B", batch, one.min_steps + one.min_tokens / batch, kind="line"))
         return Outcome(
             effects=100 * (errors[:, :, 1:].mean(1).min(1) - errors[:, :, 0].mean(1)),
             checks={
                 "mean error of the hyperbola at most 15 % at every target": worst <= 0.15,
-                "on a batch left out at most half of either baseline": bool(
-                    (2 * mean[:, 0] <= mean[:, 1:].min(1)).all()
-                ),
+                "on a batch left out at most half of either baseline": 2 * mean[:, 0] <= mean[:, 1:].min(1),
             },
             details={
-                "batch": batch.tolist(),
-                "steps": dict(zip(map(str, TARGETS), steps.mean(0).T.tolist(), strict=True)),
+                "batch": batch,
+                "steps": dict(zip(map(str, TARGETS), steps.mean(0).T, strict=True)),
                 "fits": [asdict(one) for one in fits],
-                "error on a batch left out": dict(zip(RULES, mean.mean(0).tolist(), strict=True)),
+                "error on a batch left out": dict(zip(RULES, mean.mean(0), strict=True)),
             },
             notes=[
                 f"critical batch in examples: {growth}; its growth with falling loss is not demanded here",
                 f"best rate at an edge of the grid in {edge} of {steps.size} cases",
             ],
-            figure=Figure(
-                f"Steps to a loss are a hyperbola in the batch size, to {100 * worst:.0f} %",
-                "batch size, examples",
-                "steps",
-                tuple(series),
-                log_x=True,
-                log_y=True,
-            ),
+            figure=Figure(title, "batch size, examples", "steps", series, log_x=True, log_y=True),
         )
 
 
@@ -101,12 +88,9 @@ def left_out(batch: Array, steps: Array) -> list[float]:
 
 def first_steps(seed: int, batch: int) -> tuple[list[float], list[float]]:
     """Train all rates side by side on the same batches; return the first step below each target, and its rate."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(labels))
-    images, hot = images[order] / 16, np.eye(10)[labels[order]]
+    images, labels = shuffled_digits(rng)
+    hot = np.eye(10)[labels]
     weights = [rng.normal(0, size**-0.5, (size, out)) for size, out in ((64, 48), (48, 10))]
     layers = [np.repeat(w[None], len(RATES), 0) for w in weights] + [np.zeros((len(RATES), 1, k)) for k in (48, 10)]
     rate = np.array(RATES)[:, None, None]
