@@ -10,6 +10,7 @@ needs to know about it.
 from limbeck.laws._fit import compare, fit, load_fit
 from limbeck.laws.annealing import Annealing, AnnealingSize, annealed, multi_power, share_exponent
 from limbeck.laws.batch import KAPLAN_2020_BATCH, SU_2024_BATCH, Batch, BatchLaw, Hyperbola, noise_scale, stepwise
+from limbeck.laws.capability import CapabilityScale, CapabilityScore, family_line
 from limbeck.laws.capacity_gap import (
     ZHANG_2023, CapacityGap, CapacityGapFit, component_sparsity, fit_capacity_gap, optimal_student, optimal_teacher,
 )
@@ -22,6 +23,7 @@ from limbeck.laws.distillation import DISTILLATION_2025, SUPERVISED_2025, Distil
 from limbeck.laws.families import Family, FamilyStudy, absolute_relative_error, read_families
 from limbeck.laws.flops import forward_flops
 from limbeck.laws.isoflop_profiles import IsoFlop, ParabolaBias, isoflop, parabola_bias
+from limbeck.laws.latent_skills import LatentSkills
 from limbeck.laws.law import Law, Published, Source, catalogue, get, names
 from limbeck.laws.learning_curves import (
     HESTNESS_2017, LearningCurve, LearningCurveFit, Regions, exponent_shift, fit_learning_curve, model_size,
@@ -62,25 +64,25 @@ from limbeck.laws.trend import Trend
 
 __all__ = [
     "BESIROGLU_2024", "DISTILLATION_2025", "HESTNESS_2017", "HOFFMANN_2022", "KAPLAN_2020", "KAPLAN_2020_BATCH",
-    "KAPLAN_2020_PARAMS", "KAPLAN_2020_TOKENS", "MODALITIES", "MUENNIGHOFF_2023", "MULTIPLE_CHOICE",
-    "NEZHURINA_2025", "SUPERVISED_2025", "SU_2024_BATCH", "YAO_2024", "ZHANG_2023", "Alignment", "Annealing",
-    "AnnealingSize", "Batch", "BatchLaw", "BitLevel", "BrokenPower", "CapacityGap", "CapacityGapFit",
+    "KAPLAN_2020_PARAMS", "KAPLAN_2020_TOKENS", "MODALITIES", "MUENNIGHOFF_2023", "MULTIPLE_CHOICE", "NEZHURINA_2025",
+    "SUPERVISED_2025", "SU_2024_BATCH", "YAO_2024", "ZHANG_2023", "Alignment", "Annealing", "AnnealingSize", "Batch",
+    "BatchLaw", "BitLevel", "BrokenPower", "CapabilityScale", "CapabilityScore", "CapacityGap", "CapacityGapFit",
     "CeilingScore", "Chinchilla", "ComputeFrontier", "Curve", "DataConstrained", "Distillation", "DownstreamError",
     "Envelope", "Family", "FamilyComparison", "FamilyStudy", "Growth", "Henighan", "Hyperbola", "IsoFlop", "Kaplan",
-    "Law", "LearningCurve", "LearningCurveFit", "Modality", "OvertrainedLoss", "Overtraining", "ParabolaBias",
-    "PassCounts", "PassRate", "Power", "PowerFloor", "PowerPlusConstant", "Precision", "PruningGain", "Published",
-    "QualityBreak", "Regions", "Rule", "Schedule", "ScoreCurve", "Sharing", "ShiftedPower", "Source", "SplitLaw",
-    "StudentCurve", "Supervised", "SupervisedLoss", "TaskAccuracy", "TaskCurve", "TaskDynamics", "TransferReport",
-    "TransferScore", "Trend", "TwoPart", "TwoPartFit", "TwoPartSum", "absolute_relative_error", "alignment_score",
-    "annealed", "areas", "best_split", "best_validation", "binned_frontier", "catalogue", "chain", "compare",
-    "compare_families", "component_sparsity", "compute_envelope", "critical_tokens", "crossing", "departure",
-    "draw_until", "envelope", "expected_draws", "exponent_shift", "fit", "fit_capacity_gap", "fit_learning_curve",
-    "fit_two_part", "floor_gain", "forward_flops", "frontier", "get", "growth", "infogain", "informative",
-    "instance_rates", "isoflop", "judge_alignment", "level_gain", "load_fit", "logged_rates", "loss_spikes",
-    "mle_mean", "model_size", "multi_circuit", "multi_power", "multi_step", "mutual_information", "names",
-    "noise_scale", "optimal_student", "optimal_teacher", "optimal_training_bits", "parabola_bias", "pareto",
-    "pass_at_k", "pruning_gain", "quality_break", "range_warning", "rank_corpora", "ranking_reliability",
-    "read_families", "regions", "share_exponent", "share_exponents", "signal_to_noise", "slope_difference",
-    "slope_ratio", "smallest_good_size", "split_law", "split_penalty", "stepwise", "task_curve", "task_dynamics",
-    "total_bits", "training_pf_days", "transfer_curve", "trend_conflict",
+    "LatentSkills", "Law", "LearningCurve", "LearningCurveFit", "Modality", "OvertrainedLoss", "Overtraining",
+    "ParabolaBias", "PassCounts", "PassRate", "Power", "PowerFloor", "PowerPlusConstant", "Precision", "PruningGain",
+    "Published", "QualityBreak", "Regions", "Rule", "Schedule", "ScoreCurve", "Sharing", "ShiftedPower", "Source",
+    "SplitLaw", "StudentCurve", "Supervised", "SupervisedLoss", "TaskAccuracy", "TaskCurve", "TaskDynamics",
+    "TransferReport", "TransferScore", "Trend", "TwoPart", "TwoPartFit", "TwoPartSum", "absolute_relative_error",
+    "alignment_score", "annealed", "areas", "best_split", "best_validation", "binned_frontier", "catalogue", "chain",
+    "compare", "compare_families", "component_sparsity", "compute_envelope", "critical_tokens", "crossing",
+    "departure", "draw_until", "envelope", "expected_draws", "exponent_shift", "family_line", "fit",
+    "fit_capacity_gap", "fit_learning_curve", "fit_two_part", "floor_gain", "forward_flops", "frontier", "get",
+    "growth", "infogain", "informative", "instance_rates", "isoflop", "judge_alignment", "level_gain", "load_fit",
+    "logged_rates", "loss_spikes", "mle_mean", "model_size", "multi_circuit", "multi_power", "multi_step",
+    "mutual_information", "names", "noise_scale", "optimal_student", "optimal_teacher", "optimal_training_bits",
+    "parabola_bias", "pareto", "pass_at_k", "pruning_gain", "quality_break", "range_warning", "rank_corpora",
+    "ranking_reliability", "read_families", "regions", "share_exponent", "share_exponents", "signal_to_noise",
+    "slope_difference", "slope_ratio", "smallest_good_size", "split_law", "split_penalty", "stepwise", "task_curve",
+    "task_dynamics", "total_bits", "training_pf_days", "transfer_curve", "trend_conflict",
 ]
