@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -30,33 +31,21 @@ plan = typer.Typer(
 task = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What a task's scores say about larger scales.")
 theories = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What theory says about a model or a table.")
 
-app.command("demo")(train.demo)
-app.command("fit")(laws.fit)
-app.command("predict")(laws.predict)
-compare.command("laws")(laws.compare_laws)
-compare.command("methods")(methods.compare_methods)
-compare.command("families")(families.compare_families)
-app.add_typer(compare, name="compare")
-plan.command("compute")(decide.plan_compute)
-plan.command("teacher")(decide.plan_teacher)
-plan.command("bits")(decide.plan_bits)
-plan.command("keep")(decide.plan_keep)
-plan.command("batch")(curves.plan_batch)
-plan.command("schedule")(curves.plan_schedule)
-plan.command("parts")(families.plan_parts)
-app.add_typer(plan, name="plan")
-task.command("transfer")(tasks.transfer)
-task.command("passes")(tasks.passes)
-task.command("forecast")(task_forecast.forecast)
-app.add_typer(task, name="task")
-theories.command("exponents")(theory.exponents)
-theories.command("regimes")(theory.regimes)
-theories.command("superposition")(theory.superposition)
-app.add_typer(theories, name="theory")
-app.command("distill")(train.distill)
-app.command("report")(decide.report)
-app.command("reproduce")(train.reproduce)
-app.command("doctor")(machine.doctor)
+COMMANDS: list[tuple[typer.Typer, list[Callable[..., None]]]] = [
+    (app, [train.demo, laws.fit, laws.predict, train.distill, decide.report, train.reproduce, machine.doctor]),
+    (compare, [laws.compare_laws, methods.compare_methods, families.compare_families]),
+    (plan, [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep]),
+    (plan, [curves.plan_batch, curves.plan_schedule, families.plan_parts]),
+    (task, [tasks.transfer, tasks.passes, task_forecast.forecast]),
+    (theories, [theory.exponents, theory.regimes, theory.superposition]),
+]
+"""A command's name is the last word of its function's."""
+
+for group, commands in COMMANDS:
+    for command in commands:
+        group.command(command.__name__.rpartition("_")[2])(command)
+for name, group in (("compare", compare), ("plan", plan), ("task", task), ("theory", theories)):
+    app.add_typer(group, name=name)
 
 
 def _show_version(wanted: bool) -> None:
@@ -87,26 +76,29 @@ def main() -> None:
     except LimbeckError as error:
         if debug:
             raise
-        print(str(error), file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
     except ModuleNotFoundError as error:
         extra = machine.extra_of(error.name or "")
         if debug or extra is None:
             raise
-        print(str(MissingExtraError(str(error.name), extra)), file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(MissingExtraError(str(error.name), extra)))
     except BrokenPipeError:  # `limbeck ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
         if debug or error.filename is None:
             raise
-        print(f"{error.filename}: {error.strerror}. Choose another path.", file=sys.stderr)
-        sys.exit(2)
+        _refuse(f"{error.filename}: {error.strerror}. Choose another path.")
     except SystemExit as end:
         if end.code == 130:
             print(_words_of_stop(end), file=sys.stderr)
         raise
+
+
+def _refuse(reason: str) -> None:
+    """One message, and the exit code of a user's mistake."""
+    print(reason, file=sys.stderr)
+    sys.exit(2)
 
 
 def _words_of_stop(error: BaseException) -> str:

@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from limbeck.runs import RunTable
 
 
-def option(name: str, help: str) -> Any:
-    """Return an option."""
-    return typer.Option(name, help=help)
+def option(help: str, *names: str) -> Any:
+    """Return an option; its name follows from the parameter unless it is given."""
+    return typer.Option(*names, help=help)
 
 
-def quantity(name: str, help: str) -> Any:
+def quantity(help: str) -> Any:
     """Return an option for a number, which may be written 7e9, 7B, 2.1T."""
-    return typer.Option(name, help=help, parser=parse_quantity, metavar="<number>")
+    return typer.Option(help=help, parser=parse_quantity, metavar="<number>")
 
 
-def quantities(name: str, help: str) -> Any:
+def quantities(help: str) -> Any:
     """Return an option for numbers with commas between them."""
-    return typer.Option(name, help=help, parser=_parse_quantities, metavar="<numbers>")
+    return typer.Option(help=help, parser=_parse_quantities, metavar="<numbers>")
 
 
 def _parse_quantities(text: str) -> list[float]:
     return [parse_quantity(one) for one in text.split(",")]
 
 
-JsonOption = Annotated[bool, option("--json", "Print JSON only.")]
+JsonOption = Annotated[bool, option("Print JSON only.", "--json")]
 LevelOption = Annotated[float, typer.Option("--level", help="Coverage of intervals.", show_default=True)]
-SeedOption = Annotated[int, option("--seed", "Seed of everything random.")]
+SeedOption = Annotated[int, option("Seed of everything random.")]
 RunsArgument = Annotated[
     str, typer.Argument(help="Table of runs: CSV, Parquet, JSONL, trainer_state.json, or a folder of runs.")
 ]
@@ -52,11 +52,11 @@ RunsArgument = Annotated[
 class Reader:
     """How a command reads tables: a parameter of this type becomes its options."""
 
-    mapping: Annotated[list[str] | None, option("--map", "Name a column: --map loss=eval/c4_loss. Repeatable.")] = None
-    where: Annotated[
-        list[str] | None, option("--where", "Keep rows: --where outlier=0, --where 'tokens>=1e9'. Repeatable.")
-    ] = None
-    skip_bad: Annotated[bool, option("--skip-bad", "Drop rows that cannot be used, and say which.")] = False
+    mapping: Annotated[list[str] | None, option("Name a column: --map loss=eval/c4_loss. Repeatable.", "--map")] = None
+    where: Annotated[list[str] | None, option("Keep rows: --where outlier=0, --where 'tokens>=1e9'. Repeatable.")] = (
+        None
+    )
+    skip_bad: Annotated[bool, option("Drop rows that cannot be used, and say which.", "--skip-bad")] = False
 
     def __call__(self, runs: Any, **options: Any) -> RunTable:
         """Read a table of runs as the options say."""
@@ -69,7 +69,7 @@ class Reader:
 class MixedReader(Reader):
     """A reader that may be told to take runs of different set-ups together."""
 
-    mix_setups: Annotated[bool, option("--mix-setups", "Allow runs of different set-ups in one fit.")] = False
+    mix_setups: Annotated[bool, option("Allow runs of different set-ups in one fit.", "--mix-setups")] = False
 
 
 def shown(picture: str = "") -> Callable[[Callable[..., Any]], Callable[..., None]]:
@@ -85,7 +85,7 @@ def shown(picture: str = "") -> Callable[[Callable[..., Any]], Callable[..., Non
         options = {p.name: p for p in given if p.name not in readers}
         for reader in readers.values():
             options |= inspect.signature(reader, eval_str=True).parameters
-        more = {"plot": Annotated[Path | None, option("--plot", picture)]} if picture else {}
+        more = {"plot": Annotated[Path | None, option(picture)]} if picture else {}
         defaults = {"plot": None, "as_json": False}
         for name, annotation in {**more, "as_json": JsonOption}.items():
             default = defaults[name]

@@ -14,12 +14,10 @@ from limbeck.errors import LimbeckError
 @shown("Write the predicted curves as a page.")
 def plan_schedule(
     fitted: Annotated[Path, typer.Argument(help="A fit saved by limbeck fit --law annealing.")],
-    steps: Annotated[float | None, quantity("--steps", "Length of the usual schedules to compare: 24k.")] = None,
-    end: Annotated[float | None, option("--end", "Rate at their end; a tenth of the peak by default.")] = None,
-    rates: Annotated[
-        str | None, option("--rates", "Table of schedules of your own: run, step, lr (as for a fit).")
-    ] = None,
-    params: Annotated[float | None, quantity("--params", "Model size, for a fit of annealing-size.")] = None,
+    steps: Annotated[float | None, quantity("Length of the usual schedules to compare: 24k.")] = None,
+    end: Annotated[float | None, option("Rate at their end; a tenth of the peak by default.")] = None,
+    rates: Annotated[str | None, option("Table of schedules of your own: run, step, lr (as for a fit).")] = None,
+    params: Annotated[float | None, quantity("Model size, for a fit of annealing-size.")] = None,
     level: LevelOption = 0.8,
 ) -> Any:
     """Predict the loss curve of learning-rate schedules that were never run, and which ends lowest.
@@ -46,11 +44,11 @@ def plan_schedule(
 @shown("Write the predicted curves as a page.")
 def plan_batch(
     fitted: Annotated[Path | None, typer.Argument(help="A fit of the law batch; published constants without.")] = None,
-    params: Annotated[float | None, quantity("--params", "Size of the model: 1e9, 1B.")] = None,
-    loss: Annotated[float, option("--loss", "Loss to reach, nats/token.")] = 0.0,
-    batches: Annotated[Any, quantities("--batches", "Tokens per step to compare: 0.5M,2M.")] = None,
-    step_price: Annotated[float | None, option("--step-price", "Cost of a step (time) ...")] = None,
-    token_price: Annotated[float | None, option("--token-price", "... and of a token (compute).")] = None,
+    params: Annotated[float | None, quantity("Size of the model: 1e9, 1B.")] = None,
+    loss: Annotated[float, option("Loss to reach, nats/token.")] = 0.0,
+    batches: Annotated[Any, quantities("Tokens per step to compare: 0.5M,2M.")] = None,
+    step_price: Annotated[float | None, option("Cost of a step (time) ...")] = None,
+    token_price: Annotated[float | None, option("... and of a token (compute).")] = None,
     level: LevelOption = 0.8,
 ) -> Any:
     """Choose a batch size: steps and tokens to a loss, the critical batch, and the loss curve at any batch size.

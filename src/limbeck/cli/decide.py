@@ -15,11 +15,9 @@ from limbeck.runs.quantities import parse_quantity
 @shown()
 def plan_compute(
     fitted: Annotated[Path, typer.Argument(help="A fit saved by limbeck fit.")],
-    flops: Annotated[float | None, quantity("--flops", "Training budget: 1e22.")] = None,
-    target_loss: Annotated[float | None, option("--target-loss", "With --inference-tokens.")] = None,
-    inference_tokens: Annotated[
-        float | None, quantity("--inference-tokens", "Tokens served over the model's life: 1e13, 10T.")
-    ] = None,
+    flops: Annotated[float | None, quantity("Training budget: 1e22.")] = None,
+    target_loss: Annotated[float | None, option("With --inference-tokens.")] = None,
+    inference_tokens: Annotated[float | None, quantity("Tokens served over the model's life: 1e13, 10T.")] = None,
     level: LevelOption = 0.8,
 ) -> Any:
     """How large a model, on how many tokens: for a budget, or for a target loss and a life of inference.
@@ -43,14 +41,12 @@ def plan_teacher(
     fitted: Annotated[
         Path | None, typer.Argument(help="A fit of the distillation law; published constants without one.")
     ] = None,
-    student_params: Annotated[float | None, quantity("--student-params", "Non-embedding parameters: 1e9, 1B.")] = None,
-    tokens: Annotated[float | None, quantity("--tokens", "The student's tokens: 2e11, 200B.")] = None,
-    flops: Annotated[float | None, quantity("--flops", "Or one budget that every option spends.")] = None,
-    teachers: Annotated[
-        str | None, option("--teachers", "Table of the teachers you have: name, params, loss (and tokens).")
-    ] = None,
+    student_params: Annotated[float | None, quantity("Non-embedding parameters: 1e9, 1B.")] = None,
+    tokens: Annotated[float | None, quantity("The student's tokens: 2e11, 200B.")] = None,
+    flops: Annotated[float | None, quantity("Or one budget that every option spends.")] = None,
+    teachers: Annotated[str | None, option("Table of the teachers you have: name, params, loss (and tokens).")] = None,
     scenario: Annotated[
-        str, option("--scenario", "Who pays for the teacher: best-case, inference, pretraining, both.")
+        str, option("Who pays for the teacher: best-case, inference, pretraining, both.")
     ] = "inference",
     level: LevelOption = 0.8,
 ) -> Any:
@@ -72,10 +68,10 @@ def plan_teacher(
 @shown()
 def plan_bits(
     source: Annotated[str, typer.Argument(help="A fit of bit-level or precision, or a table: params, bits, loss.")],
-    memory: Annotated[str | None, option("--memory", "For the weights, bytes: 24e9, 24GB.")] = None,
-    params: Annotated[float | None, quantity("--params", "Or the size of the model: 7e9, 7B.")] = None,
-    tokens: Annotated[float | None, quantity("--tokens", "Its training data, for a fit of precision.")] = None,
-    bits: Annotated[Any, quantities("--bits", "Precisions to compare: 3,4,8.")] = None,
+    memory: Annotated[str | None, option("For the weights, bytes: 24e9, 24GB.")] = None,
+    params: Annotated[float | None, quantity("Or the size of the model: 7e9, 7B.")] = None,
+    tokens: Annotated[float | None, quantity("Its training data, for a fit of precision.")] = None,
+    bits: Annotated[Any, quantities("Precisions to compare: 3,4,8.")] = None,
     level: LevelOption = 0.8,
     seed: SeedOption = 0,
 ) -> Any:
@@ -99,16 +95,14 @@ def plan_keep(
     features: Annotated[
         Path | None, typer.Argument(help="Embeddings of your examples: .npz with features and labels, or .npy.")
     ] = None,
-    pool: Annotated[float | None, quantity("--pool", "Or only the number of examples: 50000, 50k.")] = None,
-    dimension: Annotated[float | None, quantity("--dimension", "Of the inputs: 512.")] = None,
-    probe_error: Annotated[
-        float | None, option("--probe-error", "Error of the cheap model that ranks them, 0 to 1.")
-    ] = None,
-    keep: Annotated[float | None, quantity("--keep", "How many, or a share up to 1; the least without.")] = None,
-    tolerance: Annotated[float, option("--tolerance", "Accepted increase of the error: 0.1.")] = 0.1,
+    pool: Annotated[float | None, quantity("Or only the number of examples: 50000, 50k.")] = None,
+    dimension: Annotated[float | None, quantity("Of the inputs: 512.")] = None,
+    probe_error: Annotated[float | None, option("Error of the cheap model that ranks them, 0 to 1.")] = None,
+    keep: Annotated[float | None, quantity("How many, or a share up to 1; the least without.")] = None,
+    tolerance: Annotated[float, option("Accepted increase of the error: 0.1.")] = 0.1,
     seed: SeedOption = 0,
-    out: Annotated[Path | None, option("--out", "Write the kept rows, one number a line.")] = None,
-    plot: Annotated[Path | None, option("--plot", "Write a page with the error of each policy.")] = None,
+    out: Annotated[Path | None, option("Write the kept rows, one number a line.")] = None,
+    plot: Annotated[Path | None, option("Write a page with the error of each policy.")] = None,
 ) -> Any:
     """Which examples to keep, and how many: the hard ones of a large pool, the easy ones of a small one, or any.
 

@@ -16,16 +16,10 @@ from limbeck.errors import LimbeckError, nearest
 def compare_families(
     runs: RunsArgument,
     read: Reader,
-    family: Annotated[
-        str | None, option("--family", "One family: fewer models, shorter runs, each size left out.")
-    ] = None,
-    law: Annotated[str, option("--law", "With --family: chinchilla or overtraining.")] = "chinchilla",
-    holdout: Annotated[
-        str, option("--holdout", "largest, or a condition on the rows to predict: is_train=0.")
-    ] = "largest",
-    source: Annotated[
-        str | None, option("--source", "Column of studies: families of one lend each other nothing.")
-    ] = None,
+    family: Annotated[str | None, option("One family: fewer models, shorter runs, each size left out.")] = None,
+    law: Annotated[str, option("With --family: chinchilla or overtraining.")] = "chinchilla",
+    holdout: Annotated[str, option("largest, or a condition on the rows to predict: is_train=0.")] = "largest",
+    source: Annotated[str | None, option("Column of studies: families of one lend each other nothing.")] = None,
 ) -> Any:
     """Predict the largest model of every family by the rule that does best on all other families.
 
@@ -51,8 +45,8 @@ def compare_families(
 @shown()
 def plan_parts(
     fitted: Annotated[Path, typer.Argument(help="A fit of two-part or two-part-sum, saved by limbeck fit.")],
-    budget: Annotated[float, quantity("--budget", "Parameters of both parts together: 500M.")],
-    cost: Annotated[Any, quantities("--cost", "Cost of one parameter of either part: 1,2.")] = "1,1",
+    budget: Annotated[float, quantity("Parameters of both parts together: 500M.")],
+    cost: Annotated[Any, quantities("Cost of one parameter of either part: 1,2.")] = "1,1",
     level: LevelOption = 0.8,
 ) -> Any:
     """Split a budget of parameters between an encoder and a decoder, or any two parts.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,26 +31,20 @@ if TYPE_CHECKING:
 def fit(
     read: MixedReader,
     runs: Annotated[str | None, typer.Argument(help="Table of runs (a file or a folder).")] = None,
-    law: Annotated[str, option("--law", "Law to fit; --laws lists them.")] = "chinchilla",
-    laws: Annotated[bool, option("--laws", "List all laws with their formulas.")] = False,
-    columns: Annotated[bool, option("--columns", "List the column names that limbeck knows.")] = False,
+    law: Annotated[str, option("Law to fit; --laws lists them.")] = "chinchilla",
+    laws: Annotated[bool, option("List all laws with their formulas.", "--laws")] = False,
+    columns: Annotated[bool, option("List the column names that limbeck knows.", "--columns")] = False,
     bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples; 0 for none.", min=0)] = 1000,
-    method: Annotated[str | None, option("--method", "Resampling: pairs, residual, wild, mammen or block.")] = None,
-    fix: Annotated[list[str] | None, option("--fix", "Hold a parameter: --fix E=1.7. Repeatable.")] = None,
-    prior: Annotated[
-        list[str] | None, option("--prior", "Believe a parameter: --prior alpha=0.4,0.1 (mean, s.d.).")
-    ] = None,
-    delta: Annotated[
-        str | None, option("--delta", "Huber threshold on residuals: a number, auto, or inf (squares).")
-    ] = None,
-    space: Annotated[str | None, option("--space", "Residuals: log, linear or relative.")] = None,
-    holdout: Annotated[
-        float, option("--holdout", "Share of the largest runs held out to check the law; 0 for none.")
-    ] = 0.3,
+    method: Annotated[str | None, option("Resampling: pairs, residual, wild, mammen or block.")] = None,
+    fix: Annotated[list[str] | None, option("Hold a parameter: --fix E=1.7. Repeatable.")] = None,
+    prior: Annotated[list[str] | None, option("Believe a parameter: --prior alpha=0.4,0.1 (mean, s.d.).")] = None,
+    delta: Annotated[str | None, option("Huber threshold on residuals: a number, auto, or inf (squares).")] = None,
+    space: Annotated[str | None, option("Residuals: log, linear or relative.")] = None,
+    holdout: Annotated[float, option("Share of the largest runs held out to check the law; 0 for none.")] = 0.3,
     level: LevelOption = 0.8,
     seed: SeedOption = 0,
-    out: Annotated[Path, option("--out", "Where the fit is saved.")] = Path("fit.json"),
-    plot: Annotated[Path | None, option("--plot", "Write a page with plots and a planner.")] = None,
+    out: Annotated[Path, option("Where the fit is saved.")] = Path("fit.json"),
+    plot: Annotated[Path | None, option("Write a page with plots and a planner.")] = None,
 ) -> Any:
     """Fit a scaling law to a table of runs.
 
@@ -75,18 +69,10 @@ def fit(
     if read.skip_bad:  # what this law cannot read is dropped and named too
         chosen, table = chosen.prepare(table, skip_bad=True)
         table = table.require(*chosen.columns, chosen.target, skip_bad=True)
-    result = room.fit(
-        chosen,
-        table,
-        bootstrap=bootstrap,
-        method=cast(Any, method),  # the engine knows the names
-        seed=seed,
-        fixed=numbers(fix or [], "parameter"),
-        priors=_priors(prior),
-        loss=_loss(chosen, space),
-        delta=_delta(delta),
-        holdout=holdout or None,
-    )
+    resampling: dict[str, Any] = {"bootstrap": bootstrap, "method": method, "seed": seed}
+    known: dict[str, Any] = {"fixed": numbers(fix or [], "parameter"), "priors": _priors(prior)}
+    residuals: dict[str, Any] = {"loss": _loss(chosen, space), "delta": _delta(delta)}
+    result = room.fit(chosen, table, holdout=holdout or None, **resampling, **known, **residuals)
     result.save(out)
     if plot is not None:
         from limbeck.report import ReportContent, write_report
@@ -125,8 +111,8 @@ def predict(
 def compare_laws(
     runs: RunsArgument,
     read: MixedReader,
-    laws: Annotated[str, option("--laws", "Laws, separated by commas.")] = "chinchilla,kaplan,power",
-    holdout: Annotated[str, option("--holdout", "What is held out: largest.")] = "largest",
+    laws: Annotated[str, option("Laws, separated by commas.")] = "chinchilla,kaplan,power",
+    holdout: Annotated[str, option("What is held out: largest.")] = "largest",
     bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples for the bands.", min=20)] = 200,
     seed: SeedOption = 0,
 ) -> Any:

@@ -16,13 +16,11 @@ def forecast(
     runs: RunsArgument,
     read: MixedReader,
     target: Annotated[list[str] | None, typer.Argument(help="One larger model: params=7B tokens=4T.")] = None,
-    targets: Annotated[
-        Path | None, option("--targets", "Or a table of them; accuracies in it are only compared.")
-    ] = None,
-    task: Annotated[list[str] | None, option("--task", "One task (all by default). Repeatable.")] = None,
-    through: Annotated[list[str] | None, option("--through", "One intermediate loss, a column. Repeatable.")] = None,
+    targets: Annotated[Path | None, option("Or a table of them; accuracies in it are only compared.")] = None,
+    task: Annotated[list[str] | None, option("One task (all by default). Repeatable.")] = None,
+    through: Annotated[list[str] | None, option("One intermediate loss, a column. Repeatable.")] = None,
     level: LevelOption = 0.8,
-    plot: Annotated[Path | None, option("--plot", "Write a page with the forecasts as a picture.")] = None,
+    plot: Annotated[Path | None, option("Write a page with the forecasts as a picture.")] = None,
 ) -> Any:
     """Forecast task accuracies of a larger model from the checkpoints of smaller ones, task by task.
 

@@ -15,10 +15,10 @@ from limbeck.runs.quantities import si
 def transfer(
     runs: RunsArgument,
     read: Reader,
-    at: Annotated[float | None, quantity("--at", "Pre-training tokens to predict: 1e12, 1T.")] = None,
-    baseline: Annotated[float | None, option("--baseline", "Score without pre-training.")] = None,
-    noise: Annotated[float | None, option("--noise", "Standard deviation of one score, points.")] = None,
-    force: Annotated[bool, option("--force", "Predict a misaligned task all the same.")] = False,
+    at: Annotated[float | None, quantity("Pre-training tokens to predict: 1e12, 1T.")] = None,
+    baseline: Annotated[float | None, option("Score without pre-training.")] = None,
+    noise: Annotated[float | None, option("Standard deviation of one score, points.")] = None,
+    force: Annotated[bool, option("Predict a misaligned task all the same.", "--force")] = False,
     level: LevelOption = 0.8,
     seed: SeedOption = 0,
 ) -> Any:
@@ -43,10 +43,10 @@ def transfer(
 def passes(
     runs: RunsArgument,
     read: Reader,
-    at: Annotated[float | None, quantity("--at", "Size to predict: 7B.")] = None,
-    scale: Annotated[str, option("--scale", "Column of the sizes: params, flops, tokens ...")] = "params",
-    needed: Annotated[int, option("--needed", "Passes at which drawing stopped; 0: fixed draws.")] = 5,
-    estimator: Annotated[str, option("--estimator", "umvu (unbiased) or mle (the paper's).")] = "umvu",
+    at: Annotated[float | None, quantity("Size to predict: 7B.")] = None,
+    scale: Annotated[str, option("Column of the sizes: params, flops, tokens ...")] = "params",
+    needed: Annotated[int, option("Passes at which drawing stopped; 0: fixed draws.")] = 5,
+    estimator: Annotated[str, option("umvu (unbiased) or mle (the paper's).")] = "umvu",
     level: LevelOption = 0.8,
     seed: SeedOption = 0,
 ) -> Any:

@@ -13,8 +13,8 @@ from limbeck.cli.arguments import LevelOption, MixedReader, SeedOption, option, 
 @shown("Write a page with the overlaps as a picture.")
 def superposition(
     models: Annotated[list[Path], typer.Argument(help="Model folders (safetensors); several give a trend.")],
-    tensor: Annotated[str | None, option("--tensor", "Name of the matrix, if it is not found.")] = None,
-    tokens: Annotated[int | None, option("--tokens", "Rows in use; the others are padding.")] = None,
+    tensor: Annotated[str | None, option("Name of the matrix, if it is not found.")] = None,
+    tokens: Annotated[int | None, option("Rows in use; the others are padding.")] = None,
     sample: Annotated[int, typer.Option("--sample", help="Most rows whose pairs are gone through.", min=2)] = 16384,
     seed: SeedOption = 0,
 ) -> Any:
@@ -33,9 +33,9 @@ def superposition(
 def regimes(
     runs: Annotated[str, typer.Argument(help="Table of runs with params, tokens or samples, and a loss.")],
     read: MixedReader,
-    target: Annotated[str, option("--target", "The column that falls.")] = "loss",
+    target: Annotated[str, option("The column that falls.")] = "loss",
     peak: Annotated[
-        bool, option("--peak", "Fit nothing across params = data: unregularised models that interpolate.")
+        bool, option("Fit nothing across params = data: unregularised models that interpolate.", "--peak")
     ] = False,
     level: LevelOption = 0.95,
 ) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +13,10 @@ from limbeck.errors import LimbeckError
 
 
 def demo(
-    out: Annotated[Path, option("--out", "Folder of everything; the same command continues in it.")] = Path("demo"),
-    text: Annotated[Path | None, option("--text", "Your own text or JSONL file.")] = None,
-    tokenizer: Annotated[str, option("--tokenizer", "byte, or bpe:1024.")] = "byte",
-    quick: Annotated[bool, option("--quick", "About eighty seconds, less sure.")] = False,
+    out: Annotated[Path, option("Folder of everything; the same command continues in it.")] = Path("demo"),
+    text: Annotated[Path | None, option("Your own text or JSONL file.")] = None,
+    tokenizer: Annotated[str, option("byte, or bpe:1024.")] = "byte",
+    quick: Annotated[bool, option("About eighty seconds, less sure.", "--quick")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes of one thread each.", min=1)] = 2,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -69,13 +69,13 @@ def distill(
 
 def reproduce(
     slugs: Annotated[list[str] | None, typer.Argument(help="Papers, by slug; --list shows them.")] = None,
-    every: Annotated[bool, option("--all", "All papers.")] = False,
-    listing: Annotated[bool, option("--list", "List the papers and their claims.")] = False,
-    quick: Annotated[bool, option("--quick", "At most 20 seconds a paper, less sure.")] = False,
-    seeds: Annotated[str | None, option("--seeds", "Seeds to run: 0,1,2 (the paper's own number).")] = None,
-    again: Annotated[bool, option("--again", "Run even what --out has finished.")] = False,
+    every: Annotated[bool, option("All papers.", "--all")] = False,
+    listing: Annotated[bool, option("List the papers and their claims.", "--list")] = False,
+    quick: Annotated[bool, option("At most 20 seconds a paper, less sure.", "--quick")] = False,
+    seeds: Annotated[str | None, option("Seeds to run: 0,1,2 (the paper's own number).")] = None,
+    again: Annotated[bool, option("Run even what --out has finished.", "--again")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
-    out: Annotated[Path | None, option("--out", "Keep records here, and do not repeat finished ones.")] = None,
+    out: Annotated[Path | None, option("Keep records here, and do not repeat finished ones.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a paper's small experiment: claim, baseline, measured with its standard error, and whether it holds here.
@@ -92,15 +92,9 @@ def reproduce(
         raise LimbeckError("which papers? Name them (limbeck reproduce --list), or use --all.")
     if seeds is not None and not all(seed.strip().isdigit() for seed in seeds.split(",")):
         raise LimbeckError(f"--seeds {seeds}: write whole numbers separated by commas, as in --seeds 0,1,2.")
-    records = papers.reproduce(
-        None if every else slugs,
-        quick=quick,
-        seeds=None if seeds is None else [int(seed) for seed in seeds.split(",")],
-        workers=workers,
-        out=out,
-        again=again,
-        progress=not as_json,
-    )
+    chosen = None if seeds is None else [int(seed) for seed in seeds.split(",")]
+    work: dict[str, Any] = {"workers": workers, "out": out, "again": again, "progress": not as_json}
+    records = papers.reproduce(None if every else slugs, quick=quick, seeds=chosen, **work)
     emit(as_json, [record.to_dict() for record in records], papers.table(records))
     if any(record.error for record in records):
         sys.exit(1)

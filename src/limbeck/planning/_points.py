@@ -18,6 +18,8 @@ from limbeck.runs.readers import refuse_mixture
 from limbeck.runs.vocabulary import recognise
 
 ROW = "_row"
+REUSE = ("tokens", "unique_tokens", "loss", "train_loss")
+"""Columns that tell how often a training saw its data."""
 DOMINATED = 0.3
 """Above this share of runs that cheaper ones beat, a frontier is suggested."""
 
@@ -87,10 +89,8 @@ def method_points(
     reuse, mistuned, rows = None, 0.0, np.flatnonzero(y > 0)
     if len(rows) < len(y):
         notes.append(f"{name}: {len(y) - len(rows)} of {len(y)} rows left out: saturated, nothing is wrong there")
-    if {"tokens", "unique_tokens", "train_loss", "loss"} <= set(table.columns):
-        seen, unique, test, train = (
-            table.column(c)[x.argmax()] for c in ("tokens", "unique_tokens", "loss", "train_loss")
-        )
+    if set(REUSE) <= set(table.columns):
+        seen, unique, test, train = (table.column(c)[x.argmax()] for c in REUSE)
         reuse = float(seen / unique), float(test - train)
     if sweep:
         found = lower_envelope(x[rows], y[rows], {one: table.column(one)[rows] for one in sweep})
@@ -139,7 +139,6 @@ def split_methods(table: RunTable, by: Sequence[str], names: Sequence[str] | Non
         parts[name] = replace(table, frame=rows.drop(ROW), rows=rows[ROW])
     for name in names or ():
         if name not in parts:
-            raise PlanningError(
-                f'no method "{name}" in {table.source}.{nearest(name, parts)} It has: {", ".join(parts)}.'
-            )
+            hint = f"{nearest(name, parts)} It has: {', '.join(parts)}."
+            raise PlanningError(f'no method "{name}" in {table.source}.{hint}')
     return {name: parts[name] for name in names or parts}

@@ -179,9 +179,8 @@ class MethodComparison:
             if len(np.unique(points.x)) == 3
         ]
         if (reach := end.at / self.ladder) > REACH:
-            notes.append(
-                f"{float(f'{reach:.2g}'):g}× beyond the shorter ladder; such curves have been checked to {REACH:g}×"
-            )
+            far = f"{float(f'{reach:.2g}'):g}× beyond the shorter ladder"
+            notes.append(f"{far}; such curves have been checked to {REACH:g}×")
         if end.at < max(p.x[0] for p in self.points):
             notes.append(f"{self._scale(end.at)} lies below the runs: the curves are extrapolated downwards")
         first, second = (e.value for e in end.loss)
@@ -360,21 +359,18 @@ def compare_curves(
     """
     targets = {name: source.model.target for name, source in sources.items()}
     if len(set(targets.values())) > 1:
-        raise PlanningError(
-            f"{' and '.join(f'{name} is a law of {t}' for name, t in targets.items())}: not comparable."
-        )
+        each = " and ".join(f"{name} is a law of {target}" for name, target in targets.items())
+        raise PlanningError(f"{each}: not comparable.")
     rows = [source_rows(source, column) for source in sources.values()]
     notes = [
         f"{name}: published constants, taken as exact (arXiv {s.source.arxiv}; {s.note})"
         for name, s in sources.items()
         if isinstance(s, Published)
     ]
-    curves = Mixture((Form("as given", 1.0, partial(side_by_side, rows)),), max(len(r(np.ones(1))) for r in rows) - 1)
-    target = next(iter(targets.values()))
-    at = tuple(np.atleast_1d(at).tolist())
-    return MethodComparison(
-        tuple(sources), at, column, target, curves, tolerance=math.inf, notes=tuple(notes), **options
-    )
+    given = Form("as given", 1.0, partial(side_by_side, rows))
+    curves = Mixture((given,), max(len(r(np.ones(1))) for r in rows) - 1)
+    asked = tuple(sources), tuple(np.atleast_1d(at).tolist()), column, next(iter(targets.values()))
+    return MethodComparison(*asked, curves, tolerance=math.inf, notes=tuple(notes), **options)
 
 
 def _percent(share: float) -> str:
