@@ -285,9 +285,7 @@ def _pack(program: Program) -> tuple[Any, Any]:
     tape, graph = program.tape, program.tape.graph
     outputs = (*tape.jacobian, tape.value)
     register = {node: place for place, node in enumerate(reachable(graph, outputs))}
-    leaves = np.full(
-        len(tape.free), len(register)
-    )  # a parameter without effect writes to a register that nothing reads
+    leaves = np.full(len(tape.free), len(register))  # a parameter without effect fills a register that nothing reads
     ops = []
     for node, place in register.items():
         entry = graph.nodes[node]

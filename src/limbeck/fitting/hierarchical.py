@@ -1,8 +1,7 @@
 """Noise that comes in two parts: what a whole run shares, and what each of its points adds.
 
 Several points of one training run (branches of one trunk, checkpoints) move together, so the scatter around a fitted
-curve
-understates what another run will do: the curve bends to follow the run. Replicated runs tell the two parts apart.
+curve understates what another run will do: the curve bends to follow the run. Replicated runs tell the two parts apart.
 """
 
 from __future__ import annotations

@@ -27,12 +27,10 @@ class Loss:
 
     Args:
         delta: where the loss turns from squared to absolute, in units of the residual. `math.inf` is least squares;
-        1e-3 in log
-            space (Hoffmann et al. 2022, arXiv 2203.15556) is nearly an L1 fit.
+            1e-3 in log space (Hoffmann et al. 2022, arXiv 2203.15556) is nearly an L1 fit.
         space: residual r = ln f − ln y ("log"), f − y ("linear") or f/y − 1 ("relative").
         overestimate: factor on the weight of points whose prediction lies above the observation. Large values make a
-        one-sided
-            fit that stays below the data.
+            one-sided fit that stays below the data.
     """
 
     delta: float = 1e-3
@@ -146,12 +144,10 @@ class Problem:
             FittingError: unknown parameter names, or a target that the loss cannot use.
         """
         fixed, priors = dict(fixed or {}), dict(priors or {})
-        model.check_names(
-            "parameter", {**dict.fromkeys(model.parameter_names), **fixed, **priors}, model.parameter_names
-        )
-        for name in priors:
-            if name in fixed:
-                raise FittingError(f"{name} is fixed at {fixed[name]:g} and has a prior too: choose one.")
+        known = model.parameter_names
+        model.check_names("parameter", {**dict.fromkeys(known), **fixed, **priors}, known)
+        if twice := next((name for name in priors if name in fixed), None):
+            raise FittingError(f"{twice} is fixed at {fixed[twice]:g} and has a prior too: choose one.")
         for parameter in model.parameters:
             value = fixed.get(parameter.name, 0.0)
             low = 0.0 if parameter.log else parameter.lower

@@ -45,6 +45,13 @@ class Candidate:
             residuals = residuals / self.fit.data.target
         return float(np.sqrt(np.mean(residuals**2)))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers."""
+        return {
+            "law": self.name, "parameters": dict(self.fit.parameters), "held_out_error": self.validation.error,
+            "fitted_error": self.fitted_error, "weight": self.weight, "validation": self.validation.to_dict(),
+        }  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -82,11 +89,8 @@ class Comparison:
         """
         check_level(level)
         needed = dict.fromkeys(name for c in self.candidates for name in c.fit.model.columns)
-        for name in columns:
-            if name not in needed:
-                raise FittingError(
-                    f'no law here reads "{name}".{nearest(name, needed)} They read: {", ".join(needed)}.'
-                )
+        if other := next((name for name in columns if name not in needed), None):
+            raise FittingError(f'no law here reads "{other}".{nearest(other, needed)} They read: {", ".join(needed)}.')
         fits = [c.fit for c in self.candidates]
         own = [{name: columns[name] for name in fit.model.columns if name in columns} for fit in fits]
         each = [fit.predict(level, **at) for fit, at in zip(fits, own, strict=True)]
@@ -114,17 +118,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers."""
         return {
-            "laws": [
-                {
-                    "law": c.name,
-                    "parameters": dict(c.fit.parameters),
-                    "held_out_error": c.validation.error,
-                    "fitted_error": c.fitted_error,
-                    "weight": c.weight,
-                    "validation": c.validation.to_dict(),
-                }
-                for c in self.candidates
-            ],
+            "laws": [candidate.to_dict() for candidate in self.candidates],
             "baselines": self.baselines,
         }
 
@@ -146,8 +140,7 @@ def compare(fits: Sequence[Fit], cuts: Sequence[float] = CUTS, *, resamples: int
     if not fits:
         raise FittingError("nothing to compare: give at least one fit.")
     for other in fits[1:]:
-        same = np.array_equal(other.data.target, fits[0].data.target) and other.loss.space == fits[0].loss.space
-        if not same:
+        if other.loss.space != fits[0].loss.space or not np.array_equal(other.data.target, fits[0].data.target):
             raise FittingError(
                 f"{other.model.name} and {fits[0].model.name} were fitted to different observations or residuals "
                 f"({other.loss.describe()}; {fits[0].loss.describe()}): held-out errors would not compare."

@@ -13,17 +13,6 @@ from .table import RunTable
 from .vocabulary import COLUMNS, VOCABULARY, Column, vocabulary_table
 
 __all__ = [
-    "COLUMNS",
-    "VOCABULARY",
-    "BadRow",
-    "Column",
-    "RunRecorder",
-    "RunTable",
-    "parse_quantity",
-    "quantity",
-    "read_runs",
-    "scientific",
-    "si",
-    "span",
-    "vocabulary_table",
-]
+    "COLUMNS", "VOCABULARY", "BadRow", "Column", "RunRecorder", "RunTable", "parse_quantity", "quantity", "read_runs",
+    "scientific", "si", "span", "vocabulary_table",
+]  # fmt: skip

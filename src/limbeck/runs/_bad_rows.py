@@ -108,9 +108,9 @@ def identity(frame: pl.DataFrame, rows: pl.Series) -> list[BadRow]:
     """List checkpoints without a run and rows that repeat another one's key.
 
     With a `run` column every row must name its run, and a run (with its seed and setup) holds a step only once, at each
-    precision. Without
-    one, several rows of one size and setup are checkpoints of an unnamed run if there is a `step` column; a table
-    without steps is a table of final results, where only a row identical to another in every column repeats it.
+    precision. Without one, several rows of one size and setup are checkpoints of an unnamed run if there is a `step`
+    column; a table without steps is a table of final results, where only a row identical to another in every column
+    repeats it.
     """
     key = run_key(frame)
     if "run" in frame.columns:
@@ -141,10 +141,8 @@ def _repeats(frame: pl.DataFrame, rows: pl.Series, key: Sequence[str]) -> list[B
     first = first_of_group(frame, key)
     repeated = first != pl.Series(range(len(frame)), dtype=first.dtype)
     earlier = rows.gather(first.filter(repeated))
-    found = []
-    for row, before, cells in zip(
-        rows.filter(repeated), earlier, frame.filter(repeated).select(key).rows(), strict=True
-    ):
+    found, again = [], frame.filter(repeated).select(key).rows()
+    for row, before, cells in zip(rows.filter(repeated), earlier, again, strict=True):
         agreed = [f"{n} {v:g}" if isinstance(v, float) else f"{n} {v}" for n, v in zip(key, cells, strict=True)]
         where = "in every column" if len(key) == len(frame.columns) else "in " + ", ".join(agreed)
         found.append(BadRow(row, key[0], f"repeats {before} {where}"))

@@ -100,9 +100,8 @@ def _line_rows(path: Path) -> Rows:
         if isinstance(record, dict):
             records[number] = record
         elif line.strip():
-            raise RunsError(
-                f'{path}, row {number}: {line[:40]} is not a JSON object like {{"params": 1e7, "loss": 3.1}}.'
-            )
+            like = '{"params": 1e7, "loss": 3.1}'
+            raise RunsError(f"{path}, row {number}: {line[:40]} is not a JSON object like {like}.")
     if not records:
         raise RunsError(f"{path} holds no complete row.")
     return dict(zip(labels(records), records.values(), strict=True))
@@ -146,10 +145,8 @@ def _state_rows(path: Path, run: str) -> tuple[Rows, dict[str, str]]:
 
 def _logs(folder: Path) -> Iterator[tuple[Path, str]]:
     """Yield the log files of a folder of runs with the name of their run."""
-    children = sorted(
-        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "checkpoint-"))
-    )
-    for place in [folder, *children]:
+    children = sorted(path for path in folder.iterdir() if path.is_dir())
+    for place in [folder, *(path for path in children if not path.name.startswith((".", "checkpoint-")))]:
         states = [place / STATE] if (place / STATE).is_file() else list(place.glob(f"checkpoint-*/{STATE}"))
         if states:
             last = max(states, key=lambda state: (len(state.parent.name), state.parent.name))

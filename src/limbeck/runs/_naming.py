@@ -9,6 +9,7 @@ import polars as pl
 
 from limbeck.errors import RunsError, nearest
 
+from .conditions import no_column
 from .quantities import scientific
 from .vocabulary import COLUMNS, recognise
 
@@ -47,8 +48,8 @@ def rename(frame: pl.DataFrame, mapping: Mapped | None, source: str) -> tuple[pl
             raise RunsError(f"the mapping gives {_quoted([*origin[ours], *theirs])} the same name {ours}. Keep one.")
         else:
             origin[ours] = theirs
-    factor: dict[str, float] = {}
-    taken = hidden | {theirs[0] for theirs in origin.values() if len(theirs) == 1}
+    naming = Naming(origin, factor := {})
+    taken = hidden | set(naming.names())
     for column in frame.columns:
         match = recognise(column)
         if column in taken or match is None or (match[0] in origin and match[0] not in factor):
@@ -64,10 +65,10 @@ def rename(frame: pl.DataFrame, mapping: Mapped | None, source: str) -> tuple[pl
         pl.col(theirs[0]).alias(ours) if len(theirs) == 1 else pl.concat_str(theirs, separator="/").alias(ours)
         for ours, theirs in origin.items()
     ]
-    taken |= {theirs[0] for theirs in origin.values() if len(theirs) == 1}
+    taken |= set(naming.names())
     # A column whose own name now belongs to another one steps aside instead of getting lost.
     rest = [pl.col(c).alias(f"{c} (in the file)" if c in origin else c) for c in frame.columns if c not in taken]
-    return frame.select(made + rest), Naming(origin, factor)
+    return frame.select(made + rest), naming
 
 
 def _pairs(mapping: Mapped | None) -> Iterable[tuple[str, str | None]]:
@@ -89,7 +90,7 @@ def _direction(left: str, right: str | None, columns: list[str], source: str) ->
     theirs = [left] if left in columns else [part.strip() for part in left.split("+")]
     for name in theirs:
         if name not in columns:
-            raise RunsError(f'{source} has no column "{name}".{nearest(name, columns)} It has: {", ".join(columns)}.')
+            raise no_column(source, name, columns)
     match = recognise(right or "")
     ours = match[0] if match else right
     if ours and not match and (hint := nearest(ours, COLUMNS)):

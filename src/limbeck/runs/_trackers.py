@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -21,7 +20,13 @@ from .vocabulary import recognise
 EVENTS = "*tfevents*"
 META = "meta.yaml"
 HPARAMS = "_hparams_/session_start_info"
-EXTREMES = re.compile(r"__(MIN|MAX)$")
+MLFLOW = (
+    "SELECT run_uuid, runs.name, experiments.name FROM runs JOIN experiments USING (experiment_id) "
+    "WHERE runs.lifecycle_stage = 'active'",
+    "SELECT run_uuid, key, value FROM params",
+    "SELECT run_uuid, step, key, iif(is_nan, NULL, value) FROM metrics ORDER BY timestamp",
+)
+"""What is read of an MLflow database: the active runs, their parameters, their metrics."""
 
 
 class Point(NamedTuple):
@@ -113,22 +118,12 @@ def read_mlflow_database(path: Path) -> RawTable:
     Raises:
         RunsError: it is no such store, or nothing was logged.
     """
-    names: dict[str, tuple[str, str]] = {}
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as store:
-            names |= {
-                run: (name or run, experiment)
-                for run, name, experiment in store.execute(
-                    "SELECT run_uuid, runs.name, experiments.name FROM runs JOIN experiments USING (experiment_id) "
-                    "WHERE runs.lifecycle_stage = 'active'"
-                )
-            }
-            params = store.execute("SELECT run_uuid, key, value FROM params").fetchall()
-            metrics = store.execute(
-                "SELECT run_uuid, step, key, iif(is_nan, NULL, value) FROM metrics ORDER BY timestamp"
-            ).fetchall()
+            runs, params, metrics = (store.execute(query).fetchall() for query in MLFLOW)
     except sqlite3.Error as error:
         raise RunsError(f"{path} is not a store of MLflow ({error}). Expected a database that mlflow wrote.") from error
+    names = {run: (name or run, experiment) for run, name, experiment in runs}
     return _mlflow(names, params, metrics, str(path))
 
 
@@ -188,11 +183,8 @@ def _mlflow(
     for run, key, value in params:
         if run in label:
             constants[label[run]][key] = value
-    points = [
-        Point(label[run], step, key, math.nan if value is None else value)
-        for run, step, key, value in metrics
-        if run in label
-    ]
+    known = [(label[run], step, key, value) for run, step, key, value in metrics if run in label]
+    points = [Point(run, step, key, math.nan if value is None else value) for run, step, key, value in known]
     return _table(points, constants, source)
 
 
@@ -212,9 +204,8 @@ def of_wandb(raw: RawTable, run: str) -> RawTable:
     charts = [name for name in columns if " - " in name and f"{name}__MAX" in columns]
     if not charts:
         return raw
-    axis = columns[0]
+    axis, records = columns[0], []
     meant = _meaning(axis)
-    records = []
     for name in charts:
         owner, _, metric = name.rpartition(" - ")
         cells = raw.frame.select(pl.col(axis), pl.col(name)).rows()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -43,10 +43,7 @@ def choose(frame: pl.DataFrame, where: Where | None, source: str, names: Mapping
         candidates = (column, (names or {}).get(column), alias and alias[0])
         name = next((name for name in candidates if name in frame.columns), None)
         if name is None:
-            raise RunsError(
-                f'{source} has no column "{column}".{nearest(column, frame.columns)} '
-                f"It has: {', '.join(frame.columns)}."
-            )
+            raise no_column(source, column, frame.columns)
         fits = kept & _fits(frame[name], comparison, values)
         if len(frame) and not fits.any():
             present = frame[name].filter(kept).drop_nulls().unique(maintain_order=True)
@@ -57,6 +54,11 @@ def choose(frame: pl.DataFrame, where: Where | None, source: str, names: Mapping
             )
         kept = fits
     return kept
+
+
+def no_column(source: str, name: str, columns: Sequence[str]) -> RunsError:
+    """Return the error for a column that a table does not have."""
+    return RunsError(f'{source} has no column "{name}".{nearest(name, columns)} It has: {", ".join(columns)}.')
 
 
 def _conditions(where: Where | None) -> Iterator[tuple[str, str, list[Any]]]:
