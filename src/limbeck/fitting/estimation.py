@@ -22,24 +22,12 @@ from limbeck.fitting.solver import refit
 
 
 def fit(
-    model: Model,
-    columns: Mapping[str, ArrayLike],
-    target: ArrayLike,
-    *,
-    loss: Loss | None = None,
-    delta: float | Literal["auto"] | None = None,
-    weights: ArrayLike | None = None,
-    clusters: ArrayLike | None = None,
-    fixed: Mapping[str, float] | None = None,
-    priors: Mapping[str, Prior] | None = None,
-    prior_noise: float = 0.01,
-    start: Mapping[str, float] | None = None,
-    bootstrap: int = 1000,
-    method: Method = "pairs",
-    holdout: float | None = None,
-    seed: int = 0,
-    units: Mapping[str, str] | None = None,
-) -> Fit:
+    model: Model, columns: Mapping[str, ArrayLike], target: ArrayLike, *, loss: Loss | None = None,
+    delta: float | Literal["auto"] | None = None, weights: ArrayLike | None = None, clusters: ArrayLike | None = None,
+    fixed: Mapping[str, float] | None = None, priors: Mapping[str, Prior] | None = None, prior_noise: float = 0.01,
+    start: Mapping[str, float] | None = None, bootstrap: int = 1000, method: Method = "pairs",
+    holdout: float | None = None, seed: int = 0, units: Mapping[str, str] | None = None,
+) -> Fit:  # fmt: skip
     """Fit a model: grid of starts, global optimum, bootstrap.
 
     Args:

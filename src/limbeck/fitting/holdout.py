@@ -72,15 +72,13 @@ def validate(fit: Fit, cuts: Sequence[float] = CUTS, *, resamples: int = 200) ->
         }
         covered = {level: (target >= low) & (target <= high) for level, (low, high) in intervals[k].items()}
         cut = Cut(
-            fraction=fraction,
-            train=int(train.sum()),
-            test=int(test.sum()),
+            fraction=fraction, train=int(train.sum()), test=int(test.sum()),
             extrapolation=float(size[test].max() / size[train].max()),
             score=_score(fit, values[k, test], target[test]),
             coverage={level: float(np.mean(inside[test])) for level, inside in covered.items()},
             parameters={name: float(v[k]) for name, v in parameters.items()},
             baselines={name: _score(fit, f, target[test]) for name, f in forecasts.items() if f is not None},
-        )
+        )  # fmt: skip
         results.append(cut)
     return Validation(tuple(results), skipped, fit.loss.space)
 

@@ -118,16 +118,9 @@ class Problem:
 
     @staticmethod
     def build(
-        model: Model,
-        columns: Mapping[str, Array],
-        target: Array,
-        *,
-        loss: Loss,
-        weights: Array | None = None,
-        fixed: Mapping[str, float] | None = None,
-        priors: Mapping[str, Prior] | None = None,
-        prior_noise: float = 0.01,
-    ) -> Problem:
+        model: Model, columns: Mapping[str, Array], target: Array, *, loss: Loss, weights: Array | None = None,
+        fixed: Mapping[str, float] | None = None, priors: Mapping[str, Prior] | None = None, prior_noise: float = 0.01,
+    ) -> Problem:  # fmt: skip
         """Trace the model, choose coordinates and bind the data.
 
         Args:

@@ -38,14 +38,9 @@ def plain(name: str, value: float) -> str:
 
 
 def picture(
-    fit: Fit,
-    against: str | None = None,
-    level: float = 0.8,
-    *,
-    to: Mapping[str, float] | None = None,
-    names: Sequence[str] | None = None,
-    label: Label = plain,
-) -> go.Figure:
+    fit: Fit, against: str | None = None, level: float = 0.8, *, to: Mapping[str, float] | None = None,
+    names: Sequence[str] | None = None, label: Label = plain,
+) -> go.Figure:  # fmt: skip
     """Draw data and law over one column, one line per value of a second column; further columns at their medians.
 
     Args:

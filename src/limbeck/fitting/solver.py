@@ -68,18 +68,10 @@ class _Rows:
 
 
 def minimise(
-    problem: Problem,
-    starts: Array,
-    rows: NDArray[np.int_] | None = None,
-    *,
-    damping: float = 1.0,
-    extra: float = 0.1,
-    longest_step: float = 1.0,
-    tolerance: float = 1e-13,
-    iterations: int = 300,
-    adjust: Callable[[Problem, Array, NDArray[np.int_]], Array] | None = None,
-    compiled: bool | None = None,
-) -> Optima:
+    problem: Problem, starts: Array, rows: NDArray[np.int_] | None = None, *, damping: float = 1.0, extra: float = 0.1,
+    longest_step: float = 1.0, tolerance: float = 1e-13, iterations: int = 300,
+    adjust: Callable[[Problem, Array, NDArray[np.int_]], Array] | None = None, compiled: bool | None = None,
+) -> Optima:  # fmt: skip
     """Minimise the problem from every start.
 
     One iteration solves (H_N + μ H_I + (1e-9 + extra·μ) diag H_I) step = −gradient and takes the step if the objective

@@ -46,24 +46,15 @@ def content_of(folder: str | Path) -> ReportContent:
         if fit is not None and predictions:
             fit = replace(fit, units={**fit.units, fit.model.target: predictions[0].unit})
         return ReportContent(
-            title=f"limbeck report: {folder.resolve().name}",
-            question=_question(predictions),
-            predictions=predictions,
-            fit=fit,
-            runs=run_names(fit, table),
-            marked=_marked(fit, table, predictions),
-            students=_students(summary),
-            students_note=_students_note(summary),
-            samples=tuple(Sample(**s) for s in summary.get("samples", ())),
-            facts=_facts(summary, table),
-            notes=tuple(_notes(summary, predictions)),
-            unique_tokens=summary.get("corpus", {}).get("train_bytes"),
-            command=summary.get("command", ""),
+            title=f"limbeck report: {folder.resolve().name}", question=_question(predictions), predictions=predictions,
+            fit=fit, runs=run_names(fit, table), marked=_marked(fit, table, predictions), students=_students(summary),
+            students_note=_students_note(summary), samples=tuple(Sample(**s) for s in summary.get("samples", ())),
+            facts=_facts(summary, table), notes=tuple(_notes(summary, predictions)),
+            unique_tokens=summary.get("corpus", {}).get("train_bytes"), command=summary.get("command", ""),
             versions=summary.get("versions", {}),
             seeds={"study": summary["settings"]["seed"]} if "settings" in summary else {},
-            seconds=sum(summary["seconds"].values()) if "seconds" in summary else None,
-            missing=tuple(missing),
-        )
+            seconds=sum(summary["seconds"].values()) if "seconds" in summary else None, missing=tuple(missing),
+        )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder}: {SUMMARY} or {BOOK} is not what `limbeck demo` writes: {error!r}.") from error
 

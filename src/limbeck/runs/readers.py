@@ -41,13 +41,9 @@ RULES: tuple[tuple[str, str, pl.Expr], ...] = (
 
 
 def read_runs(
-    source: Any,
-    mapping: Mapped | None = None,
-    *,
-    skip_bad: bool = False,
-    mix_setups: bool = False,
+    source: Any, mapping: Mapped | None = None, *, skip_bad: bool = False, mix_setups: bool = False,
     where: Where | None = None,
-) -> RunTable:
+) -> RunTable:  # fmt: skip
     """Read training runs, one row per training or checkpoint, under limbeck's column names (`vocabulary_table()`).
 
     flops = 6 · params · tokens is computed where one of the three is missing, and marked in `RunTable.derived`.
