@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from limbeck.errors import ConfigError, nearest
+from limbeck.fitting.plain import plain
 from limbeck.papers._figure import Figure
 from limbeck.papers._reproduction import Reproduction
 
@@ -95,15 +96,12 @@ class Paper(ABC):
     ) -> Reproduction:
         """Return the record of an outcome."""
         said = {name: getattr(self, name) for name in ("slug", "claim", "baseline", "metric", "unit")}
-        found: dict[str, Any] = {
-            "effects": tuple(map(float, outcome.effects)),
-            "checks": {check: bool(np.all(passed)) for check, passed in outcome.checks.items()},
-            "details": plain(outcome.details),
-            "notes": tuple(outcome.notes),
-            "figure": outcome.figure,
-        }
-        run: dict[str, Any] = {"seeds": seeds, "quick": quick, "seconds": seconds, "error": error}
-        return Reproduction(title=self.source.title, **said, **run, **found)
+        return Reproduction(
+            **said, title=self.source.title, seeds=seeds, quick=quick, seconds=seconds, error=error,
+            effects=tuple(map(float, outcome.effects)), notes=tuple(outcome.notes), figure=outcome.figure,
+            checks={check: bool(np.all(passed)) for check, passed in outcome.checks.items()},
+            details=plain(outcome.details),
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a list of papers shows, as JSON values."""
@@ -120,15 +118,6 @@ def stacked(measured: Sequence[Numbers], *names: str) -> list[Any]:
         [2.0, 3.0]
     """
     return [np.array([one[name] for one in measured]) for name in names]
-
-
-def plain(value: Any) -> Any:
-    """Return arrays and NumPy numbers as JSON values, also inside of dictionaries and sequences."""
-    if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 @cache
@@ -154,7 +143,6 @@ def get(slug: str) -> Paper:
         ConfigError: no paper has this slug; the message offers the nearest one.
     """
     if slug not in papers():
-        raise ConfigError(
-            f'unknown paper "{slug}".{nearest(slug, papers())} (limbeck reproduce --list names all {len(papers())})'
-        )
+        hint = f"{nearest(slug, papers())} (limbeck reproduce --list names all {len(papers())})"
+        raise ConfigError(f'unknown paper "{slug}".{hint}')
     return papers()[slug]

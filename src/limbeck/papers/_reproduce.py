@@ -44,15 +44,12 @@ def _measure(paper: Paper, seed: int, quick: bool) -> _Measured:
     """Measure one seed in a worker; an exception becomes a value, with its traceback as text."""
     began = process_time()
     try:
-        try:
-            value = paper.measure(seed, quick)
-        except ModuleNotFoundError as missing:
-            if not paper.extras or missing.name is None or missing.name.startswith("limbeck"):
-                raise
-            raise MissingExtraError(missing.name, ",".join(paper.extras)) from None
+        value = paper.measure(seed, quick)
     except Exception as crash:
-        words = f"{type(crash).__name__}: {crash}"
-        return _Measured(None, process_time() - began, words, traceback.format_exc())
+        error, absent = crash, getattr(crash, "name", None) if isinstance(crash, ModuleNotFoundError) else None
+        if paper.extras and absent and not absent.startswith("limbeck"):
+            error = MissingExtraError(absent, ",".join(paper.extras))
+        return _Measured(None, process_time() - began, f"{type(error).__name__}: {error}", traceback.format_exc())
     return _Measured(value, process_time() - began)
 
 

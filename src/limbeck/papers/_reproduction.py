@@ -117,13 +117,8 @@ class Reproduction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON values, with `mean`, `standard_error` and `holds` computed."""
-        measured = {
-            "measured": self.mean,
-            "mean": self.mean,
-            "standard_error": self.standard_error,
-            "holds": self.holds,
-        }
-        return asdict(self) | {"seeds": list(self.seeds), "effects": list(self.effects)} | measured
+        found = {"measured": self.mean, "mean": self.mean, "standard_error": self.standard_error, "holds": self.holds}
+        return asdict(self) | {"seeds": list(self.seeds), "effects": list(self.effects)} | found
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Reproduction:

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import sem
 
 from limbeck.laws import fit, total_bits
 from limbeck.laws.precision import DING
-from limbeck.papers._figure import Figure, Series
-from limbeck.papers._paper import Outcome, Paper
+from limbeck.papers import Figure, Outcome, Paper, Series
+from limbeck.papers._data import shuffled_digits
 from limbeck.planning import choose_bits
 
 BITS, PRECISE, WIDTHS = (2, 3, 4, 6, 8, 16), 16, (4, 6, 8, 12, 16, 24)
@@ -28,7 +29,6 @@ INPUTS = WINDOW * (SYMBOLS + 1) + TOKENS + CLASSES
 class BitLevelScaling(Paper):
     """Models of digits, rounded after their training."""
 
-    slug = "bit-level-scaling"
     source = DING
     claim = "Loss against the bits of a model is one curve per precision, which tells the best precision for a memory."
     metric = "loss of the 16-bit model minus that of the precision chosen from smaller models, at the same memory"
@@ -52,48 +52,35 @@ class BitLevelScaling(Paper):
         law = np.array([[option.loss.value for option in plan.options] for plan in plans])
         got = np.array([row[BITS.index(int(plan.best))] for row, plan in zip(loss, plans, strict=True)])
         gain, above, missed = loss[:, BITS.index(8)] - got, got - loss.min(1), np.abs(law - loss).mean(0)
+        size, bits, off = (np.array([row[name] for part in measured[0] for row in part]) for name in COLUMNS)
+        title = f"{plans[0].best:g} bits a weight for a memory of {memory / 8e3:.0f} kB"
+        series = [Series(f"{b} bits", size[bits == b], off[bits == b]) for b in BITS]
         return Outcome(
             effects=loss[:, -1] - got,
-            checks={"the choice is within 0.02 nats of the best at that memory": bool(above.mean() < 0.02)},
+            checks={"the choice is within 0.02 nats of the best at that memory": above.mean() < 0.02},
             details={
-                "bits": list(BITS),
-                "chosen": [plan.best for plan in plans],
-                "loss at the memory": loss.tolist(),
-                "by the law": law.tolist(),
-                "small models": columns,
+                "bits": BITS, "chosen": [plan.best for plan in plans], "loss at the memory": loss,
+                "by the law": law, "small models": columns,
             },
             notes=[
-                f"gain over 8 bits {gain.mean():+.3f} ± {gain.std(ddof=1) / len(gain) ** 0.5:.3f} nats; "
+                f"gain over 8 bits {gain.mean():+.3f} ± {sem(gain):.3f} nats; "
                 f"{above.mean():.3f} above the best precision",
                 "error of the law: " + ", ".join(f"{b} bits {x:.3f}" for b, x in zip(BITS, missed, strict=True)),
                 "rounding after training alone: no distillation, so no gain of a level, and no diffusion model",
             ],
-            figure=Figure(
-                f"{plans[0].best:g} bits a weight for a memory of {memory / 8e3:.0f} kB",
-                "bits of the model",
-                "test loss, nats/token",
-                tuple(
-                    Series(f"{b} bits", *np.array([(r["total_bits"], r["loss"]) for r in rows]).T.tolist())
-                    for b in BITS
-                    for rows in [[row for part in measured[0] for row in part if row["bits"] == b]]
-                ),
-                log_x=True,
-            ),
-        )
+            figure=Figure(title, "bits of the model", "test loss, nats/token", series, log_x=True),
+        )  # fmt: skip
 
 
 def tokens(seed: int) -> tuple[Any, Any]:
     """Return which inputs are 1, [image, 32, 10], and the next token, [image, 32]; images in random order."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    pixels = (images[order] * LEVELS // 17).astype(int)
+    images, labels = shuffled_digits(np.random.default_rng(seed))
+    pixels = (16 * images * LEVELS // 17).astype(int)
     target = pixels[:, ::2] * LEVELS + pixels[:, 1::2]
     padded = np.pad(target, ((0, 0), (WINDOW, 0)), constant_values=SYMBOLS)
     seen = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=1)[:, :-1] + (SYMBOLS + 1) * np.arange(WINDOW)
     place = INPUTS - CLASSES - TOKENS + np.arange(TOKENS)
-    rest = np.broadcast_arrays(place, INPUTS - CLASSES + labels[order, None])
+    rest = np.broadcast_arrays(place, INPUTS - CLASSES + labels[:, None])
     return np.concatenate([seen, np.stack(rest, -1)], -1), target
 
 

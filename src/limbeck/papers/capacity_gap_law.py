@@ -65,12 +65,8 @@ class CapacityGapLaw(Paper):
                 "the largest teacher is not the best in the mean over seeds": min(curve.y) < curve.y[-1],
             },
             details={
-                "size ratio": ratio,
-                "teacher loss": teacher_loss,
-                "student loss alone": losses[:, 0].mean(),
-                "student loss": curve.y,
-                "standard error": curve.error,
-                "student loss by seed": taught,
+                "size ratio": ratio, "teacher loss": teacher_loss, "student loss alone": losses[:, 0].mean(),
+                "student loss": curve.y, "standard error": curve.error, "student loss by seed": taught,
                 "chosen ratio": ratio[chosen],
                 "optimum of the quadratic in ln T": best.teacher_params and best.teacher_params / student,
                 "spread of its logarithm": best.log_sd if np.isfinite(best.log_sd) else None,
@@ -78,4 +74,4 @@ class CapacityGapLaw(Paper):
             },
             notes=["students start from scratch, not pruned from the teacher: the paper's ratio of 2.5 is not tested"],
             figure=Figure(title, x, "student loss, nats/char", [curve], log_x=True),
-        )
+        )  # fmt: skip

@@ -77,13 +77,9 @@ class DataPruning(Paper):
                 ),
             },
             details={
-                "pools": POOLS,
-                "error": dict(zip(WAYS, errors.mean(0).T, strict=True)),
-                "standard error": dict(zip(WAYS, sem(errors).T, strict=True)),
-                "perceptrons": CELLS,
-                "simulated": simulated.mean(0),
-                "standard error of simulated": noise,
-                "exact": exact,
+                "pools": POOLS, "error": dict(zip(WAYS, errors.mean(0).T, strict=True)),
+                "standard error": dict(zip(WAYS, sem(errors).T, strict=True)), "perceptrons": CELLS,
+                "simulated": simulated.mean(0), "standard error of simulated": noise, "exact": exact,
             },
             notes=[
                 f"gain over random examples, {says('prototypes hard', large)} with 1300; "
@@ -93,7 +89,7 @@ class DataPruning(Paper):
                 "the finite perceptrons have 120 dimensions, the exact curves infinitely many",
             ],
             figure=Figure(title, *axes, lines, log_x=True, log_y=True),
-        )
+        )  # fmt: skip
 
 
 def digits(seed: int, size: int) -> list[float]:

@@ -104,9 +104,6 @@ def forecast(tokens: Array, score: Array, noise: float) -> Numbers:
     alignment = judge_alignment(tokens, score, noise=noise)
     return {
         "errors": {name: float(np.sqrt(np.mean((guess - score[FITTED:]) ** 2))) for name, guess in late.items()},
-        "verdict": alignment.verdict,
-        "rising": alignment.rising,
-        "tokens": tokens.tolist(),
-        "score": score.tolist(),
+        "verdict": alignment.verdict, "rising": alignment.rising, "tokens": tokens.tolist(), "score": score.tolist(),
         "law": early.fits["log-law"].value(tokens=tokens).tolist(),
-    }
+    }  # fmt: skip

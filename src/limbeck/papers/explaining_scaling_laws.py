@@ -69,12 +69,9 @@ class ExplainingScalingLaws(Paper):
                 "digits: the spectrum forecasts the learning curve up to 80 images within 15 %": off < 0.15,
             },
             details={
-                "alpha_K": ALPHAS,
-                "exponents, simulated and exact": means,
-                "largest relative deviation from the closed form": away.max(),
-                "digits, images": FEW,
-                "digits, loss": real,
-                "digits, forecast": forecast,
+                "alpha_K": ALPHAS, "exponents, simulated and exact": means,
+                "largest relative deviation from the closed form": away.max(), "digits, images": FEW,
+                "digits, loss": real, "digits, forecast": forecast,
             },
             notes=[
                 "a finite spectrum bends the exponents of data and features away from alpha_K: see the exact ones",
@@ -83,7 +80,7 @@ class ExplainingScalingLaws(Paper):
                 "the relation 4/d of exponent and dimension is not tested",
             ],
             figure=Figure(title, "training images", "mean square error", series, log_x=True, log_y=True),
-        )
+        )  # fmt: skip
 
 
 def slopes(n: Sequence[int], curves: Array) -> Array:

@@ -85,21 +85,17 @@ class HenighanAutoregressive(Paper):
                 "simulated language: L_inf not told from 0": floors[:, 1, 1] < 1e-3,
             },
             details={
-                "params": params,
-                "loss with label": label.mean((0, 2)),
-                "loss with blank": blank.mean((0, 2)),
-                "information": ours.y,
-                "standard error": ours.error,
+                "params": params, "loss with label": label.mean((0, 2)), "loss with blank": blank.mean((0, 2)),
+                "information": ours.y, "standard error": ours.error,
                 "infogain": infogain(information, entropy[:, None]).mean(0),
-                "information with shuffled labels": wrong.mean(0),
-                "slope with shuffled labels": wrong_slopes.mean(),
+                "information with shuffled labels": wrong.mean(0), "slope with shuffled labels": wrong_slopes.mean(),
                 "N where the line crosses 0": np.exp(-levels.mean() / slopes.mean()),
                 "R²": np.corrcoef(np.log(params), ours.y)[0, 1] ** 2,
                 "simulated L_inf, estimate and 95 % interval": {d: floors[:, k] for k, d in enumerate(DOMAINS)},
             },
             notes=["the irreducible loss of these binary images is not identified by so few small models"],
             figure=Figure(title, "parameters", "information, nats/image", series, log_x=True),
-        )
+        )  # fmt: skip
 
 
 def lower_end(per_image: Array) -> Array:

@@ -71,14 +71,10 @@ class HestnessPredictable(Paper):
                 "the exponents of the MLPs lie within 0.15": np.ptp(slopes[1:]) < 0.15,
             },
             details={
-                "shards": shards,
-                "error": dict(zip(MODELS, curves.mean(0), strict=True)),
-                "exponents": dict(zip(MODELS, slopes, strict=True)),
-                "spread of the exponents": np.ptp(slopes),
+                "shards": shards, "error": dict(zip(MODELS, curves.mean(0), strict=True)),
+                "exponents": dict(zip(MODELS, slopes, strict=True)), "spread of the exponents": np.ptp(slopes),
                 "spread, 80 % interval over seeds": np.quantile(np.ptp(resampled, axis=1), [0.1, 0.9]),
-                "exponent of the best model": trend.exponent,
-                "forecast": forecast,
-                "measured": truth,
+                "exponent of the best model": trend.exponent, "forecast": forecast, "measured": truth,
                 "last value": best[-2],
             },
             notes=[
@@ -87,7 +83,7 @@ class HestnessPredictable(Paper):
                 *filter(None, [range_warning(shards[1:-1], best[1:-1])]),
             ],
             figure=Figure(title, "training images", "test error", series, log_x=True, log_y=True),
-        )
+        )  # fmt: skip
 
 
 def classifier(layers: tuple[int, ...], seed: int, iterations: int) -> Any:

@@ -54,12 +54,10 @@ class LrAnnealingLaw(Paper):
         first = laws[OTHERS[0]]
         shown = table.filter({"run": SHOWN})
         return {
-            "size": "synthetic" if path is None else size,
-            "pairs": pairs,
-            "parameters": first.parameters,
+            "size": "synthetic" if path is None else size, "pairs": pairs, "parameters": first.parameters,
             "best decay": best_decay(first, 24000).value,
             "curve": [shown.column("step").tolist(), shown.column("loss").tolist(), errors(first, shown).tolist()],
-        }
+        }  # fmt: skip
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Average over the pairs of a size; sizes are the replicates."""

@@ -46,15 +46,13 @@ class NmtScaling(Paper):
         found = fit_two_part(rows, bootstrap=50)
         held = {c.name: c.validation.error for c in found.comparison.candidates}
         return {
-            "runs": rows,
-            "floor": language.floor,
-            "chosen": found.form,
+            "runs": rows, "floor": language.floor, "chosen": found.form,
             "rmse": {form: float(np.sqrt(2 * fit.objective / len(rows))) for form, fit in found.fits.items()},
             "R2": {form: found.r2(form) for form in found.fits},
             "largest held out": {form: held[fit.model.name] for form, fit in found.fits.items()},
             "a shape left out": found.left_out,
             "parameters": {form: fit.parameters for form, fit in found.fits.items()},
-        }
+        }  # fmt: skip
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare the errors of the three laws, seed by seed."""

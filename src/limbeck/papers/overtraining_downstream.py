@@ -97,13 +97,11 @@ def predict_loss(runs: pl.DataFrame) -> Numbers:
         left_out[f"without size {size} at M = {multiplier:.0f}"] = off(fold, far).mean()
     lines = [(m, runs.filter(m == M)) for m in (20, 80, 320)]
     return {
-        "law": off(law, far).mean(),
-        "compute alone": off(alone, far).mean(),
-        "median error at M >= 20": float(np.median(off(law, runs.filter(M >= 20)))),
-        "parameters": law.parameters,
+        "law": off(law, far).mean(), "compute alone": off(alone, far).mean(),
+        "median error at M >= 20": float(np.median(off(law, runs.filter(M >= 20)))), "parameters": law.parameters,
         "error with one run left out": left_out,
         "curves": [(f"M = {m}", one["flops"], one["loss"], predicted(law, one)) for m, one in lines],
-    }
+    }  # fmt: skip
 
 
 def predict_error(runs: pl.DataFrame) -> Numbers:

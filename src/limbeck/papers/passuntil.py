@@ -69,14 +69,8 @@ class Passuntil(Paper):
                 "one pass per instance overstates every rate more than twice": ordinary > 2,
             },
             details={
-                "samples": sizes,
-                "pass rate": truth,
-                "measured": whole.rates,
-                "one draw each": once.mean(1),
-                "bias of one pass": ordinary,
-                "error": miss,
-                "error by seed": each,
-                "growth": whole.growth.verdict,
+                "samples": sizes, "pass rate": truth, "measured": whole.rates, "one draw each": once.mean(1),
+                "bias of one pass": ordinary, "error": miss, "error by seed": each, "growth": whole.growth.verdict,
             },
             notes=[
                 "without a floor the law does worse than carrying the last rate forward"
@@ -85,7 +79,7 @@ class Passuntil(Paper):
                 "scale is training digits; 500 steps let the rates level off, and where they do not a floor misleads",
             ],
             figure=Figure(title, "training digits", "pass rate", series, log_x=True, log_y=True),
-        )
+        )  # fmt: skip
 
 
 def coin(rate: float, rng: np.random.Generator) -> Callable[[int], NDArray[np.bool_]]:

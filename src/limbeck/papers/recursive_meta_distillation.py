@@ -72,12 +72,9 @@ class RecursiveMetaDistillation(Paper):
                 "counts: a larger anchor ends closer, all below ε/λ": np.diff(last).max() < 0 < below.min(),
             },
             details={
-                "anchors": ANCHORS,
-                "divergence after 1, 5, 15 generations": mean[:, [0, 4, -1]],
-                "ε/λ": limits[1:],
+                "anchors": ANCHORS, "divergence after 1, 5, 15 generations": mean[:, [0, 4, -1]], "ε/λ": limits[1:],
                 "accuracy after 1 and 15 generations": accuracy.mean(0)[:, [0, -1]],
-                "counts: divergence after 1, 10, 60 generations": known[:, [0, 9, -1]],
-                "counts: ε/λ": bounds[1:],
+                "counts: divergence after 1, 10, 60 generations": known[:, [0, 9, -1]], "counts: ε/λ": bounds[1:],
             },
             notes=[
                 "the fully anchored student (λ = 1, no recursion at all) is best here: generations must bring "
@@ -85,7 +82,7 @@ class RecursiveMetaDistillation(Paper):
                 "the paper states no experiment; operators and bounds are reconstructed from its abstract",
             ],
             figure=Figure(title, "generation", "KL(base ‖ student), nats", series),
-        )
+        )  # fmt: skip
 
 
 def counted(target: Array, rng: np.random.Generator) -> Array:

@@ -44,16 +44,14 @@ class RobustComparisonClipMammut(Paper):
         loss = [estimate.value for estimate in found.targets[-1].loss]
         naive, picked = int(np.argmin(small)), int(np.argmin(found.targets[-1].regret))
         return {
-            "case": case,
-            "naive": found.names[naive],
-            "gain": 100 * (loss[naive] - loss[picked]),
+            "case": case, "naive": found.names[naive], "gain": 100 * (loss[naive] - loss[picked]),
             "P(MaMMUT)": [target.second_better for target in found.targets],
             "crossing": asdict(found.crossing[0]) if found.crossing[0] else {"value": 0.0},
             "held out": {name: held_out(one) for name, one in runs.items()},
             "covered": coverage(seed, 30 if quick else 100),
             "runs": {name: one.to_dict(as_series=False) for name, one in runs.items()},
             "curves": dict(zip(found.names, found.curves(GRID)[:, 0].tolist(), strict=True)),
-        }
+        }  # fmt: skip
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Check crossings, probabilities and coverage in every case."""

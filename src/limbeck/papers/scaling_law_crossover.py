@@ -40,13 +40,9 @@ class ScalingLawCrossover(Paper):
         late = compare_methods(frontiers(seed)[1], TARGET, bootstrap=count, seed=seed)
         winner, given = int(np.argmin(late.targets[0].regret)), early.targets[0].second_better or 0.0
         return {
-            "case": case,
-            "winner": late.names[winner],
-            "P(winner)": float(given if winner else 1 - given),
-            "verdict": early.targets[0].verdict,
-            "naive": early.naive,
-            "simulated": simulate(seed),
-        }
+            "case": case, "winner": late.names[winner], "P(winner)": float(given if winner else 1 - given),
+            "verdict": early.targets[0].verdict, "naive": early.naive, "simulated": simulate(seed),
+        }  # fmt: skip
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Check verdicts in every case, and the probabilities of all simulated pairs."""

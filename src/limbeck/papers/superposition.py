@@ -34,12 +34,10 @@ class Superposition(Paper):
         sweep = train_toy(tables, WIDTHS, DECAYS, steps=1500, batch=128 if quick else 256, seed=seed)
         trends = [[sweep.exponents(table, decay) for decay in (0, 1)] for table in (0, 1)]
         return {
-            "loss": sweep.loss,
-            "tail": sweep.tail,
-            "represented": sweep.represented,
+            "loss": sweep.loss, "tail": sweep.tail, "represented": sweep.represented,
             "exponents": [[[trend.exponent for trend in pair] for pair in row] for row in trends],
             "overlap": [[one.relative for one in sweep.overlaps(table, 0)] for table in (0, 1)],
-        }
+        }  # fmt: skip
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare exponents of the strong regime with those of the tail formula, then the weak regime with the formula.
@@ -76,18 +74,14 @@ class Superposition(Paper):
                 "weak, p ∝ i^-0.5: no power law, the local exponent grows with m": np.diff(local) > 0,
             },
             details={
-                "widths": WIDTHS,
-                "strong exponents in 1/m and in 1/m - 1/n": strong,
-                "tail formula": predicted,
-                "weak exponents in 1/m": weak,
-                "represented, strong and weak": share,
+                "widths": WIDTHS, "strong exponents in 1/m and in 1/m - 1/n": strong, "tail formula": predicted,
+                "weak exponents in 1/m": weak, "represented, strong and weak": share,
                 "m times the mean square overlap, strong": angle,
-                "weak loss over tail formula, p ∝ i^-1.5": ratios.mean(0),
-                "weak local exponents, p ∝ i^-0.5": local,
+                "weak loss over tail formula, p ∝ i^-1.5": ratios.mean(0), "weak local exponents, p ∝ i^-0.5": local,
             },
             notes=[
                 "m/n reaches 0.32, so interference falls like 1/m - 1/n; in 1/m alone the exponents look larger than 1",
                 "training keeps some features that are rare and shortens all of them: weak losses lie above the tail",
             ],
             figure=Figure(title, "width m", "Σ (y - x)² over the features", curves, log_x=True, log_y=True),
-        )
+        )  # fmt: skip
