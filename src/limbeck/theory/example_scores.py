@@ -63,8 +63,7 @@ def memorization(included: ArrayLike, correct: ArrayLike) -> Array:
         >>> memorization([[1, 0], [0, 1], [1, 1], [0, 0]], [[1, 1], [0, 1], [1, 1], [0, 1]]).tolist()
         [1.0, 0.0]
     """
-    weights = _contrast(included)
-    return np.asarray((weights * np.asarray(correct, float)).sum(0))
+    return np.asarray((_contrast(included) * np.asarray(correct, float)).sum(0))
 
 
 def influence(included: ArrayLike, correct: ArrayLike, total: bool = False) -> Array:
@@ -91,9 +90,8 @@ def _contrast(included: ArrayLike) -> Array:
     with_it = inside.sum(0)
     if (with_it == 0).any() or (with_it == len(inside)).any():
         example = int(np.flatnonzero((with_it == 0) | (with_it == len(inside)))[0])
-        raise FittingError(
-            f"example {example} is in {with_it[example]} of {len(inside)} subsets: it needs some without."
-        )
+        subsets = f"{with_it[example]} of {len(inside)} subsets"
+        raise FittingError(f"example {example} is in {subsets}: it needs some without.")
     return np.asarray(np.where(inside, 1 / with_it, -1 / (len(inside) - with_it)))
 
 
@@ -176,14 +174,9 @@ def out_of_fold(features: ArrayLike, labels: ArrayLike, *, folds: int = 2, seed:
 
 
 def prune(
-    scores: ArrayLike,
-    fraction: float,
-    keep: str = "hard",
-    *,
-    labels: ArrayLike | None = None,
-    min_class_fraction: float = 0.5,
-    seed: int = 0,
-) -> NDArray[np.int_]:
+    scores: ArrayLike, fraction: float, keep: str = "hard", *, labels: ArrayLike | None = None,
+    min_class_fraction: float = 0.5, seed: int = 0,
+) -> NDArray[np.int_]:  # fmt: skip
     """Return the indices of the kept floor(f P) examples, those with the first claim first.
 
     Every class keeps at least floor(b f n_c) of its n_c examples; the scores decide about the rest. Ties are broken at

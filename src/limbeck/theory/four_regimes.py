@@ -30,14 +30,9 @@ def resolution(eigenvalues: ArrayLike, n: ArrayLike) -> Array:
 
 
 def random_feature_loss(
-    samples: ArrayLike,
-    features: ArrayLike,
-    eigenvalues: ArrayLike,
-    *,
-    ridge: float = 0.0,
-    noise: float = 0.0,
+    samples: ArrayLike, features: ArrayLike, eigenvalues: ArrayLike, *, ridge: float = 0.0, noise: float = 0.0,
     target: ArrayLike | None = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Return the test loss L(D, P) in the limit of many dimensions. D and P broadcast and may be infinite.
 
     With df(k) = sum lambda_i/(lambda_i + k), h(k) = sum lambda_i w_i^2/(lambda_i + k) and kappa from

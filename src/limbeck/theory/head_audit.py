@@ -179,15 +179,12 @@ class HeadAudit:
         plain, centred = self.plain, self.centred
         left_out = f" · left out: {self.padding} padding, {plain.zero} zero rows" if self.padding + plain.zero else ""
         random = f"random {math.sqrt(2 / math.pi / plain.width):.2g} ({plain.pairs:.1e} pairs)"
+        shortest = f"shortest {plain.norm_min / plain.norm_mean:.2g} of the mean"
         rows = [
             ("width · mean overlap²", "relative", f"random 1, at least {plain.width * self.welch**2:.2g}"),
             ("mean |overlap|", "mean", random),
             ("largest |overlap|", "largest", f"at least {self.welch:.2g} (Welch)"),
-            (
-                "longer than half the mean",
-                "represented",
-                f"shortest {plain.norm_min / plain.norm_mean:.2g} of the mean",
-            ),
+            ("longer than half the mean", "represented", shortest),
         ]
         table = [f"{a:26}{getattr(plain, b):10.3g}{getattr(centred, b):10.3g}   {remark}" for a, b, remark in rows]
         head = f"{plain.rows} tokens in {plain.width} dimensions, {self.tensor}{left_out}"
@@ -244,13 +241,9 @@ class HeadAudits:
 
 
 def audit_heads(
-    folders: Sequence[Path | str],
-    *,
-    tensor: str | None = None,
-    tokens: int | None = None,
-    sample: int = 16384,
+    folders: Sequence[Path | str], *, tensor: str | None = None, tokens: int | None = None, sample: int = 16384,
     seed: int = 0,
-) -> HeadAudits:
+) -> HeadAudits:  # fmt: skip
     """Audit the output matrices of models: lengths and overlaps of their token vectors, regime, expected exponent.
 
     The mean square overlap is over all pairs. |o| is looked at for all pairs of up to `sample` random rows.

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,14 +22,11 @@ from scipy.spatial.distance import cdist
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
+from limbeck.fitting.plain import Plain
 from limbeck.laws import Source
 
-BORUP = Source(
-    "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by Self-Distillation",
-    "Borup, Andersen",
-    2021,
-    "2102.13088",
-)
+TITLE = "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by Self-Distillation"
+BORUP = Source(TITLE, "Borup, Andersen", 2021, "2102.13088")
 Kernel = Callable[[Array, Array], Array]
 
 
@@ -126,12 +123,9 @@ class KernelRidge:
             rounds: how many.
             x, y: validation set [q, d] and [q, c]; leave-one-out on the training set without one.
         """
-        alphas = [1.0]
-        first = self.filters([1.0])
+        alphas, truth = [1.0], self.targets if y is None else _rows(y)
         for _ in range(rounds - 1):
-            taught = self.filters([*alphas, 0.0])[-1]
-            pair = np.stack([first[0], taught])
-            truth = self.targets if y is None else _rows(y)
+            pair = self.filters([*alphas, 0.0])[[0, -1]]
             a, b = self.leave_one_out(pair) if x is None else self.predict(x, pair)
             alphas.append(optimal_alpha(a, b, truth).alpha)
         return alphas
@@ -159,9 +153,9 @@ def kernel_ridge(x: ArrayLike, y: ArrayLike, ridge: float, kernel: Kernel = line
     """
     inputs, targets = _rows(x), _rows(y)
     if not ridge > 0 or len(inputs) != len(targets) or not (np.isfinite(inputs).all() and np.isfinite(targets).all()):
+        given = f"given ridge {ridge:g}, {len(inputs)} inputs, {len(targets)} targets."
         raise FittingError(
-            f"kernel ridge regression needs a ridge above 0 and as many finite targets as inputs; given ridge "
-            f"{ridge:g}, {len(inputs)} inputs, {len(targets)} targets."
+            f"kernel ridge regression needs a ridge above 0 and as many finite targets as inputs; {given}"
         )
     values, vectors = np.linalg.eigh(kernel(inputs, inputs))
     if values[0] < -1e-6 * max(values[-1], 1e-300):
@@ -232,7 +226,7 @@ def optimal_alpha(
 
 
 @dataclass(frozen=True)
-class SelfDistillation:
+class SelfDistillation(Plain):
     """Rounds of self-distillation beside ridge regression that was simply tuned on the same validation set.
 
     Args:
@@ -265,18 +259,9 @@ class SelfDistillation:
             f"the best plain ridge is {self.tuned:.3g} with error {self.tuned_loss:.4g}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers."""
-        return asdict(self)
-
 
 def self_distill(
-    model: KernelRidge,
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    alpha: float | Sequence[float] | None = None,
-    rounds: int = 9,
+    model: KernelRidge, x: ArrayLike, y: ArrayLike, *, alpha: float | Sequence[float] | None = None, rounds: int = 9
 ) -> SelfDistillation:
     """Distil a kernel regression into itself, judge every round on a validation set, and tune λ on the same set.
 
@@ -304,17 +289,11 @@ def self_distill(
     losses, tuning = errors[: len(filters)], errors[len(filters) :]
     best = int(losses.argmin())
     equivalent, misfit = model.equivalent_ridge(filters[best])
+    degrees = tuple(model.degrees(filters).tolist())
     return SelfDistillation(
-        ridge=model.ridge,
-        alphas=tuple(alphas),
-        losses=tuple(losses.tolist()),
-        degrees=tuple(model.degrees(filters).tolist()),
-        best=best + 1,
-        equivalent=equivalent,
-        misfit=misfit,
-        tuned=float(grid[tuning.argmin()]),
-        tuned_loss=float(tuning.min()),
-    )
+        model.ridge, tuple(alphas), tuple(losses.tolist()), degrees, best + 1, equivalent, misfit,
+        tuned=float(grid[tuning.argmin()]), tuned_loss=float(tuning.min()),
+    )  # fmt: skip
 
 
 def _rows(x: ArrayLike) -> Array:

@@ -71,18 +71,10 @@ class Lineage:
 
 
 def recursive_distill(
-    teachers: ArrayLike,
-    student_fit: Callable[[Array, int], ArrayLike],
-    *,
-    weight: float | Sequence[float],
-    generations: int = 10,
-    weights: ArrayLike | None = None,
-    kind: Kind = "arithmetic",
-    temperature: float = 1.0,
-    start: ArrayLike | None = None,
-    labels: ArrayLike | None = None,
-    tolerance: float | None = None,
-) -> Lineage:
+    teachers: ArrayLike, student_fit: Callable[[Array, int], ArrayLike], *, weight: float | Sequence[float],
+    generations: int = 10, weights: ArrayLike | None = None, kind: Kind = "arithmetic", temperature: float = 1.0,
+    start: ArrayLike | None = None, labels: ArrayLike | None = None, tolerance: float | None = None,
+) -> Lineage:  # fmt: skip
     """Let every generation learn from the last one, anchored on the base teachers, and measure how far it goes.
 
     q = aggregate(soften(teachers)); then, generation by generation, M = anchor(p, q, λ) and p = student_fit(M, t).
@@ -116,13 +108,10 @@ def recursive_distill(
         p = floored(student_fit(target, t))
         forward = float(kl(q, p).mean())
         measured = {
-            "weights": anchored,
-            "forward": forward,
-            "reverse": kl(p, q).mean(),
-            "variation": np.abs(p - q).sum(-1).mean() / 2,
-            "agreement": (p.argmax(-1) == q.argmax(-1)).mean(),
+            "weights": anchored, "forward": forward, "reverse": kl(p, q).mean(),
+            "variation": np.abs(p - q).sum(-1).mean() / 2, "agreement": (p.argmax(-1) == q.argmax(-1)).mean(),
             "errors": forward - kl(q, target).mean(),
-        }
+        }  # fmt: skip
         if labels is not None:
             measured["accuracy"] = (p.argmax(-1) == np.asarray(labels)).mean()
         for name, value in measured.items():

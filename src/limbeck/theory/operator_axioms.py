@@ -49,13 +49,9 @@ class Validity:
 
 
 def validate_operator(
-    operator: Operator,
-    kind: Literal["softening", "aggregation", "anchor"],
-    *,
-    classes: int = 6,
-    trials: int = 200,
+    operator: Operator, kind: Literal["softening", "aggregation", "anchor"], *, classes: int = 6, trials: int = 200,
     seed: int = 0,
-) -> Validity:
+) -> Validity:  # fmt: skip
     """Try an operator on random distributions, ties and zeros among them, and return a counter-example per axiom.
 
     Args:
@@ -166,8 +162,4 @@ def _anchor(operator: Operator, rng: Generator, classes: int) -> Iterator[Check]
     yield _near("continuity", operator(p, q, weight + 1e-7), out, 1e-3, f"λ moved by 1e-7: {where}")
 
 
-CHECKS: dict[str, Callable[[Operator, Generator, int], Iterator[Check]]] = {
-    "softening": _softening,
-    "aggregation": _aggregation,
-    "anchor": _anchor,
-}
+CHECKS = {"softening": _softening, "aggregation": _aggregation, "anchor": _anchor}

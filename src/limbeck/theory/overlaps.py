@@ -127,8 +127,7 @@ def overlaps(
         return np.asarray(centred(rows) / norms[rows, None])
 
     gram = np.zeros((m, m))
-    for rows in _parts(kept, block):
-        w = unit(rows)
+    for w in map(unit, _parts(kept, block)):
         gram += w.T @ w
     total, largest, counts = 0.0, 0.0, np.zeros(len(BINS) - 1)
     parts = _parts(chosen, block)
@@ -143,22 +142,13 @@ def overlaps(
     k, pairs = len(kept), len(chosen) * (len(chosen) - 1) // 2
     mean_square, average = max(float((gram**2).sum()) - k, 0.0) / (k * (k - 1)), total / pairs
     lengths = norms[kept].astype(float)
+    spread = math.sqrt(max(mean_square - average**2, 0.0))
     return Overlaps(
-        rows=k,
-        width=m,
-        zero=n - k,
-        mean_square=mean_square,
-        mean=average,
-        std=math.sqrt(max(mean_square - average**2, 0.0)),
-        largest=largest,
-        pairs=pairs,
-        norm_mean=float(lengths.mean()),
-        norm_std=float(lengths.std(ddof=1)),
-        norm_min=float(lengths.min()),
-        norm_max=float(lengths.max()),
-        represented=float((lengths > lengths.mean() / 2).mean()),
+        rows=k, width=m, zero=n - k, mean_square=mean_square, mean=average, std=spread, largest=largest, pairs=pairs,
+        norm_mean=float(lengths.mean()), norm_std=float(lengths.std(ddof=1)), norm_min=float(lengths.min()),
+        norm_max=float(lengths.max()), represented=float((lengths > lengths.mean() / 2).mean()),
         density=tuple((counts / pairs / np.diff(BINS)).tolist()),
-    )
+    )  # fmt: skip
 
 
 def _parts(rows: NDArray[np.int_], block: int) -> list[NDArray[np.int_]]:

@@ -26,9 +26,8 @@ from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
 from limbeck.laws import Source
 
-SORSCHER = Source(
-    "Beyond neural scaling laws: beating power law scaling via data pruning", "Sorscher et al.", 2022, "2206.14486"
-)
+TITLE = "Beyond neural scaling laws: beating power law scaling via data pruning"
+SORSCHER = Source(TITLE, "Sorscher et al.", 2022, "2206.14486")
 POLICIES = ("hard", "easy", "random")
 FAR = 9.0  # standard deviations beyond which nothing is left of a normal density
 TAU, NU = 64, 40  # nodes of the quadrature
@@ -90,12 +89,8 @@ def pruned_perceptron(
             state[block] = _maximise(rows[block])
     t, v, b = state.T
     length = np.sqrt(1 + t * t + v * v)
-    found = (
-        np.arctan2(np.hypot(1, v), t) / np.pi,
-        b / length,
-        t / length,
-        (t * np.cos(theta) - v * np.sin(theta)) / length,
-    )
+    along = t * np.cos(theta) - v * np.sin(theta)
+    found = np.arctan2(np.hypot(1, v), t) / np.pi, b / length, t / length, along / length
     return PrunedPerceptron(*(array.reshape(shape) for array in found))
 
 
@@ -181,9 +176,8 @@ class _Rows:
     def nodes(self, t: Array, v: Array, b: Array) -> tuple[Array, Array, Array]:
         """Nodes |tau| [n, i, 1] and sign(tau) nu [n, i, j], and weights of the average over kept examples."""
         low, high = self.ends
-        high = np.minimum(
-            high, low + np.maximum((b + FAR * np.hypot(1, v)) / np.maximum(t, 1e-99) - low, 1 / np.maximum(t, 1))
-        )
+        reach = (b + FAR * np.hypot(1, v)) / np.maximum(t, 1e-99) - low
+        high = np.minimum(high, low + np.maximum(reach, 1 / np.maximum(t, 1)))
         tau, weight = _legendre(low, high, TAU)
         weight = (2 * _density(tau) * weight / self.fraction[:, None])[..., None]
         if not self.angle.any():

@@ -16,18 +16,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import rel_entr
+from scipy.special import rel_entr, softmax
 
 from limbeck.errors import LimbeckError
 from limbeck.fitting.model import Array
 from limbeck.laws import Source
 
-FLOURO = Source(
-    "Recursive Meta-Distillation: An Axiomatic Framework for Iterative Knowledge Refinement",
-    "Flouro, Chadwick",
-    2026,
-    "2601.13100",
-)
+TITLE = "Recursive Meta-Distillation: An Axiomatic Framework for Iterative Knowledge Refinement"
+FLOURO = Source(TITLE, "Flouro, Chadwick", 2026, "2601.13100")
 FLOOR = 1e-12
 """Least probability before a logarithm: geometric mixing with a zero would kill the class."""
 
@@ -110,15 +106,12 @@ def aggregate(teachers: ArrayLike, weights: ArrayLike, kind: Kind = "arithmetic"
         >>> aggregate([[0.9, 0.1], [0.5, 0.5]], [0.5, 0.5], "geometric").round(4)
         array([0.75, 0.25])
     """
-    w = np.asarray(weights, float)
-    p = np.asarray(teachers, float)
+    w, p = np.asarray(weights, float), np.asarray(teachers, float)
     if w.shape != p.shape[:1] or (w < 0).any() or abs(w.sum() - 1) > 1e-9:
         raise LimbeckError(f"{len(p)} teachers need {len(p)} weights, not negative, sum 1; given {w.tolist()}.")
     if kind == "arithmetic":
         return np.asarray(np.tensordot(w, p, 1))
-    logarithm = np.tensordot(w, np.log(floored(p)), 1)
-    powers = np.exp(logarithm - logarithm.max(-1, keepdims=True))
-    return np.asarray(powers / powers.sum(-1, keepdims=True))
+    return np.asarray(softmax(np.tensordot(w, np.log(floored(p)), 1), -1))
 
 
 def anchor(p: ArrayLike, q: ArrayLike, weight: float, kind: Kind = "arithmetic") -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError, RunsError
-from limbeck.fitting import SQUARED, Fit, fit, profile
+from limbeck.fitting import SQUARED, fit, profile
 from limbeck.fitting.model import Array
 from limbeck.laws import PowerFloor
 from limbeck.runs import RunTable
@@ -60,14 +60,9 @@ class Regime:
 
 
 def classify_regime(
-    n: ArrayLike,
-    loss: ArrayLike,
-    *,
-    other: float | None = None,
-    limit: float | None = None,
-    level: float = 0.95,
+    n: ArrayLike, loss: ArrayLike, *, other: float | None = None, limit: float | None = None, level: float = 0.95,
     name: str = "",
-) -> tuple[Regime, ...]:
+) -> tuple[Regime, ...]:  # fmt: skip
     """Return the regime of a curve on each side of its interpolation peak.
 
     L = L_inf + c n^-alpha is fitted with alpha free and with alpha = 1. Where the interval of alpha
@@ -121,19 +116,15 @@ def classify_regime(
 
 def _classify(x: Array, y: Array, shift: float, limit: float | None, level: float, name: str) -> Regime:
     known = {} if limit is None else {"E": limit}
-    law = PowerFloor("samples")
-
-    def fitted(**fixed: float) -> Fit:
-        return fit(law, {"samples": x - shift}, y, loss=SQUARED, fixed={**known, **fixed}, bootstrap=0)
-
-    free, one = fitted(), fitted(alpha=1.0)
-    count = 2 if limit is not None else 3
+    free, one = (
+        fit(PowerFloor("samples"), {"samples": x - shift}, y, loss=SQUARED, fixed={**known, **held}, bootstrap=0)
+        for held in ({}, {"alpha": 1.0})
+    )
+    count = 3 - len(known)
     scores = [_aicc(2 * free.objective, len(x), count), _aicc(2 * one.objective, len(x), count - 1)]
     log_x, log_y = np.log(x - shift), np.log(y)
-    constant, line = (
-        _aicc(float(np.sum((log_y - np.polyval(np.polyfit(log_x, log_y, degree), log_x)) ** 2)), len(x), degree + 1)
-        for degree in (0, 1)
-    )
+    rest = [log_y - np.polyval(np.polyfit(log_x, log_y, degree), log_x) for degree in (0, 1)]
+    constant, line = (_aicc(float(np.sum(r**2)), len(x), degree + 1) for degree, r in enumerate(rest))
     alpha, gain, end = free.parameters["alpha"], scores[1] - scores[0], free.parameters["E"]
     exact = free.objective < 1e-20 * len(x)
     lower, upper = (alpha, alpha) if exact else profile(free, "alpha", robust=False).interval(level)
@@ -154,8 +145,6 @@ def _classify(x: Array, y: Array, shift: float, limit: float | None, level: floa
 
 def _aicc(rss: float, points: int, parameters: int) -> float:
     k = parameters + 1  # and the noise
-    if points <= k + 1:
-        return math.inf
     return points * math.log(max(rss / points, 1e-28)) + 2 * k + 2 * k * (k + 1) / (points - k - 1)
 
 

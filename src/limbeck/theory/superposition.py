@@ -24,6 +24,7 @@ from limbeck.fitting.model import Array
 from limbeck.laws import Source, Trend
 from limbeck.theory.overlaps import Overlaps, overlaps
 
+SQUARED_RAW = Loss(delta=math.inf, space="linear")
 LIU = Source("Superposition Yields Robust Neural Scaling", "Liu, Liu, Gore", 2025, "2505.10465")
 SECOND_MOMENT = 4 / 3
 """⟨v²⟩ of an active feature, v ~ U(0, 2)."""
@@ -101,8 +102,7 @@ class ToyModels:
         pull = 1 - 1 / (np.linalg.norm(w, axis=-1, keepdims=True) + 1e-8)
         w *= 1 + rate * self.decay * np.where(self.decay < 0, pull, -1)
         self.steps += 1
-        first = rate / (1 - 0.9**self.steps)
-        second = 1 / (1 - 0.999**self.steps)
+        first, second = rate / (1 - 0.9**self.steps), 1 / (1 - 0.999**self.steps)
         for value, slope, (m, v) in ((w, gradient, self.moments[:2]), (b, g.sum(-2), self.moments[2:])):
             m += 0.1 * (slope - m)
             v += 0.001 * (slope**2 - v)
@@ -177,18 +177,10 @@ def strong_exponent(exponent: float) -> float:
 
 
 def train_toy(
-    frequencies: ArrayLike,
-    widths: Sequence[int],
-    weight_decay: Sequence[float] = (-1.0,),
-    *,
-    steps: int = 1500,
-    batch: int = 256,
-    rate: float = 1e-2,
-    warmup: float = 0.1,
-    tail: float = 0.05,
-    seed: int = 0,
+    frequencies: ArrayLike, widths: Sequence[int], weight_decay: Sequence[float] = (-1.0,), *, steps: int = 1500,
+    batch: int = 256, rate: float = 1e-2, warmup: float = 0.1, tail: float = 0.05, seed: int = 0,
     dtype: Any = np.float32,
-) -> ToySweep:
+) -> ToySweep:  # fmt: skip
     """Train the toy model for every frequency table, weight decay and width at once, on fresh samples every step.
 
     x_i = u_i v_i with u_i ~ Bernoulli(p_i) and v_i ~ U(0, 2). All models see the same random numbers.
@@ -212,17 +204,15 @@ def train_toy(
         >>> sweep.loss.shape, bool((np.diff(sweep.loss) < 0).all())
         ((1, 1, 3), True)
     """
-    p = np.atleast_2d(np.asarray(frequencies, dtype))
-    n, m = p.shape[-1], np.asarray(widths, int)
-    decay = np.asarray(weight_decay, float)
+    p, m = np.atleast_2d(np.asarray(frequencies, dtype)), np.asarray(widths, int)
+    n, decay = p.shape[-1], np.asarray(weight_decay, float)
     if m.min() < 1 or m.max() >= n or not ((p >= 0) & (p <= 1)).all():
         raise FittingError(
             f"the toy model needs widths from 1 to {n - 1} (one below the features) and probabilities from 0 to 1; "
             f"given widths {m.tolist()}, probabilities {p.min():.3g} to {p.max():.3g}."
         )
     rng = np.random.default_rng(seed)
-    shape = len(p), len(decay), len(m)
-    width = m[:, None, None]
+    shape, width = (len(p), len(decay), len(m)), m[:, None, None]
     start = np.where(np.arange(m.max()) < width, rng.standard_normal((n, m.max())) / np.sqrt(width), 0.0)
     weights = np.broadcast_to(np.asarray(start, dtype), (*shape, n, m.max()))
     biases = np.broadcast_to(np.asarray(rng.standard_normal(n), dtype), (*shape, n))
@@ -278,6 +268,4 @@ def fit_width_law(width: ArrayLike, loss: ArrayLike, group: ArrayLike, *, bootst
             return p.A * x.width**-p.alpha + sum(getattr(p, floor) * getattr(x, floor) for floor in floors)
 
     columns = {"width": width} | {floor: labels == floor[2:] for floor in floors}
-    return fit_model(
-        WidthLaw(), columns, loss, loss=Loss(delta=math.inf, space="linear"), bootstrap=bootstrap, seed=seed
-    )
+    return fit_model(WidthLaw(), columns, loss, loss=SQUARED_RAW, bootstrap=bootstrap, seed=seed)
