@@ -10,7 +10,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from limbeck.errors import FittingError
-from limbeck.fitting import Fit, Loss, fit
+from limbeck.fitting import Fit, Interval, Loss, fit
 from limbeck.fitting.prediction import bca_interval, percentile_interval, run_interval
 
 LINEAR = Loss(math.inf, "linear")
@@ -121,3 +121,11 @@ def test_smooth_bands(chinchilla_fit: Fit) -> None:
     line = np.geomspace(1e10, 1e12, 50)
     upper = np.log(chinchilla_fit.predict(params=1e9, tokens=line).upper)
     assert np.abs(np.diff(upper, 2)).max() < 2e-3
+
+
+def test_interval_of_draws() -> None:
+    draws = np.random.default_rng(0).permutation(np.arange(101.0))
+    assert Interval.of(draws, 49.0, 0.8) == Interval(49.0, 10.0, 90.0, 0.8)
+    assert Interval.of([np.nan, *draws], 49.0, 0.8) == Interval(49.0, 10.0, 90.0, 0.8)
+    with pytest.raises(FittingError, match="level"):
+        Interval.of(draws, 49.0, 80.0)

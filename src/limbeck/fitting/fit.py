@@ -28,7 +28,6 @@ from limbeck.fitting.prediction import (
     Prediction,
     bca_interval,
     check_level,
-    percentile_interval,
     run_interval,
 )
 from limbeck.fitting.resampling import Method, leave_one_out, leverage
@@ -244,11 +243,10 @@ class Fit:
         value = float(np.asarray(function(SimpleNamespace(**self.parameters))))
         draws = function(SimpleNamespace(**self.draws))
         if method == "percentile":
-            low, high = percentile_interval(draws, level)
-        elif method == "bca":
-            low, high = bca_interval(draws, value, function(SimpleNamespace(**self.jackknife)), level)
-        else:
+            return Interval.of(draws, value, level)
+        if method != "bca":
             raise FittingError(f'unknown interval method "{method}": choose percentile or bca.')
+        low, high = bca_interval(draws, value, function(SimpleNamespace(**self.jackknife)), level)
         return Interval(value, float(low), float(high), level)
 
     def intervals(

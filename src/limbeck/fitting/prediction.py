@@ -28,6 +28,20 @@ class Interval(Plain):
     upper: float
     level: float
 
+    @staticmethod
+    def of(draws: ArrayLike, value: float, level: float) -> Interval:
+        """Return a value with the central interval of its draws, [B].
+
+        Raises:
+            FittingError: the level is not between 0 and 1.
+
+        Example:
+            >>> Interval.of([0.0, 1.0, 2.0, 3.0, 4.0], 2.5, 0.5)
+            Interval(value=2.5, lower=1.0, upper=3.0, level=0.5)
+        """
+        low, high = percentile_interval(draws, level)
+        return Interval(float(value), float(low), float(high), level)
+
 
 @dataclass(frozen=True)
 class Prediction(Plain):
