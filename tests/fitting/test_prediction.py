@@ -125,7 +125,9 @@ def test_smooth_bands(chinchilla_fit: Fit) -> None:
 
 def test_interval_of_draws() -> None:
     draws = np.random.default_rng(0).permutation(np.arange(101.0))
-    assert Interval.of(draws, 49.0, 0.8) == Interval(49.0, 10.0, 90.0, 0.8)
-    assert Interval.of([np.nan, *draws], 49.0, 0.8) == Interval(49.0, 10.0, 90.0, 0.8)
+    for given in (draws, [np.nan, *draws]):
+        interval = Interval.of(given, 49.0, 0.8)
+        assert (interval.value, interval.level) == (49.0, 0.8)
+        assert (interval.lower, interval.upper) == pytest.approx((10.0, 90.0), rel=1e-12)
     with pytest.raises(FittingError, match="level"):
         Interval.of(draws, 49.0, 80.0)
