@@ -25,7 +25,6 @@ WAITING = {
     "mirage-graph-distillation",
     "mlkd",
     "multi-student-distillation",
-    "paced",
     "phased-dmd",
     "pld",
     "progressive-and-samplers",

@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# fmt: off
+# isort: off
 if TYPE_CHECKING:
     from limbeck.lm.conversations import Conversations, Example, answer_loss, collate, read_examples
     from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
@@ -20,101 +22,37 @@ if TYPE_CHECKING:
     from limbeck.lm.jobs import DistilJob, FreshStudent, PretrainJob, Regime
     from limbeck.lm.models import load_model, non_embedding_params, save_model, tiny_llama
     from limbeck.lm.on_policy import OnPolicy, extrapolate
+    from limbeck.lm.pass_rates import (
+        PassRates, StagedSignal, StagedSource, Weighted, final_answer, measure_pass_rates, same_final_answer,
+        same_tokens,
+    )
     from limbeck.lm.pretraining import pretrain
     from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill, read_recipe
     from limbeck.lm.rollouts import Mixture, Replay, Rollouts, Sampler, TransformersSampler
     from limbeck.lm.slots import Batch, NextToken, Signal, Source
     from limbeck.lm.teaching import Divergence, Teaching
     from limbeck.lm.tokenizers import (
-        TokenStream,
-        byte_tokenizer,
-        get_tokenizer,
-        load_tokenizer,
-        tokenize,
-        trained_tokenizer,
+        TokenStream, byte_tokenizer, get_tokenizer, load_tokenizer, tokenize, trained_tokenizer,
     )
     from limbeck.lm.training import train_student, train_text
     from limbeck.lm.windows import Windows, evaluation_windows
 
 _MODULES = (
-    "corpus",
-    "folders",
-    "jobs",
-    "windows",
-    "slots",
-    "estimators",
-    "teaching",
-    "tokenizers",
-    "conversations",
-    "rollouts",
-    "on_policy",
-    "models",
-    "evaluation",
-    "training",
-    "pretraining",
-    "distillation",
-    "recipe",
+    "corpus", "folders", "jobs", "windows", "slots", "estimators", "teaching", "tokenizers", "conversations",
+    "rollouts", "on_policy", "pass_rates", "models", "evaluation", "training", "pretraining", "distillation", "recipe",
 )
 """In the order in which a name is looked for: those that need no torch first."""
 
 __all__ = [
-    "Batch",
-    "Conversations",
-    "Corpus",
-    "CorpusFacts",
-    "DistilJob",
-    "DistillRecipe",
-    "DistillationResult",
-    "Divergence",
-    "Document",
-    "Example",
-    "FreshStudent",
-    "Mixture",
-    "NextToken",
-    "OnPolicy",
-    "PretrainJob",
-    "Regime",
-    "Replay",
-    "Rollouts",
-    "Sampler",
-    "Signal",
-    "Source",
-    "Teaching",
-    "TextLoss",
-    "TokenStream",
-    "TransformersSampler",
-    "Windows",
-    "answer_loss",
-    "budget_folder",
-    "build_corpus",
-    "byte_tokenizer",
-    "collate",
-    "continue_text",
-    "distil",
-    "distill",
-    "embedded_corpus",
-    "evaluation_windows",
-    "extrapolate",
-    "finished",
-    "future_returns",
-    "get_tokenizer",
-    "load_corpus",
-    "load_model",
-    "load_tokenizer",
-    "model_folder",
-    "non_embedding_params",
-    "pretrain",
-    "read_examples",
-    "read_recipe",
-    "save_model",
-    "sequence_kl",
-    "text_corpus",
-    "text_loss",
-    "tiny_llama",
-    "tokenize",
-    "train_student",
-    "train_text",
-    "trained_tokenizer",
+    "Batch", "Conversations", "Corpus", "CorpusFacts", "DistilJob", "DistillRecipe", "DistillationResult", "Divergence",
+    "Document", "Example", "FreshStudent", "Mixture", "NextToken", "OnPolicy", "PassRates", "PretrainJob", "Regime",
+    "Replay", "Rollouts", "Sampler", "Signal", "Source", "StagedSignal", "StagedSource", "Teaching", "TextLoss",
+    "TokenStream", "TransformersSampler", "Weighted", "Windows", "answer_loss", "budget_folder", "build_corpus",
+    "byte_tokenizer", "collate", "continue_text", "distil", "distill", "embedded_corpus", "evaluation_windows",
+    "extrapolate", "final_answer", "finished", "future_returns", "get_tokenizer", "load_corpus", "load_model",
+    "load_tokenizer", "measure_pass_rates", "model_folder", "non_embedding_params", "pretrain", "read_examples",
+    "read_recipe", "same_final_answer", "same_tokens", "save_model", "sequence_kl", "text_corpus", "text_loss",
+    "tiny_llama", "tokenize", "train_student", "train_text", "trained_tokenizer",
 ]
 
 
