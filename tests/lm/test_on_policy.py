@@ -102,7 +102,7 @@ def test_every_row_has_the_teacher_of_its_domain() -> None:
     teachers = [random_policy(1), random_policy(2)]
     student = random_policy(3)
     batch = Batch.of(torch.tensor([[0, 3, 1], [2, 2, 4]]), domain=torch.tensor([1, 0]))
-    rows = [Batch(*(one[k : k + 1] for one in batch)) for k in range(2)]
+    rows = [batch.rows(torch.tensor([k])) for k in range(2)]
     both = OnPolicy(teachers).loss(student, batch)["loss"]
     apart = [OnPolicy([teachers[1 - k]]).loss(student, row)["loss"] for k, row in enumerate(rows)]
     assert both.item() == pytest.approx(sum(one.item() for one in apart) / 2)

@@ -67,7 +67,7 @@ def test_an_epoch_reads_every_example_once_in_a_new_order() -> None:
     seen = [one for step in range(9) for one in source.at(step)]
     assert sorted(seen[:9], key=repr) == sorted(seen[9:], key=repr) == sorted(ANSWERED * 3, key=repr)
     assert seen[:9] != seen[9:]
-    assert all(torch.equal(a, b) for a, b in zip(source(4), Conversations(ANSWERED * 3, 2, 1)(4), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(source(4)[:5], Conversations(ANSWERED * 3, 2, 1)(4)[:5], strict=True))
     with pytest.raises(ConfigError, match="1 of 2 prompts have no answer"):
         Conversations([ANSWERED[0], PROMPTS[0]], 1, 0)
 

@@ -5,9 +5,12 @@ import math
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, log_softmax
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from limbeck.errors import ConfigError, TrainingError
 from limbeck.lm import Batch, Divergence, Teaching, evaluation_windows, tiny_llama
+from limbeck.lm.slots import counted_logits
+from limbeck.lm.states import by_domain, has_plain_head
 from limbeck.lm.teaching import require_vocabulary
 
 TEACHER = tiny_llama(16, seed=1).eval()
@@ -16,6 +19,7 @@ LABELS = INPUTS + 1
 BATCH = Batch.of(torch.cat([INPUTS, LABELS[:, -1:]], 1))
 with torch.no_grad():
     LOGITS = TEACHER(**BATCH.inputs).logits
+SAID = LOGITS.flatten(0, 1)
 WINDOWS = evaluation_windows(torch.arange(65, dtype=torch.int32).numpy(), context=8)
 
 
@@ -27,7 +31,7 @@ def test_forward_kl_is_zero_at_the_teacher_and_its_gradient_the_difference() -> 
     teaching = Teaching(TEACHER)
     assert teaching.loss(TEACHER, BATCH)["loss"].item() == pytest.approx(0, abs=1e-6)
     student = student_logits()
-    teaching.compare(student, LOGITS, BATCH)["loss"].backward()
+    teaching.compare(student.flatten(0, 1), SAID, BATCH)["loss"].backward()
     expected = (student.softmax(-1) - LOGITS.softmax(-1)).detach() / 24
     torch.testing.assert_close(student.grad, expected)
     assert all(weight.grad is None for weight in TEACHER.parameters())
@@ -35,7 +39,7 @@ def test_forward_kl_is_zero_at_the_teacher_and_its_gradient_the_difference() -> 
 
 def test_mix_is_the_weighted_sum_of_its_parts() -> None:
     student = student_logits()
-    parts = Teaching(TEACHER, Divergence(temperature=2.0), ce_weight=0.3).compare(student, LOGITS, BATCH)
+    parts = Teaching(TEACHER, Divergence(temperature=2.0), ce_weight=0.3).compare(student.flatten(0, 1), SAID, BATCH)
     entropy = cross_entropy(student.flatten(0, 1), LABELS.flatten())
     assert parts["cross_entropy"].item() == pytest.approx(entropy.item(), rel=1e-6)
     with torch.no_grad():
@@ -50,11 +54,12 @@ def test_masked_positions_count_for_nothing() -> None:
     counted = torch.zeros_like(BATCH.tokens, dtype=torch.bool)
     counted[0, :6] = True
     student = student_logits()
-    parts = Teaching(TEACHER, ce_weight=0.5).compare(student, LOGITS, Batch.of(BATCH.tokens, counted))
+    batch = Batch.of(BATCH.tokens, counted)
+    parts = Teaching(TEACHER, ce_weight=0.5).compare(student[batch.mask], LOGITS[batch.mask], batch)
     parts["loss"].backward()
     assert student.grad is not None
     assert student.grad[0, :5].abs().sum() > 0 and student.grad[0, 5:].abs().sum() == 0 == student.grad[1].abs().sum()
-    kept = Teaching(TEACHER, ce_weight=0.5).compare(student[:1, :5], LOGITS[:1, :5], Batch.of(BATCH.tokens[:1, :6]))
+    kept = Teaching(TEACHER, ce_weight=0.5).compare(student[0, :5], LOGITS[0, :5], Batch.of(BATCH.tokens[:1, :6]))
     assert parts["weight"] == kept["weight"] == 5
     assert parts["loss"].item() == pytest.approx(kept["loss"].item(), rel=1e-5)
 
@@ -64,7 +69,7 @@ def test_masked_positions_count_for_nothing() -> None:
 def test_unequal_vocabularies_are_finite(vocabulary: str, size: int) -> None:
     divergence = Divergence("generalized_jsd", beta=0.5)
     student = student_logits(size)
-    parts = Teaching(TEACHER, divergence, vocabulary=vocabulary).compare(student, LOGITS, BATCH)  # type: ignore[arg-type]
+    parts = Teaching(TEACHER, divergence, vocabulary=vocabulary).compare(student.flatten(0, 1), SAID, BATCH)  # type: ignore[arg-type]
     parts["loss"].backward()
     assert 0 < parts["loss"].item() < math.log(2)
     assert student.grad is not None and student.grad.isfinite().all()
@@ -74,7 +79,7 @@ def test_unequal_vocabularies_are_finite(vocabulary: str, size: int) -> None:
 
 def test_common_renormalises_the_teacher_on_shared_tokens() -> None:
     student = student_logits(200)
-    loss = Teaching(TEACHER, vocabulary="common").compare(student, LOGITS, BATCH)["loss"]
+    loss = Teaching(TEACHER, vocabulary="common").compare(student.flatten(0, 1), SAID, BATCH)["loss"]
     with torch.no_grad():
         p = TEACHER(input_ids=INPUTS).logits.softmax(-1)[..., :200]
     p = p / p.sum(-1, keepdim=True)
@@ -119,8 +124,34 @@ def test_sequences_count_by_their_weight_and_padding_not_at_all() -> None:
     student, present = student_logits(), torch.ones(2, 13, dtype=torch.bool)
     present[1, 8:] = False
     batch = Batch.of(BATCH.tokens, present=present, weight=torch.tensor([2.0, 0.0]))
-    parts = Teaching(TEACHER, ce_weight=0.5).compare(student, LOGITS, batch)
-    alone = Teaching(TEACHER, ce_weight=0.5).compare(student[:1], LOGITS[:1], Batch.of(BATCH.tokens[:1]))
+    parts = Teaching(TEACHER, ce_weight=0.5).compare(student[batch.mask], LOGITS[batch.mask], batch)
+    alone = Teaching(TEACHER, ce_weight=0.5).compare(student[0], LOGITS[0], Batch.of(BATCH.tokens[:1]))
     assert parts["weight"] == 12 + 7
     assert parts["loss"].item() == pytest.approx(2 * 12 / 19 * alone["loss"].item(), rel=1e-5)
     assert "attention_mask" in batch.inputs and "attention_mask" not in BATCH.inputs
+
+
+@pytest.mark.parametrize("settings", [{}, {"name": "generalized_jsd", "beta": 0.5, "temperature": 2.0}])
+@pytest.mark.parametrize("sizes", [(4096, 4096), (4100, 4096)])
+def test_large_vocabularies_take_the_fused_way_to_the_same_loss(
+    settings: dict[str, float], sizes: tuple[int, int]
+) -> None:
+    student, teacher = (tiny_llama(16, vocabulary=size, seed=size % 3) for size in sizes)
+    told = Batch.of(torch.tensor([[9, 9, 1, 2, 3, 4]]), torch.tensor([[0, 0, 0, 1, 1, 1]]) > 0)
+    batch = Batch.of(torch.tensor([[1, 2, 3, 4]]), weight=torch.tensor([0.5]), told=told)
+    share = 0.25 if sizes[0] == sizes[1] else 0.0
+    teaching = Teaching(teacher, Divergence(**settings), share, "common")  # type: ignore[arg-type]
+    fused = teaching.loss(student, batch)
+    plain = teaching.compare(counted_logits(student, batch), by_domain([teacher], batch), batch)
+    assert "divergence" in plain and "divergence" not in fused and fused["weight"] == 3
+    gradients = [torch.autograd.grad(way["loss"], student.get_input_embeddings().weight) for way in (fused, plain)]
+    assert fused["loss"].item() == pytest.approx(plain["loss"].item(), rel=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+
+
+def test_heads_that_bend_their_logits_are_not_fused() -> None:
+    config = Gemma2Config(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=8,
+        vocab_size=64, intermediate_size=16,
+    )  # fmt: skip
+    assert not has_plain_head(Gemma2ForCausalLM(config)) and has_plain_head(tiny_llama(16))

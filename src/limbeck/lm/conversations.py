@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import ConfigError
-from limbeck.lm.slots import Batch, cross_entropy
+from limbeck.lm.slots import Batch, counted_logits, cross_entropy
 from limbeck.lm.tokenizers import separator_token
 
 
@@ -176,5 +176,5 @@ def answer_loss(model: Any, examples: Sequence[Example], at_once: int = 32) -> T
         for start in range(0, len(examples), at_once):
             batch = collate(examples[start : start + at_once])
             here = int(batch.mask.sum())
-            total, count = total + here * cross_entropy(model(**batch.inputs).logits, batch), count + here
+            total, count = total + here * cross_entropy(counted_logits(model, batch), batch), count + here
     return total / max(1, count)

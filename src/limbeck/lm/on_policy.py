@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from limbeck.distill.divergences import reverse_value
-from limbeck.errors import ConfigError, TrainingError
+from limbeck.errors import ConfigError
 from limbeck.lm.estimators import Estimator, sequence_kl
 from limbeck.lm.slots import Batch
+from limbeck.lm.states import by_domain
 
 
 def extrapolate(
@@ -101,8 +102,7 @@ class OnPolicy:
         """
         mask, counted = batch.mask, batch.mask.sum().clamp(min=1)
         log_q = _log_softmax(student(**batch.inputs).logits)
-        with torch.no_grad():
-            log_p = self._teachers(batch)
+        log_p = _log_softmax(_spread(by_domain(self.teachers, batch), mask))
         target, watch = log_p, dict[str, Tensor]()
         if self.scale != 1:
             with torch.no_grad():
@@ -126,27 +126,15 @@ class OnPolicy:
         means = {name: (value * mask).sum() / counted for name, value in watch.items()}
         return {"loss": (values * batch.weight[:, None]).sum() / counted, **means, "weight": mask.sum()}
 
-    def _teachers(self, batch: Batch) -> Tensor:
-        """Log-probabilities by the teacher of each row's domain."""
-        if len(self.teachers) == 1:
-            return _log_softmax(self.teachers[0](**batch.inputs).logits)
-        largest = int(batch.domain.max())
-        if largest >= len(self.teachers):
-            raise TrainingError(f"a prompt has the domain {largest}, there are {len(self.teachers)} teachers (from 0)")
-        found: Tensor | None = None
-        for domain in batch.domain.unique().tolist():
-            rows = (batch.domain == domain).nonzero()[:, 0]
-            part = Batch(*(one[rows] for one in batch))
-            logits = _log_softmax(self.teachers[domain](**part.inputs).logits)
-            found = logits.new_empty(len(batch.tokens), *logits.shape[1:]) if found is None else found
-            found[rows] = logits
-        assert found is not None
-        return found
-
     def describe(self) -> str:
         """One phrase for a run table."""
         beyond = "" if self.scale == 1 else f" scale={self.scale:g}"
         return f"on-policy {self.estimator}{beyond} teachers={len(self.teachers)}"
+
+
+def _spread(counted: Tensor, mask: Tensor) -> Tensor:
+    """Values [M, V] of the labels that count at their places [B, T - 1, V], 0 elsewhere."""
+    return counted.new_zeros(*mask.shape, counted.shape[-1]).masked_scatter(mask[..., None], counted)
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

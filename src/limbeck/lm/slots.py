@@ -23,6 +23,8 @@ class Batch(NamedTuple):
         present: tokens that are there, bool [B, T]; the others are padding.
         weight: how much each sequence counts, float32 [B].
         domain: which teacher a sequence belongs to, int64 [B].
+        told: what the teacher reads instead, if it is told more or otherwise; it counts the same tokens, in the same
+            order.
     """
 
     tokens: Tensor
@@ -30,15 +32,21 @@ class Batch(NamedTuple):
     present: Tensor
     weight: Tensor
     domain: Tensor
+    told: Batch | None = None
 
     @classmethod
-    def of(cls, tokens: Tensor, counted: Tensor | None = None, present: Tensor | None = None, **other: Tensor) -> Batch:
+    def of(cls, tokens: Tensor, counted: Tensor | None = None, present: Tensor | None = None, **other: Any) -> Batch:
         """Fill in what is usual: everything present, all but the first token counted, equal weights, one teacher."""
         present = torch.ones_like(tokens, dtype=torch.bool) if present is None else present
         counted = present.clone() if counted is None else counted & present
         counted[:, 0] = False
         usual = {"weight": torch.ones(len(tokens)), "domain": torch.zeros(len(tokens), dtype=torch.int64)}
         return cls(tokens, counted, present, **(usual | other))
+
+    def rows(self, chosen: Tensor) -> Batch:
+        """Some of the sequences, by their places [n]."""
+        told = None if self.told is None else self.told.rows(chosen)
+        return Batch(*(one[chosen] for one in self[:5]), told=told)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -55,6 +63,16 @@ class Batch(NamedTuple):
     def mask(self) -> Tensor:
         """Which labels count, bool [B, T - 1]."""
         return self.counted[:, 1:]
+
+    @property
+    def targets(self) -> Tensor:
+        """The labels that count, int64 [M]."""
+        return self.labels[self.mask]
+
+    @property
+    def weights(self) -> Tensor:
+        """The weight of its sequence for every label that counts, float32 [M]."""
+        return self.weight[:, None].expand(self.mask.shape)[self.mask]
 
 
 class Source(Protocol):
@@ -90,25 +108,25 @@ class NextToken:
 
     def loss(self, student: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         """See `Signal`; nats per counted token."""
-        return {"loss": cross_entropy(student(**batch.inputs).logits, batch), "weight": batch.mask.sum()}
+        return {"loss": cross_entropy(counted_logits(student, batch), batch), "weight": batch.mask.sum()}
 
     def describe(self) -> str:
         """See `Signal`."""
         return ""
 
 
+def counted_logits(model: Any, batch: Batch) -> Tensor:
+    """What a model says about the labels that count, [M, V]."""
+    logits: Tensor = model(**batch.inputs).logits
+    return logits[batch.mask]
+
+
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean cross-entropy of the counted labels, each with the weight of its sequence; 0 if none counts.
+    """Mean cross-entropy of the labels that count, each with the weight of its sequence; 0 if none counts.
 
     Args:
-        logits: [B, T - 1, V].
+        logits: [M, V].
         batch: the labels.
     """
-    mask = batch.mask
-    each = F.cross_entropy(logits[mask].float(), batch.labels[mask], reduction="none")
-    return (each * _spread(batch.weight, mask)).sum() / mask.sum().clamp(min=1)
-
-
-def _spread(weight: Tensor, mask: Tensor) -> Tensor:
-    """The weight of its sequence for every counted token."""
-    return weight[:, None].expand(mask.shape)[mask]
+    each = F.cross_entropy(logits.float(), batch.targets, reduction="none")
+    return (each * batch.weights).sum() / max(1, len(each))

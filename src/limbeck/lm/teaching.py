@@ -1,13 +1,12 @@
-"""What a teacher says about a text, and how much the student's disagreement costs: the off-policy signal.
+"""What a teacher says about a text, and how much the student's disagreement costs.
 
-The teacher reads the same windows of the data set (source: data; signal: logits) and a divergence compares the two
-next-token distributions at every position. Where the vocabularies differ in size, what happens to the extra tokens is
-the user's choice.
+Teacher and student read the same sequences and a divergence compares the two next-token distributions at every
+position that counts. Where the vocabularies differ in size, what happens to the extra tokens is the user's choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -16,10 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from limbeck.distill import get_loss
+from limbeck.distill import fused_divergence, get_loss
+from limbeck.distill.losses import Generator
 from limbeck.errors import ConfigError, TrainingError
 from limbeck.lm.jobs import Vocabulary
-from limbeck.lm.slots import Batch, cross_entropy
+from limbeck.lm.slots import Batch, counted_logits, cross_entropy
+from limbeck.lm.states import by_domain, counted_states, has_plain_head
+
+FUSED_FROM = 4096  # tokens of a vocabulary from which the fused loss pays
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class Divergence:
         self(torch.zeros(1, 2), torch.zeros(1, 2))  # a value out of range says so now
 
     @property
+    def generator(self) -> Generator | None:
+        """Its formulas, if it is an f-divergence: what the fused loss needs."""
+        return get_loss(self.name).generator
+
+    @property
     def options(self) -> dict[str, float]:
         """The options that were given."""
         given = {name: getattr(self, name) for name in ("beta", "alpha", "skew")}
@@ -68,12 +76,14 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Teaching:
-    """A teacher and the loss that it gives.
+    """Teachers and the loss that they give.
 
     `loss = (1 - ce_weight) temperature² D(teacher, student) + ce_weight cross-entropy`
 
+    Large vocabularies go through the fused loss, whose memory does not grow with positions times tokens.
+
     Args:
-        teacher: a causal language model; frozen by the trainer.
+        teacher: a causal language model, or one for each domain of the batches; frozen by the trainer.
         divergence: D.
         ce_weight: share of the ordinary next-token loss, 0 to 1.
         vocabulary: for teachers with more or fewer tokens than the student: `common` compares both, renormalised, on
@@ -97,31 +107,54 @@ class Teaching:
 
     @property
     def frozen(self) -> tuple[Any, ...]:
-        """The teacher."""
-        return (self.teacher,)
+        """The teachers."""
+        return tuple(self.teacher) if isinstance(self.teacher, Sequence) else (self.teacher,)
 
     def loss(self, student: Any, batch: Batch, step: int = 0) -> dict[str, Tensor]:
         """The loss and its parts.
 
         Returns:
-            `loss` (what is minimised), `divergence` and, with `ce_weight`, `cross_entropy`, in nats per counted token,
-            and `weight`, the number of these.
+            `loss` (what is minimised) and `weight`, the number of tokens that count; below the size where the fused
+            loss pays also `divergence` and, with `ce_weight`, `cross_entropy`, in nats per counted token.
         """
-        logits = student(**batch.inputs).logits
+        if not self._fusible(student):
+            return self.compare(counted_logits(student, batch), by_domain(self.frozen, batch), batch)
         with torch.no_grad():
-            teacher = self.teacher(**batch.inputs).logits
-        return self.compare(logits, teacher, batch)
+            theirs, their_head = counted_states(self.frozen[0], batch if batch.told is None else batch.told)
+        mine, my_head = counted_states(student, batch)
+        loss = fused_divergence(
+            mine,
+            my_head,
+            theirs,
+            their_head,
+            batch.targets,
+            divergence=self.divergence.generator,
+            temperature=self.divergence.temperature,
+            tau_squared=True,
+            ce_weight=self.ce_weight,
+            weight=batch.weights,
+            vocabulary=self.vocabulary,
+            **self.divergence.options,
+        )
+        return {"loss": loss, "weight": batch.mask.sum()}
+
+    def _fusible(self, student: Any) -> bool:
+        """Whether the fused loss can say the same, and pays."""
+        models = (student, *self.frozen)
+        sizes = {model.config.vocab_size for model in models}
+        apart = self.ce_weight and len(sizes) > 1  # there the cross-entropy is over more tokens than the divergence
+        pays = max(sizes) >= FUSED_FROM and not apart and len(models) == 2
+        return pays and self.divergence.generator is not None and all(map(has_plain_head, models))
 
     def compare(self, student: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """As `loss`, from the logits [B, T - 1, V] of both."""
-        counted = batch.mask
-        each = self.divergence(*self.align(student, teacher), mask=counted)
-        parts = {"divergence": (each * batch.weight[:, None]).sum() / counted.sum().clamp(min=1)}
+        """As `loss`, from the logits [M, V] of both on the labels that count."""
+        each = self.divergence(*self.align(student, teacher))
+        parts = {"divergence": (each * batch.weights).sum() / max(1, len(each))}
         loss = parts["divergence"]
         if self.ce_weight:
             parts["cross_entropy"] = cross_entropy(student, batch)
             loss = (1 - self.ce_weight) * loss + self.ce_weight * parts["cross_entropy"]
-        return {"loss": loss, **parts, "weight": counted.sum()}
+        return {"loss": loss, **parts, "weight": batch.mask.sum()}
 
     def align(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Bring logits [..., V_student] and [..., V_teacher] to one vocabulary."""
