@@ -45,8 +45,10 @@ class Batch(NamedTuple):
 
     def rows(self, chosen: Tensor) -> Batch:
         """Some of the sequences, by their places [n]."""
-        told = None if self.told is None else self.told.rows(chosen)
-        return Batch(*(one[chosen] for one in self[:5]), told=told)
+        parts = {name: one for name, one in self._asdict().items() if one is not None}
+        return self._replace(
+            **{name: one.rows(chosen) if isinstance(one, Batch) else one[chosen] for name, one in parts.items()}
+        )
 
     @property
     def inputs(self) -> dict[str, Any]:

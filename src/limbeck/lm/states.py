@@ -22,15 +22,15 @@ def has_plain_head(model: Any) -> bool:
         >>> has_plain_head(tiny_llama(16))
         True
     """
-    head = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()
     bent = any(getattr(model.config, name, None) not in (None, 1.0) for name in SHAPED)
-    return isinstance(head, nn.Linear) and head.bias is None and not bent
+    return isinstance(head, nn.Linear) and getattr(head, "bias", None) is None and not bent
 
 
 def counted_states(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Last hidden states [M, d] of the labels that count, and the head [V, d]: for models with a plain head.
 
-    The model is called as a whole, so that wrappers for several processes see it; its own logits shrink to one position.
+    The model is called as a whole, so that wrappers for several processes see it; its own logits are of one position.
     """
     said = model(**batch.inputs, output_hidden_states=True, logits_to_keep=1)
     return said.hidden_states[-1][batch.mask], model.get_output_embeddings().weight

@@ -128,13 +128,13 @@ class Teaching:
             theirs,
             their_head,
             batch.targets,
-            divergence=self.divergence.generator,
+            divergence=self.divergence.name,
             temperature=self.divergence.temperature,
             tau_squared=True,
             ce_weight=self.ce_weight,
             weight=batch.weights,
             vocabulary=self.vocabulary,
-            **self.divergence.options,
+            **self.divergence.options,  # type: ignore[arg-type]  # numbers, which none of the named options takes
         )
         return {"loss": loss, "weight": batch.mask.sum()}
 
