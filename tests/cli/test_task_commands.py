@@ -31,6 +31,27 @@ def test_transfer_refuses_a_misaligned_task_and_says_why(limbeck, scores):
     assert forced["refused"] is None and len(forced["prediction"]["mean"]) == 1
 
 
+@pytest.mark.parametrize("law", ["transfer-score", "ceiling-score"])
+def test_a_fit_of_misaligned_scores_refuses_to_extrapolate_in_the_same_words(limbeck, tmp_path, law):
+    rows = [f"{t},{b}" for t, b in zip((1, 3, 10, 40, 200), (26.1, 26.6, 25.5, 20.6, 17.9), strict=True)]
+    (tmp_path / "falling.csv").write_text("\n".join(["tokens_B,bleu", *rows]))
+    report = limbeck("task", "transfer", "falling.csv", "--at", "1T", "--json", cwd=tmp_path).json()
+    assert report["verdict"] == "misaligned" and "rank correlation -0.9" in report["refused"]
+    fitted = limbeck("fit", "falling.csv", "--law", law, "--bootstrap", 20, "--plot", "fit.html", cwd=tmp_path)
+    assert fitted.code == 0 and "misaligned: the score falls as pre-training grows" in fitted.out
+    assert report["refused"] in limbeck("fit", "falling.csv", "--law", law, "--json", cwd=tmp_path).out
+    refused = limbeck("predict", "fit.json", "tokens=1T", cwd=tmp_path)
+    assert refused.code == 2 and not refused.out and " ".join(refused.err.split()).endswith(report["refused"])
+    assert 15 < limbeck("predict", "fit.json", "tokens=1T", "--force", "--json", cwd=tmp_path).json()["mean"] < 30
+    assert limbeck("predict", "fit.json", "tokens=100B", cwd=tmp_path).code == 0
+
+
+def test_a_fit_of_rising_scores_is_extrapolated(limbeck, scores):
+    fitted = limbeck("fit", "rising.csv", "--law", "transfer-score", "--bootstrap", 20, cwd=scores)
+    assert "aligned" not in fitted.out
+    assert limbeck("predict", "fit.json", "tokens=1T", "--json", cwd=scores).json()["mean"] == pytest.approx(35, abs=1)
+
+
 @pytest.fixture
 def draws(tmp_path):
     rng, rows = np.random.default_rng(0), ["params,problem,attempts,passes"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,6 +149,22 @@ def test_misaligned_scores_are_not_extrapolated_unless_forced():
     assert np.isfinite(report.predict(1e12, force=True).mean).all()
     assert report.alignment.coupling < 0 < report.alignment.benefit  # cross-entropy falls all the same
     assert report.cross_entropy.value(tokens=1e12) < 2.35
+
+
+def test_the_law_judges_its_data_and_a_given_verdict_stays():
+    falling = {"tokens": TOKENS, "score": curve(TOKENS)[::-1]}
+    fit = laws.fit("transfer-score", falling, bootstrap=0)
+    assert fit.model.alignment.startswith("misaligned: the score falls by") and fit.model.refusal in str(fit.summary())
+    with pytest.raises(MisalignedError, match="A score is not extrapolated"):
+        fit.predict(tokens=1e12)
+    assert np.isfinite(fit.predict(tokens=TOKENS[-1]).mean).all()  # not beyond the data
+    assert np.isfinite(replace(fit, forced=True).predict(tokens=1e12).mean).all()
+    told = laws.fit(TransferScore(alignment="aligned: by hand"), falling, bootstrap=0)
+    assert not told.model.refusal and np.isfinite(told.predict(tokens=1e12).mean).all()
+    doubt = laws.fit("transfer-score", {"tokens": TOKENS[:4], "score": [10.0, 12.0, 11.0, 13.0]}, bootstrap=0)
+    assert (
+        doubt.model.remarks({})[0].startswith("uncertain: the score does not rise steadily") and not doubt.model.refusal
+    )
 
 
 def test_fewer_than_three_token_counts_and_constant_scores_are_refused():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -90,6 +91,7 @@ def fit(
 def predict(
     fitted: Annotated[Path, typer.Argument(help="A fit saved by limbeck fit.")],
     settings: Annotated[list[str], typer.Argument(help="One value per column of the law: params=7e9 tokens=2T.")],
+    force: Annotated[bool, option("Predict beyond misaligned data all the same.", "--force")] = False,
     level: LevelOption = 0.8,
 ) -> Any:
     """Predict one new run from a saved fit, with the run-to-run noise in the interval.
@@ -99,7 +101,7 @@ def predict(
     from limbeck import laws as room
     from limbeck.report import tables
 
-    fit, columns = room.load_fit(fitted), setting(settings)
+    fit, columns = replace(room.load_fit(fitted), forced=force), setting(settings)
     prediction = fit.predict(level=level, **columns)
     record: dict[str, Any] = {"law": fit.model.name, "columns": columns, "target": fit.model.target}
     for key, value in prediction.to_dict().items():
@@ -158,8 +160,6 @@ def _priors(items: list[str] | None) -> dict[str, Any]:
 
 def _loss(law: Any, space: str | None) -> Any:
     """The law's own loss in another space; None leaves it as it is."""
-    from dataclasses import replace
-
     from limbeck.fitting import Loss
 
     if space is None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from limbeck.errors import FittingError
+from limbeck.errors import FittingError, MisalignedError
 from limbeck.files import write_json
 from limbeck.fitting.covariance import classical, sandwich
 from limbeck.fitting.data import Data
@@ -61,6 +61,7 @@ class Fit:
         seed: of the starts and the draws.
         units: unit by column name, for people.
         holdout: check against the largest runs, when it was asked for.
+        forced: predict beyond the data also where the model refuses to.
     """
 
     model: Model
@@ -79,6 +80,7 @@ class Fit:
     seed: int = 0
     units: dict[str, str] = field(default_factory=dict)
     holdout: Validation | None = None
+    forced: bool = False
 
     @cached_property
     def problem(self) -> Problem:
@@ -157,9 +159,13 @@ class Fit:
 
         Raises:
             FittingError: a column is missing or unknown, or no interval is possible.
+            MisalignedError: the model refuses to say anything beyond these data, and the fit is not `forced`.
         """
         check_level(level)
         flat = self._settings(columns)
+        reach = self.model.sizes(flat) / self.sizes.max()
+        if self.model.refusal and not self.forced and (reach > 1 + 1e-9).any():
+            raise MisalignedError(self.model.refusal)
         with np.errstate(all="ignore"):
             mean = self.value(**flat)
         if not np.isfinite(mean).all():
@@ -177,7 +183,6 @@ class Fit:
         else:
             error = np.hypot(self.standard_error(**flat), np.sqrt(np.mean(self.noise**2)))
             lower, upper = self._band(mean, error, level)
-        reach = self.model.sizes(flat) / self.sizes.max()
         outside = tuple(name for name, v in flat.items() if not self.data.inside(name, v).all())
         return Prediction(mean, lower, upper, level, reach, outside)
 

@@ -95,6 +95,11 @@ class Model(ABC):
         return []
 
     @property
+    def refusal(self) -> str:
+        """Why nothing beyond the data may be predicted, in words; empty where it may."""
+        return ""
+
+    @property
     def parameter_names(self) -> tuple[str, ...]:
         """Names of the parameters, in the order of every parameter vector."""
         return tuple(parameter.name for parameter in self.parameters)

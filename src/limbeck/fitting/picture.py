@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -198,7 +199,7 @@ def _law(
     traces.append(base | {"mode": "text", "x": x[-1:], "y": mean[-1:], "text": [f" {text}"], "cliponaxis": False})
     traces[-1] |= {"textposition": "middle right", "textfont": {"color": colour}}
     if fit.draws or fit.degrees_of_freedom >= 2:
-        band = fit.predict(level, **line)
+        band = replace(fit, forced=True).predict(level, **line)
         outline = {"x": np.r_[x, x[::-1]], "y": np.r_[band.upper, band.lower[::-1]], "line": {"width": 0}}
         traces.insert(0, base | outline | {"fill": "toself", "fillcolor": colour, "opacity": 0.15})
     return traces

@@ -50,8 +50,9 @@ from limbeck.laws.task_growth import (
     Growth, PassRate, TaskCurve, growth, instance_rates, multi_circuit, multi_step, task_curve,
 )
 from limbeck.laws.task_passes import PassCounts, draw_until, expected_draws, mle_mean, pass_at_k
-from limbeck.laws.task_score import CeilingScore, TransferScore, alignment_score
-from limbeck.laws.task_transfer import Alignment, TransferReport, judge_alignment, rank_corpora, transfer_curve
+from limbeck.laws.task_alignment import Alignment, alignment_score, judge_alignment
+from limbeck.laws.task_score import CeilingScore, TransferScore
+from limbeck.laws.task_transfer import TransferReport, rank_corpora, transfer_curve
 from limbeck.laws.time_series import (
     YAO_2024, SplitLaw, best_validation, compute_envelope, crossing, floor_gain, slope_difference, slope_ratio,
     split_law, training_pf_days,

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from limbeck.fitting import Loss, Parameter
 from limbeck.fitting.model import Array
 from limbeck.laws.law import Law, Source
+from limbeck.laws.task_alignment import by_tokens, judge_alignment
 from limbeck.runs import RunTable
 
 ISIK = Source(
@@ -21,6 +22,10 @@ ISIK = Source(
 
 TOKENS = 1e9
 """Unit of D in the constants of the paper."""
+ADVICE = (
+    "A score is not extrapolated from here. Try another corpus; its cross-entropy may fall all the same. --force "
+    "predicts regardless (force=True; of a fit, replace(fit, forced=True))."
+)
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,12 @@ class ScoreCurve(Law):
 
     Args:
         reference: tokens at which `level` and `gain` are taken; `laws.fit` puts it amid the data.
+        alignment: verdict on the data and its reasons, by `laws.fit` unless given; misaligned scores are not
+            extrapolated.
     """
 
     reference: float = TOKENS
+    alignment: str | None = None
 
     columns = ("tokens",)
     target = "score"
@@ -39,9 +47,23 @@ class ScoreCurve(Law):
     preferred_loss = Loss(delta=0.1, space="linear")
 
     def prepare(self, runs: RunTable, *, skip_bad: bool = False) -> tuple[Law, RunTable]:
-        """Return the law with its reference at the geometric mean of the tokens."""
-        runs = runs.require(*self.columns, skip_bad=skip_bad)
-        return replace(self, reference=float(np.exp(np.log(runs.column("tokens")).mean()))), runs
+        """Return the law with its reference at the geometric mean of the tokens and the verdict on its scores."""
+        runs = runs.require(*self.columns, self.target, skip_bad=skip_bad)
+        said, reference = self.alignment, float(np.exp(np.log(runs.column("tokens")).mean()))
+        if said is None:
+            tokens, score, noise = by_tokens(runs.column("tokens"), runs.column("score"))
+            said = judge_alignment(tokens, score, noise=noise).describe()
+        return replace(self, reference=reference, alignment=said), runs
+
+    def remarks(self, columns: Mapping[str, Array]) -> list[str]:
+        """Say so where the scores are not aligned with the tokens."""
+        said = self.alignment or "aligned"
+        return [] if said.startswith("aligned") else [self.refusal or f"{said}."]
+
+    @property
+    def refusal(self) -> str:
+        """Why a misaligned score is not extrapolated."""
+        return f"{self.alignment}. {ADVICE}" if (self.alignment or "").startswith("misaligned") else ""
 
     @staticmethod
     def _parameters(shape: Parameter) -> tuple[Parameter, ...]:
@@ -127,21 +149,3 @@ class CeilingScore(ScoreCurve):
     def formula(self, p: Any, x: Any) -> Any:
         """Level (1 + gain (1 - (tokens/reference)^-alpha) / alpha)."""
         return p.level * (1.0 - p.gain / p.alpha * np.expm1(-p.alpha * np.log(x.tokens / self.reference)))
-
-
-def alignment_score(source: float, target: float, weights: tuple[float, float, float] = (0.7, 0.8, 1.0)) -> float:
-    """Return how much of what a task needs is in a pre-training corpus: A = w1 P_src + w2 P_dst + w3 P_src P_dst.
-
-    Args:
-        source, target: share of the corpus in the task's source and target language (or skill), 0 to 1.
-        weights: w1, w2 and w3; heuristic.
-
-    Source: Scaling Laws for Downstream Task Performance of Large Language Models (Isik et al., 2024, arXiv 2402.04177);
-    weights reconstructed.
-
-    Example:
-        >>> [alignment_score(*shares) for shares in ((0.5, 0.5), (1, 0), (0, 1), (0, 0))]
-        [1.0, 0.7, 0.8, 0.0]
-    """
-    first, second, both = weights
-    return first * source + second * target + both * source * target

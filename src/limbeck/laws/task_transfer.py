@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +14,7 @@ from limbeck.errors import FittingError, MisalignedError
 from limbeck.fitting import Fit, Prediction, Prior
 from limbeck.fitting.model import Array
 from limbeck.laws._fit import fit
+from limbeck.laws.task_alignment import Alignment, by_tokens, judge_alignment
 from limbeck.laws.task_score import CeilingScore, TransferScore
 
 CURVES: dict[str, Any] = {
@@ -23,97 +23,6 @@ CURVES: dict[str, Any] = {
     "linear in log tokens": {"law": TransferScore(), "fixed": {"beta": 1.0}},
 }
 """The curves through the scores: the paper's law and its two rivals."""
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """What the order of the scores says.
-
-    Args:
-        verdict: whether the corpus helps the task.
-        reasons: why, in words.
-        rising: share of steps between neighbouring checkpoints that rise.
-        rank_correlation: Spearman's rho of score and tokens.
-        drop: largest fall from an earlier to a later checkpoint, in standard errors of a difference (noise √2); None
-            where the noise is not known.
-        benefit: last score minus that of a model without pre-training, points; None without such a model.
-        coupling: Spearman's rho of score and falling cross-entropy; None without cross-entropies.
-    """
-
-    verdict: Literal["aligned", "uncertain", "misaligned"]
-    reasons: tuple[str, ...]
-    rising: float
-    rank_correlation: float
-    drop: float | None
-    benefit: float | None
-    coupling: float | None
-
-
-def judge_alignment(
-    tokens: ArrayLike,
-    score: ArrayLike,
-    *,
-    noise: float | None = None,
-    baseline: float | None = None,
-    cross_entropy: ArrayLike | None = None,
-) -> Alignment:
-    """Return whether scores rise with pre-training: aligned, misaligned or uncertain.
-
-    Misaligned: the largest drop exceeds 3 standard errors of a difference, or the last score is not above the baseline
-    by 2 noise, or rho <= -0.5 over five checkpoints. Aligned: rho > 0.9 and the largest drop is below 2 (where the
-    noise is not known, there is none). A falling cross-entropy is no evidence: it falls on misaligned tasks too.
-
-    Args:
-        tokens: distinct, increasing, [n].
-        score: points, [n].
-        noise: standard deviation of one score.
-        baseline: score of the model without pre-training.
-        cross_entropy: of the task, nats/token, [n].
-
-    Source: Scaling Laws for Downstream Task Performance of Large Language Models (Isik et al., 2024, arXiv 2402.04177);
-    the thresholds are ours.
-
-    Example:
-        >>> judge_alignment([1e9, 2e9, 4e9, 8e9], [20, 24, 15, 14], noise=1.0).reasons
-        ('the score falls by 10 points, 7.1 standard errors of a difference',)
-    """
-    x, y = np.asarray(tokens, float), np.asarray(score, float)
-    rho, fall = _spearman(x, y), float((np.maximum.accumulate(y) - y).max())
-    drop = None if noise is None else fall / (noise * math.sqrt(2))
-    against = []
-    if drop is not None and drop > 3:
-        against.append(f"the score falls by {fall:.3g} points, {drop:.2g} standard errors of a difference")
-    if baseline is not None and y[-1] <= baseline + 2 * (noise or 0.0):
-        against.append(f"pre-training does not help: {y[-1]:.3g} points at its end, {baseline:.3g} without it")
-    if rho <= -0.5 and len(x) > 4:
-        against.append(f"the score falls as pre-training grows (rank correlation {rho:.2f})")
-    doubts = []
-    if len(x) < 3:
-        doubts.append(f"{len(x)} distinct token {'count' if len(x) == 1 else 'counts'}: three are needed")
-    elif np.ptp(y) == 0:
-        doubts.append("the score is the same everywhere: there is nothing to extrapolate")
-    elif rho <= 0.9:
-        doubts.append(f"the score does not rise steadily (rank correlation {rho:.2f})")
-    if fall > 0 if drop is None else drop >= 2:
-        doubts.append(f"a fall of {fall:.3g} points may be noise or not: measure more seeds")
-    return Alignment(
-        "misaligned" if against else "uncertain" if doubts else "aligned",
-        tuple(against or doubts),
-        float((np.diff(y) > 0).mean()) if len(y) > 1 else 0.0,
-        rho,
-        drop,
-        None if baseline is None else float(y[-1] - baseline),
-        None if cross_entropy is None else _spearman(y, -np.asarray(cross_entropy, float)),
-    )
-
-
-def _spearman(x: Array, y: Array) -> float:
-    """Rank correlation; 0 where one side is constant."""
-    from scipy.stats import rankdata  # here, so that a fit does not wait for it
-
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return 0.0
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
 
 
 @dataclass(frozen=True)
@@ -171,7 +80,7 @@ class TransferReport:
             MisalignedError: more of this corpus does not help the task.
             FittingError: fewer than three token counts, or one score everywhere.
         """
-        predicted = self._log_law(force).predict(level, tokens=tokens)
+        predicted = replace(self._log_law(force), forced=force).predict(level, tokens=tokens)
         if not ((predicted.mean > 1e-9) & (predicted.mean < 100)).all():
             warnings.warn("the log-law leaves 0 to 100 points there: cut off, do not believe it", stacklevel=2)
         low, mean, high = (np.clip(end, 0, 100) for end in (predicted.lower, predicted.mean, predicted.upper))
@@ -186,22 +95,19 @@ class TransferReport:
         """The log-law, unless there is none or the task is misaligned."""
         if not self.fits:
             raise FittingError(f"no curve was drawn: {'; '.join(self.alignment.reasons)}.")
-        if self.verdict == "misaligned" and not force:
-            raise MisalignedError(
-                f"misaligned: {'; '.join(self.alignment.reasons)}. A score is not extrapolated from here. Try another "
-                "corpus; its cross-entropy may fall all the same. force=True (--force) predicts regardless."
-            )
-        return self.fits["log-law"]
+        law = self.fits["log-law"]
+        if law.model.refusal and not force:
+            raise MisalignedError(law.model.refusal)
+        return law
 
     def summary(self) -> str:
         """Return the verdict, the evidence and the curves in words."""
         a = self.alignment
-        lines = [f"{a.verdict}: " + ("; ".join(a.reasons) or "the score rises with pre-training")]
         facts = [f"{a.rising:.0%} of steps rise", f"rank correlation {a.rank_correlation:.2f}"]
         facts += [] if a.drop is None else [f"largest drop {a.drop:.2g} standard errors"]
         facts += [] if a.benefit is None else [f"{a.benefit:+.3g} points over no pre-training"]
         facts += [] if a.coupling is None else [f"rank correlation with falling cross-entropy {a.coupling:.2f}"]
-        lines += [" · ".join(facts)]
+        lines = [a.describe(), " · ".join(facts)]
         lines += [f"  {name:22}held-out error {error:.2g} points" for name, error in self.held_out.items()]
         lines += ["the largest scores fall short of the log-law of the smaller ones"] * self.saturates
         return "\n".join([*lines, *self.notes])
@@ -266,15 +172,9 @@ def transfer_curve(
             f"scores are points from 0 to 100 at a positive number of tokens; given {points.min():g} to "
             f"{points.max():g} at {every.min():g} to {every.max():g}. A model without pre-training is the baseline."
         )
-    x, group, count = np.unique(every, return_inverse=True, return_counts=True)
-    y = np.bincount(group, points) / count
-    entropy = None if cross_entropy is None else np.bincount(group, np.asarray(cross_entropy, float)) / count
-    if noise is None and len(every) > len(x):
-        noise = float(np.sqrt(np.sum((points - y[group]) ** 2) / (len(every) - len(x))))
-    elif noise is None and len(x) > 5:
-        parabola = np.polynomial.Polynomial.fit(np.log(x), y, 2)
-        noise = float(np.sqrt(np.sum((y - parabola(np.log(x))) ** 2) / (len(x) - 3)))
-    noise = noise or None  # identical repeats say nothing about the noise
+    x, y, noise = by_tokens(every, points, noise)
+    entropy = None if cross_entropy is None else by_tokens(every, cross_entropy, 0.0)[1]
+    verdict = judge_alignment(x, y, noise=noise, baseline=baseline, cross_entropy=entropy)
     notes = [
         (noise is None, "the noise of a score is not known: repeat a checkpoint with other seeds, or give it"),
         (baseline is None, "no score without pre-training: whether pre-training helps at all was not checked"),
@@ -285,8 +185,9 @@ def transfer_curve(
     for name, how in CURVES.items() if len(x) > 2 and np.ptp(y) > 0 else ():
         prior = {"beta": Prior(1.0, 1.0)} if len(x) < 6 and name == "log-law" else None
         fits[name] = fit(
-            **how,
-            runs={"tokens": x, "score": y},
+            replace(how["law"], alignment=verdict.describe()),
+            {"tokens": x, "score": y},
+            fixed=how.get("fixed"),
             priors=prior,
             prior_noise=spread,
             bootstrap=bootstrap,
@@ -297,7 +198,6 @@ def transfer_curve(
     falling = None
     if entropy is not None and len(x) > 3:
         falling = fit("power-floor:tokens", {"tokens": x, "loss": entropy}, bootstrap=bootstrap, seed=seed)
-    verdict = judge_alignment(x, y, noise=noise, baseline=baseline, cross_entropy=entropy)
     return TransferReport(x, y, noise, verdict, fits, falling, tuple(text for holds, text in notes if holds))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def stretch(fit: Fit, level: float) -> float:
         return 1.0
     at = next_run(fit)
     low, high = percentile_interval(fit.simulate(**at)[:, 0], level)
-    p = fit.predict(level, **at)
+    p = replace(fit, forced=True).predict(level, **at)
     lower, upper = float(p.lower[0]), float(p.upper[0])
     if fit.loss.space == "log":
         return float(np.log(upper / lower) / np.log(high / low))

@@ -86,8 +86,8 @@ def is_count(column: str) -> bool:
 
 
 def outlook(fit: Fit, level: float) -> Forecast | None:
-    """Return the prediction of the next larger run, or None where the fit cannot give an interval."""
-    if not fit.draws and fit.degrees_of_freedom < 2:
+    """Return the prediction of the next larger run, or None where the fit cannot or must not give one."""
+    if fit.model.refusal or (not fit.draws and fit.degrees_of_freedom < 2):
         return None
     columns = next_run(fit)
     p = fit.predict(level, **columns)
