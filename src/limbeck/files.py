@@ -10,11 +10,16 @@ from typing import Any
 
 def write_text(path: Path | str, text: str) -> Path:
     """Write a text file so that a kill or a power cut leaves the old one or the new one; return its path."""
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path | str, content: bytes) -> Path:
+    """As `write_text`, for bytes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with partial.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)

@@ -19,7 +19,7 @@ from limbeck.distill.losses import Generator, get_loss, loss_names, register
 from limbeck.distill.players import Player, always, every, freeze
 from limbeck.distill.quantiser import fake_quantise
 from limbeck.distill.schedules import constant, cosine, decay_start, warmup_stable_decay
-from limbeck.distill.topk import topk_kl
+from limbeck.distill.topk import kept_divergence, topk_kl
 from limbeck.distill.trainer import Trainer, TrainingResult
 from limbeck.distill.weights import (
     adaptive_kl, beta_kernel, effective_size, efficiency, gradient_signal, pass_window, reward_weights, scaled,
@@ -30,7 +30,7 @@ __all__ = [
     "Checkpoint", "Checkpoints", "Generator", "Player", "Trainer", "TrainingResult", "adaptive_kl", "alpha_divergence",
     "always", "beta_kernel", "constant", "cosine", "decay_start", "effective_size", "efficiency", "every",
     "fake_quantise", "forward_kl", "freeze", "fused_divergence", "generalized_jsd", "get_loss", "gradient_signal",
-    "jeffreys", "loss_names", "neyman", "of_generator", "pass_window", "pearson", "read_checkpoint", "register",
-    "reverse_kl", "reward_weights", "scaled", "skew_forward_kl", "skew_reverse_kl", "squared_hellinger",
+    "jeffreys", "kept_divergence", "loss_names", "neyman", "of_generator", "pass_window", "pearson", "read_checkpoint",
+    "register", "reverse_kl", "reward_weights", "scaled", "skew_forward_kl", "skew_reverse_kl", "squared_hellinger",
     "token_importance", "topk_kl", "total_variation", "warmup_stable_decay",
 ]

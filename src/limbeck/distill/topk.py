@@ -1,16 +1,18 @@
-"""Losses on the tokens that the teacher prefers."""
+"""Losses on the tokens that the teacher prefers, and on a teacher of whom only those were kept."""
 
 from __future__ import annotations
 
 import math
 from typing import Literal, Unpack
 
-import torch  # noqa: F401  (the example)
+import torch
 from torch import Tensor
 
-from limbeck.distill.divergences import forward_value, reverse_value
-from limbeck.distill.losses import How, compare, register
+from limbeck.distill.divergences import forward_value, reverse_value, weighted
+from limbeck.distill.losses import How, compare, get_loss, register
 from limbeck.errors import ConfigError
+
+Kept = Literal["tail", "renormalised", "truncated", "sampled"]
 
 
 @register()
@@ -52,3 +54,61 @@ def topk_kl(
         return forward_value(log_p, log_q) + weight * inner
 
     return compare(formula, student, teacher, **how)
+
+
+def kept_divergence(
+    student: Tensor,
+    tokens: Tensor,
+    log_p: Tensor,
+    tail: Tensor,
+    *,
+    kept: Kept = "tail",
+    divergence: str = "forward_kl",
+    temperature: float = 1.0,
+    **options: float,
+) -> Tensor:
+    """A divergence from a teacher of whom k tokens a position were kept, in nats; values [...].
+
+    With K the tokens kept and `P = sum_K p` the teacher's mass there:
+    * `tail`: D between the distributions over K and one bucket for all others. A divergence, zero where both agree on
+      K, and a lower bound of the full one; the student's tail keeps its own shape.
+    * `renormalised`: `D(p_K / P, q)`. Its minimum gives every other token probability 0.
+    * `truncated`: `sum_K p log(p / q)`, no divergence: the same minimum, where it is `P log P < 0`.
+    * `sampled`: `mean (log p - log q)` over tokens drawn from p: without bias for KL(p‖q) and its gradient, with a
+      variance that falls as 1 / k.
+
+    Args:
+        student: logits [..., V].
+        tokens: ids [..., k]; all different unless they are samples.
+        log_p: the teacher's log-probabilities of them at `temperature`, [..., k].
+        tail: log of the teacher's mass on all others, [...]; read by `tail` alone.
+        kept: what is made of them.
+        divergence: name of a registered one; `truncated` and `sampled` know forward KL alone.
+        temperature: divides the student's logits.
+        options: of the divergence, such as `beta`.
+
+    Raises:
+        ConfigError: a form that does not exist, or one that does not have the divergence.
+
+    Example:
+        >>> p, tokens = torch.tensor([0.6, 0.3]), torch.tensor([0, 2])
+        >>> [round(kept_divergence(torch.zeros(3), tokens, p.log(), torch.tensor(0.1).log(), kept=kept).item(), 4)
+        ...  for kept in ("tail", "renormalised", "truncated")]
+        [0.2007, 0.4621, 0.3211]
+    """
+    if kept not in ("tail", "renormalised", "truncated", "sampled"):
+        raise ConfigError(f'kept must be "tail", "renormalised", "truncated" or "sampled", got "{kept}".')
+    if kept in ("truncated", "sampled") and divergence != "forward_kl":
+        raise ConfigError(f'"{kept}" tokens give forward_kl alone, not {divergence}: keep a "tail".')
+    dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
+    log_q = torch.log_softmax(student.to(dtype) / temperature, dim=-1)
+    log_p, near = log_p.to(dtype), log_q.gather(-1, tokens)
+    if kept == "sampled":
+        return (log_p - near).mean(-1)
+    if kept == "truncated":
+        return weighted(log_p.exp(), log_p - near).sum(-1)
+    others = log_q.scatter(-1, tokens, torch.finfo(dtype).min).logsumexp(-1)
+    tail = tail.to(dtype) if kept == "tail" else torch.full_like(others, -torch.inf)
+    joined = [torch.cat([one, rest[..., None]], -1) for one, rest in ((near, others), (log_p, tail))]
+    values: Tensor = get_loss(divergence).function(*joined, reduction="none", **options)
+    return values

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill, read_recipe
     from limbeck.lm.rollouts import Mixture, Replay, Rollouts, Sampler, TransformersSampler
     from limbeck.lm.slots import Batch, NextToken, Signal, Source
+    from limbeck.lm.teacher_cache import CachedTeaching, TeacherCache, cache_teacher
     from limbeck.lm.teaching import Divergence, Teaching
     from limbeck.lm.tokenizers import (
         TokenStream, byte_tokenizer, get_tokenizer, load_tokenizer, tokenize, trained_tokenizer,
@@ -40,19 +41,21 @@ if TYPE_CHECKING:
 _MODULES = (
     "corpus", "folders", "jobs", "windows", "slots", "estimators", "teaching", "tokenizers", "conversations",
     "rollouts", "on_policy", "pass_rates", "models", "evaluation", "training", "pretraining", "distillation", "recipe",
+    "teacher_cache",
 )
 """In the order in which a name is looked for: those that need no torch first."""
 
 __all__ = [
-    "Batch", "Conversations", "Corpus", "CorpusFacts", "DistilJob", "DistillRecipe", "DistillationResult", "Divergence",
-    "Document", "Example", "FreshStudent", "Mixture", "NextToken", "OnPolicy", "PassRates", "PretrainJob", "Regime",
-    "Replay", "Rollouts", "Sampler", "Signal", "Source", "StagedSignal", "StagedSource", "Teaching", "TextLoss",
-    "TokenStream", "TransformersSampler", "Weighted", "Windows", "answer_loss", "budget_folder", "build_corpus",
-    "byte_tokenizer", "collate", "continue_text", "distil", "distill", "embedded_corpus", "evaluation_windows",
-    "extrapolate", "final_answer", "finished", "future_returns", "get_tokenizer", "load_corpus", "load_model",
-    "load_tokenizer", "measure_pass_rates", "model_folder", "non_embedding_params", "pretrain", "read_examples",
-    "read_recipe", "same_final_answer", "same_tokens", "save_model", "sequence_kl", "text_corpus", "text_loss",
-    "tiny_llama", "tokenize", "train_student", "train_text", "trained_tokenizer",
+    "Batch", "CachedTeaching", "Conversations", "Corpus", "CorpusFacts", "DistilJob", "DistillRecipe",
+    "DistillationResult", "Divergence", "Document", "Example", "FreshStudent", "Mixture", "NextToken", "OnPolicy",
+    "PassRates", "PretrainJob", "Regime", "Replay", "Rollouts", "Sampler", "Signal", "Source", "StagedSignal",
+    "StagedSource", "TeacherCache", "Teaching", "TextLoss", "TokenStream", "TransformersSampler", "Weighted", "Windows",
+    "answer_loss", "budget_folder", "build_corpus", "byte_tokenizer", "cache_teacher", "collate", "continue_text",
+    "distil", "distill", "embedded_corpus", "evaluation_windows", "extrapolate", "final_answer", "finished",
+    "future_returns", "get_tokenizer", "load_corpus", "load_model", "load_tokenizer", "measure_pass_rates",
+    "model_folder", "non_embedding_params", "pretrain", "read_examples", "read_recipe", "same_final_answer",
+    "same_tokens", "save_model", "sequence_kl", "text_corpus", "text_loss", "tiny_llama", "tokenize", "train_student",
+    "train_text", "trained_tokenizer",
 ]
 
 
