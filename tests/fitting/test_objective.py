@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limbeck.errors import FittingError
-from limbeck.fitting import SQUARED, Loss, Model, Parameter, Prior, Problem, objective
+from limbeck.fitting import SQUARED, Loss, Model, Parameter, Prior, Problem, minimise, objective
 
 LOSSES = [
     Loss(),
@@ -181,3 +181,23 @@ def test_relative_is_the_weighted_linear_loss() -> None:
     linear = replace(sum_problem(loss=Loss(math.inf, "linear")), weights=1 / y**2)
     z = start(relative) + 0.1
     assert relative.objective(z) == pytest.approx(linear.objective(z), rel=1e-14)
+
+
+def test_a_stack_of_problems_is_each_of_them() -> None:
+    """Other columns, centres and lengths; what fills up the shorter one has no weight."""
+    problems, starts = [], []
+    for n, scale in ((12, 1.0), (30, 50.0)):
+        columns = {name: scale * values for name, values in design(n).items()}
+        target = Sum()(TRUTH, **columns) * np.exp(0.01 * np.random.default_rng(n).standard_normal(n))
+        problems.append(Problem.build(Sum(), columns, target, loss=Loss(0.01)))
+        starts.append(problems[-1].coordinates(TRUTH) + 0.1)
+    stack, rows = Problem.stack(problems), np.array([1, 0, 1])
+    together = stack.quadratic(np.array(starts)[rows], rows)
+    for k, row in enumerate(rows):
+        for many, one in zip(together, problems[row].quadratic(starts[row][None], np.zeros(1, int)), strict=True):
+            np.testing.assert_allclose(many[k], one[0], rtol=1e-12)
+    ends = minimise(stack, np.array(starts)[rows], rows)
+    for k, row in enumerate(rows):
+        alone = minimise(problems[row], starts[row][None])
+        np.testing.assert_allclose(ends.z[k], alone.z[0], atol=1e-9)
+        assert stack.natural(ends.z, rows)["alpha"][k] == pytest.approx(problems[row].natural(alone.z)["alpha"][0], rel=1e-9)

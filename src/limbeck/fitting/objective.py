@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -97,7 +97,7 @@ class Problem:
         target: observations in residual space, [n] or one row per resample [B, n].
         weights: [n] or [B, n], non-negative.
         loss: see `Loss`.
-        transform, offset: T [p, p] and offset [p].
+        transform, offset: T [p, p] and offset [p]; or one of each per data set, see `stack`.
         lower, upper: bounds on z, [p].
         prior_mean: [p] or [B, p]; prior_precision: [p], 0 where there is no prior.
         fixed: parameters held at a number.
@@ -203,17 +203,37 @@ class Problem:
             prior_mean=self.prior_mean if prior_mean is None else prior_mean,
         )
 
-    def theta(self, z: Array) -> Array:
+    @staticmethod
+    def stack(problems: Sequence[Problem]) -> Problem:
+        """Return problems of one model, one loss and equal bounds as rows of one, filled up with weightless points."""
+        first, n = problems[0], np.array([problem.program.n for problem in problems])
+        place = np.minimum(np.arange(n.max()), n[:, None] - 1)
+
+        def rows(arrays: Iterable[Array]) -> Array:
+            return np.stack([array[at] for array, at in zip(arrays, place, strict=True)])
+
+        columns = {name: rows(problem.program.columns[name] for problem in problems) for name in first.program.columns}
+        weights = rows(problem.weights for problem in problems) * (np.arange(n.max()) < n[:, None])
+        return replace(
+            first, program=Program(first.program.tape, columns), weights=weights,
+            target=rows(problem.target for problem in problems),
+            transform=np.stack([problem.transform for problem in problems]),
+            offset=np.stack([problem.offset for problem in problems]),
+        )  # fmt: skip
+
+    def theta(self, z: Array, index: NDArray[np.int_] | None = None) -> Array:
         """Raw coordinates [B, p] of centred coordinates [B, p]."""
-        return np.asarray((self.transform @ z[:, :, None])[:, :, 0] + self.offset)
+        index = np.arange(len(z)) if index is None else index
+        transform, offset = self.rows(self.transform, index, 2), self.rows(self.offset, index)
+        return np.asarray((transform @ z[:, :, None])[:, :, 0] + offset)
 
     def centred(self, theta: Array) -> Array:
         """Centred coordinates of raw coordinates, the inverse of `theta`."""
         return np.asarray(np.linalg.solve(self.transform, (theta - self.offset).T).T)
 
-    def natural(self, z: Array) -> dict[str, Array]:
+    def natural(self, z: Array, index: NDArray[np.int_] | None = None) -> dict[str, Array]:
         """All parameters in natural units, [B] each; fixed ones repeated."""
-        raw = dict(zip(self.free, self.theta(z).T, strict=True))
+        raw = dict(zip(self.free, self.theta(z, index).T, strict=True))
         values = {p.name: np.exp(raw[p.name]) if p.log else raw[p.name] for p in self.model.parameters if p.name in raw}
         fixed = {name: np.full(len(z), float(value)) for name, value in self.fixed.items()}
         return {name: fixed[name] if name in fixed else values[name] for name in self.model.parameter_names}
@@ -235,14 +255,15 @@ class Problem:
         precision = self.transform.T @ (self.prior_precision[:, None] * self.transform)
         return Local(value[0] - target, self.transform.T @ jacobian[0], weights, precision)
 
-    def rows(self, array: Array, index: NDArray[np.int_]) -> Array:
-        """Rows of an array that may be shared by all resamples."""
-        return np.asarray(array[index]) if array.ndim == 2 else array
+    def rows(self, array: Array, index: NDArray[np.int_], shared: int = 1) -> Array:
+        """Rows of an array; with `shared` dimensions it is that of all rows."""
+        return np.asarray(array[index]) if array.ndim > shared else array
 
     def residuals(self, z: Array, index: NDArray[np.int_] | None = None) -> Array:
         """Residuals r [B, n] at centred coordinates [B, p] (f − y for the relative space)."""
-        value, _ = self.program.evaluate(self.theta(z))
-        return value - self.rows(self.target, np.arange(len(z)) if index is None else index)
+        index = np.arange(len(z)) if index is None else index
+        value, _ = self.program.evaluate(self.theta(z, index), index)
+        return value - self.rows(self.target, index)
 
     def objective(self, z: Array, index: NDArray[np.int_] | None = None) -> Array:
         """Sum of losses plus prior terms, [B]."""
@@ -261,7 +282,7 @@ class Problem:
         above to second order; H_N = J diag(q_N) Jᵀ is the curvature where the loss is quadratic. Rows are worked on
         in blocks that stay in the processor's cache.
         """
-        theta, t, p = self.theta(z), self.transform, z.shape[1]
+        theta, t, p = self.theta(z, index), self.rows(self.transform, index, 2), z.shape[1]
         objective, gradient = np.empty(len(z)), np.empty_like(z)
         majoriser, newton = np.empty((len(z), p, p)), np.empty((len(z), p, p))
         rows = max(1, CACHED // ((3 * p + self.program.n_buffers + 1) * self.program.n))
@@ -277,11 +298,12 @@ class Problem:
                 gradient += self.prior_precision * pull
                 majoriser += np.diag(self.prior_precision)
                 newton += np.diag(self.prior_precision)
-            return objective, (gradient[:, None] @ t)[:, 0], t.T @ majoriser @ t, t.T @ newton @ t
+            turned = t.swapaxes(-1, -2)
+            return objective, (gradient[:, None] @ t)[:, 0], turned @ majoriser @ t, turned @ newton @ t
 
     def _block(self, theta: Array, index: NDArray[np.int_]) -> tuple[Array, Array]:
         """Objective [B] and [J diag(q); J diag(q_N)] [Jᵀ, r], [B, 2 p, p + 1] (only one half where q_N = q)."""
-        table = self.program.sweep(theta)
+        table = self.program.sweep(theta, index)
         jacobian, r = table[:-1], table[-1]
         np.subtract(r, self.rows(self.target, index), out=r)
         weights = self.rows(self.weights, index)

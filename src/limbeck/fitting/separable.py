@@ -27,7 +27,7 @@ def linear_parameters(problem: Problem) -> list[int]:
     return [k for k, name in enumerate(problem.free) if name in problem.model.linear]
 
 
-def basis(problem: Problem, z: Array) -> tuple[Array, Array]:
+def basis(problem: Problem, z: Array, index: NDArray[np.int_] | None = None) -> tuple[Array, Array]:
     """Return what the linear parameters multiply, φ [B, L, n], and the rest of the formula, f₀ [B, n].
 
     f = f₀ + Σ_k c_k φ_k, where c_k is the parameter, or its exponential in centred coordinates where it is positive.
@@ -35,7 +35,7 @@ def basis(problem: Problem, z: Array) -> tuple[Array, Array]:
     linear = linear_parameters(problem)
     z = z.copy()
     z[:, linear] = 0.0
-    value, jacobian = problem.plain.evaluate(problem.theta(z))
+    value, jacobian = problem.plain.evaluate(problem.theta(z, index), index)
     phi = jacobian[:, linear]
     return phi, value - phi[:, _positive(problem, linear)].sum(1)
 
@@ -85,7 +85,7 @@ def solve_linear(problem: Problem, z: Array, index: NDArray[np.int_]) -> Array:
         target = np.exp(target)
         weights = weights / target**2
     with np.errstate(all="ignore"):
-        phi, rest = basis(problem, z)
+        phi, rest = basis(problem, z, index)
         root = np.broadcast_to(np.sqrt(weights), rest.shape)
         phi = phi * root[:, None]
         length = np.maximum(np.sqrt((phi**2).sum(2)), 1e-300)
@@ -93,19 +93,30 @@ def solve_linear(problem: Problem, z: Array, index: NDArray[np.int_]) -> Array:
         wanted = (np.broadcast_to(target, rest.shape) - rest) * root
         gram, right = phi @ phi.swapaxes(1, 2), (phi @ wanted[:, :, None])[:, :, 0]
         least = LEAST * np.sqrt((wanted**2).sum(1))[:, None]
-        held, rounding = np.zeros(right.shape, bool), 4 * rest.shape[1] * np.finfo(float).eps  # two equal columns
-        for _ in linear:
-            free = ~held
-            system = gram * (free[:, :, None] & free[:, None, :]) + np.eye(len(linear)) * (held + rounding)[:, :, None]
-            coefficients = np.linalg.solve(
-                system, np.where(held, least, right - (gram @ (held * least)[:, :, None])[:, :, 0])[:, :, None]
-            )[:, :, 0]
-            held = held | (positive & ~(coefficients > 0))
-        coefficients = np.where(positive, np.maximum(coefficients, 1e-3 * least), coefficients) / length
+        coefficients = normal_solution(gram, right, least, positive, rest.shape[1]) / length
         coefficients = np.where(length > 1e-300, coefficients, 1.0)
         z = z.copy()
         z[:, linear] = np.where(positive, np.log(np.where(positive, coefficients, 1.0)), coefficients)
     return z
+
+
+def normal_solution(gram: Array, right: Array, least: Array, positive: NDArray[np.bool_], n: int) -> Array:
+    """Return the coefficients [B, L] of unit columns by their products [B, L, L] and those with the target [B, L].
+
+    Args:
+        gram, right: the normal equations.
+        least: what a positive coefficient gets where it would be none, [B, 1].
+        positive: which must be, [L].
+        n: number of points, which sets how much rounding two equal columns are apart.
+    """
+    held, rounding, identity = np.zeros(right.shape, bool), 4 * n * np.finfo(float).eps, np.eye(right.shape[1])
+    for _ in positive:
+        free = ~held
+        system = gram * (free[:, :, None] & free[:, None, :]) + identity * (held + rounding)[:, :, None]
+        wanted = np.where(held, least, right - (gram @ (held * least)[:, :, None])[:, :, 0])
+        coefficients = np.linalg.solve(system, wanted[:, :, None])[:, :, 0]
+        held = held | (positive & ~(coefficients > 0))
+    return np.where(positive, np.maximum(coefficients, 1e-3 * least), coefficients)
 
 
 def _positive(problem: Problem, linear: list[int]) -> NDArray[np.bool_]:

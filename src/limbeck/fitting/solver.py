@@ -110,7 +110,8 @@ def minimise(
     """
     total = len(starts)
     rows = np.arange(total) if rows is None else rows
-    possible = adjust is None and (compiled or total * problem.program.n > COMPILED_PAYS) and find_spec("numba")
+    wanted = compiled or total * problem.program.n > COMPILED_PAYS
+    possible = wanted and adjust is None and problem.transform.ndim == 2 and find_spec("numba")
     if compiled and not possible:
         raise FittingError("the compiled solver needs numba (install limbeck[fast]) and takes no adjust=.")
     if possible and compiled is not False:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limbeck.errors import FittingError
 from limbeck.fitting.expression import DATA, MIXED, PARAMETER, Graph, Symbol, gradient
@@ -82,13 +83,13 @@ class Program:
 
     Args:
         tape: a traced formula.
-        columns: the data, one float64 array [n] per column of the model.
+        columns: the data, one float64 array [n] per column of the model; or [sets, n], one row per data set.
     """
 
     def __init__(self, tape: Tape, columns: Mapping[str, Array]) -> None:
         self.tape = tape
         self.columns = {name: np.ascontiguousarray(columns[name], float) for name in columns}
-        self.n = len(next(iter(columns.values())))
+        self.n = next(iter(self.columns.values())).shape[-1]
         graph = tape.graph
         outputs = (*tape.jacobian, tape.value)
         needed = reachable(graph, outputs)
@@ -116,20 +117,23 @@ class Program:
             (k, node) for k, node in enumerate(outputs) if self.place[node] != k or graph.stage[node] != MIXED
         ]
 
-    def evaluate(self, theta: Array) -> tuple[Array, Array]:
+    def evaluate(self, theta: Array, index: NDArray[np.int_] | None = None) -> tuple[Array, Array]:
         """Return values [rows, n] and Jacobians [rows, p, n] at parameter rows [rows, p].
 
         Both are views of a workspace that the next call overwrites. Non-finite results are returned as they are: the
         solver rejects such a step.
         """
-        table = self.sweep(theta).swapaxes(0, 1)
+        table = self.sweep(theta, index).swapaxes(0, 1)
         return table[:, -1], table[:, :-1]
 
-    def sweep(self, theta: Array) -> Array:
+    def sweep(self, theta: Array, index: NDArray[np.int_] | None = None) -> Array:
         """Return Jacobian rows and, last, the values as one table [p + 1, rows, n], in the workspace."""
         workspace = self._buffers(len(theta))
         buffers, table = workspace[: self.n_buffers], workspace[self.n_buffers :]
-        registers = dict(self.fixed)
+        registers = {
+            i: value[index] if not isinstance(value, float) and value.ndim == 2 else value
+            for i, value in self.fixed.items()
+        }
         for i, k in self.leaves:
             registers[i] = theta[:, k : k + 1]
         with np.errstate(all="ignore"):

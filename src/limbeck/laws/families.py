@@ -18,6 +18,8 @@ from limbeck.errors import FittingError, RunsError, nearest
 from limbeck.fitting import Fit, Loss, Problem, minimise
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.baselines import last_value
+from limbeck.fitting.data import Data
+from limbeck.fitting.design import check_distinct
 from limbeck.fitting.model import Array
 from limbeck.fitting.multistart import grid_starts
 from limbeck.laws.law import Source, get
@@ -102,13 +104,8 @@ class Family:
         """Return the columns that a law reads at some checkpoints."""
         return {name: self.columns[name][rows] for name in get(law).columns}
 
-    def fit(self, law: str, use: NDArray[np.bool_], loss: Loss) -> Fit:
-        """Fit a law to some checkpoints.
-
-        Args:
-            law: its name.
-            use: the checkpoints, [n].
-            loss: what is minimised, from the best of the law's starts.
+    def begin(self, law: str, use: NDArray[np.bool_], loss: Loss) -> tuple[Problem, Array]:
+        """Return the problem of fitting a law to some checkpoints, and the best of the law's starts.
 
         Raises:
             FittingError: the checkpoints cannot identify the law: too few of them, or of the sizes.
@@ -121,11 +118,25 @@ class Family:
                 "floor, size term and exponent cannot be told apart. Borrow them from other families."
             )
         model, columns, target = get(law), self.at(use, law), self.loss[use]
+        check_distinct(model, Data.of(model, columns, target), len(model.parameters))
         problem = Problem.build(model, columns, target, loss=loss)
         starts = grid_starts(problem)
-        best = int(np.argmin(problem.objective(starts, np.zeros(len(starts), int))))
-        start = {name: float(value[0]) for name, value in problem.natural(starts[best : best + 1]).items()}
-        return fit_model(model, columns, target, loss=loss, start=start, bootstrap=0)
+        return problem, starts[np.argmin(problem.objective(starts, np.zeros(len(starts), int)))]
+
+    def fit(self, law: str, use: NDArray[np.bool_], loss: Loss) -> Fit:
+        """Fit a law to some checkpoints.
+
+        Args:
+            law: its name.
+            use: the checkpoints, [n].
+            loss: what is minimised, from the best of the law's starts.
+
+        Raises:
+            FittingError: see `begin`.
+        """
+        problem, z = self.begin(law, use, loss)
+        start = problem.parameters(z)
+        return fit_model(get(law), self.at(use, law), self.loss[use], loss=loss, start=start, bootstrap=0)
 
     def are(self, predicted: ArrayLike, *, signed: bool = False) -> Array:
         """Return the ARE of predictions of the target, [..., targets]."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,14 +21,16 @@ from limbeck.fitting import Loss, Problem, minimise
 from limbeck.fitting.model import Array
 from limbeck.fitting.multistart import grid_starts
 from limbeck.fitting.prediction import percentile_interval
-from limbeck.fitting.separable import solve_linear
+from limbeck.fitting.separable import LEAST, normal_solution, solve_linear
 from limbeck.laws.families import ENOUGH, Family
+from limbeck.laws.law import get
 from limbeck.laws.loss import Chinchilla, PowerFloor
 from limbeck.runs.quantities import si
 
 LEAST_SQUARES = Loss(math.inf, "relative")
 EXPONENTS = np.linspace(0.05, 1.0, 39)
-ALPHA, BETA = (axis.ravel() for axis in np.meshgrid(EXPONENTS, EXPONENTS, indexing="ij"))
+PAIRS = len(EXPONENTS), len(EXPONENTS)
+ALPHA, BETA = EXPONENTS[np.indices(PAIRS).reshape(2, -1)]
 """The pairs of exponents among which families agree on one."""
 
 
@@ -75,73 +77,128 @@ class Rule:
         return ", ".join(filter(None, words))
 
     def forecasts(self, families: Sequence[Family], lenders: NDArray[np.bool_]) -> list[Array]:
-        """Return what it predicts for the targets, [sets of lenders, targets] a family; NaN where it cannot be used.
+        """Return what it predicts for the targets, see `forecasts`."""
+        return forecasts([self], families, lenders)[0]
 
-        Args:
-            families: all families.
-            lenders: which may lend to each, [families, sets, families].
-        """
-        if self.borrow:
-            agreement, terms = map(np.array, zip(*[self._profile(family) for family in families], strict=True))
-        found = []
-        for family, lend in zip(families, lenders, strict=True):
-            forecast = np.full((len(lend), int(family.target.sum())), np.nan)
-            use = family.train & self.kept(family)
-            if not self.borrow:
-                with suppress(FittingError):
-                    forecast[:] = family.fit(self.law, use, self.loss).value(**family.at(family.target, self.law))
-            elif use.sum() >= ENOUGH:
-                some = lend.any(1)
-                best = np.argmin(lend[some] @ agreement, 1)
-                if self.borrow == "exponents":
-                    forecast[some] = _with_exponents(family, use, best)
-                else:
-                    term = np.array([np.median(terms[on, k]) for on, k in zip(lend[some], best, strict=True)])
-                    forecast[some] = _with_size_term(family, use, term, ALPHA[best])
-            found.append(forecast)
-        return found
-
-    def _profile(self, family: Family) -> tuple[Array, Array]:
+    def profile(self, family: Family) -> tuple[Array, Array]:
         """Logarithm of the mean squared relative residual, and A over the least loss, at every pair of exponents."""
         use = self.kept(family)
         use = use if use.sum() > ENOUGH else np.ones_like(use)
-        problem, z = _solved(family, use, ALPHA, BETA)
-        objective = problem.objective(z, np.zeros(len(z), int))
-        return np.log(objective / use.sum()), problem.natural(z)["A"] / family.loss[family.train].min()
+        y = family.loss[use]
+        powers = [family.columns[name][use] ** -EXPONENTS[:, None] / y for name in ("params", "tokens")]
+        phi = np.concatenate([1 / y[None], *powers])
+        length = np.sqrt((phi**2).sum(1))
+        phi /= length[:, None]
+        one, size, data = np.split(phi, [1, 1 + PAIRS[0]])
+        first, second = np.indices(PAIRS).reshape(2, -1)
+        at = np.stack([np.zeros_like(first), 1 + first, 1 + PAIRS[0] + second], 1)
+        gram, right = (phi @ phi.T)[at[:, :, None], at[:, None, :]], phi.sum(1)[at]
+        c = normal_solution(gram, right, np.full((len(at), 1), LEAST * len(y) ** 0.5), np.ones(3, bool), len(y))
+        weights = c.reshape(*PAIRS, 3, 1)
+        left = weights[:, :, 0] * one + weights[:, :, 1] * size[:, None] + weights[:, :, 2] * data - 1
+        agreement = np.log(0.5 * (left**2).mean(-1).ravel())
+        return agreement, c[:, 1] / length[at[:, 1]] / family.loss[family.train].min()
 
 
-def _solved(family: Family, use: NDArray[np.bool_], alpha: Array, beta: Array) -> tuple[Problem, Array]:
-    """The problem of some checkpoints and E, A, B at their least squares for given exponents, [rows, 5]."""
-    columns = family.at(use, "chinchilla")
-    problem = Problem.build(Chinchilla(), columns, family.loss[use], loss=LEAST_SQUARES)
-    z = np.zeros((len(alpha), len(problem.free)))
-    z[:, [problem.free.index("alpha"), problem.free.index("beta")]] = np.stack([alpha, beta], 1)
-    return problem, solve_linear(problem, z, np.zeros(len(z), int))
+def forecasts(rules: Sequence[Rule], families: Sequence[Family], lenders: NDArray[np.bool_]) -> list[list[Array]]:
+    """Return what rules predict for the targets of families; NaN where a rule cannot be used.
+
+    Fits of one law and one loss are rows of one batch.
+
+    Args:
+        rules, families: all of them.
+        lenders: which may lend to each, [families, sets, families].
+
+    Returns:
+        [sets of lenders, targets], for every rule and every family.
+    """
+    found = [[np.full((len(lend), int(one.target.sum())), np.nan) for one, lend in zip(families, lenders, strict=True)]
+             for _ in rules]  # fmt: skip
+    alone: dict[tuple[str, Loss], list[tuple[Array, Family, Problem, Array]]] = {}
+    borrowing: list[tuple[Array, NDArray[np.bool_], _SizeTerm]] = []
+    profiles: dict[tuple[float, float], list[Array]] = {}
+    for rule, rows in zip(rules, found, strict=True):
+        cut = (rule.cut, rule.cut_tokens)
+        if rule.borrow and cut not in profiles:
+            profiles[cut] = [np.array(part) for part in zip(*map(rule.profile, families), strict=True)]
+        for forecast, family, lend in zip(rows, families, lenders, strict=True):
+            use, some = family.train & rule.kept(family), lend.any(1)
+            if not rule.borrow:
+                with suppress(FittingError):
+                    begun = family.begin(rule.law, use, rule.loss)
+                    alone.setdefault((rule.law, rule.loss), []).append((forecast, family, *begun))
+            elif use.sum() >= ENOUGH:
+                agreement, terms = profiles[cut]
+                best = np.argmin(lend[some] @ agreement, 1)
+                if rule.borrow == "exponents":
+                    forecast[some] = _with_exponents(family, use, best)
+                else:
+                    term = np.array([np.median(terms[on, k]) for on, k in zip(lend[some], best, strict=True)])
+                    borrowing.append((forecast, some, _SizeTerm.of(family, use, term, ALPHA[best])))
+    for (law, _), fits in alone.items():
+        _fit_alone(law, fits)
+    _fit_size_terms(borrowing)
+    return found
+
+
+def _fit_alone(law: str, fits: list[tuple[Array, Family, Problem, Array]]) -> None:
+    """Minimise every problem from its start and fill in its forecast."""
+    stack, rows = Problem.stack([problem for *_, problem, _ in fits]), np.arange(len(fits))
+    first = minimise(stack, np.array([start for *_, start in fits]), rows, tolerance=1e-9)
+    then = minimise(stack, first.z, rows, damping=0.01)
+    natural = stack.natural(np.where((then.objective < first.objective)[:, None], then.z, first.z), rows)
+    for k, (forecast, family, *_) in enumerate(fits):
+        if np.isfinite(first.objective[k]):
+            parameters = {name: float(values[k]) for name, values in natural.items()}
+            forecast[:] = get(law)(parameters, **family.at(family.target, law))
 
 
 def _with_exponents(family: Family, use: NDArray[np.bool_], best: NDArray[np.int_]) -> Array:
-    problem, z = _solved(family, use, ALPHA[best], BETA[best])
-    parameters = {name: value[:, None] for name, value in problem.natural(z).items()}
-    return Chinchilla()(parameters, **family.at(family.target, "chinchilla"))
+    """What the least squares of some checkpoints say for given exponents, [rows, targets]."""
+    problem = Problem.build(Chinchilla(), family.at(use, "chinchilla"), family.loss[use], loss=LEAST_SQUARES)
+    z, rows = np.zeros((len(best), len(problem.free))), np.zeros(len(best), int)
+    z[:, [problem.free.index("alpha"), problem.free.index("beta")]] = np.stack([ALPHA[best], BETA[best]], 1)
+    natural = problem.natural(solve_linear(problem, z, rows))
+    return Chinchilla().by_rows(natural, family.at(family.target, "chinchilla"))
 
 
-def _with_size_term(family: Family, use: NDArray[np.bool_], term: Array, alpha: Array) -> Array:
-    """E + B/D^beta fitted to the loss less the borrowed A/N^alpha, on the largest models, one row a pair."""
-    sizes = np.unique(family.size[use])[::-1]
-    use = use & (family.size >= next(s for s in sizes if (use & (family.size >= s)).sum() >= ENOUGH))
-    pairs, back = np.unique(np.stack([term, alpha], 1), axis=0, return_inverse=True)
-    borrowed = family.loss[family.train].min() * pairs[:, :1] * family.size ** -pairs[:, 1:]
-    law, y = PowerFloor("tokens"), family.loss[use]
-    problem = Problem.build(law, {"tokens": family.data[use]}, y, loss=Loss(math.inf, "linear"), weights=y**-2.0)
-    rows, starts = problem.with_rows(target=y - borrowed[:, use]), grid_starts(problem)
-    index = np.repeat(np.arange(len(pairs)), len(starts))
-    ends = minimise(
-        rows, solve_linear(rows, np.tile(starts, (len(pairs), 1)), index), index, damping=0.1, tolerance=1e-9
-    )
-    least = ends.objective.reshape(len(pairs), -1).argmin(1) + len(starts) * np.arange(len(pairs))
-    parameters = {name: value[:, None] for name, value in problem.natural(ends.z[least]).items()}
-    values = law(parameters, tokens=family.data[family.target]) + borrowed[:, family.target]
-    return np.asarray(values[back.reshape(-1)])
+@dataclass(frozen=True)
+class _SizeTerm:
+    """E + B/D^beta for the loss less a borrowed A/N^alpha, on the largest models, one problem a pair (A, alpha)."""
+
+    problems: list[Problem]
+    data: Array
+    borrowed: Array
+    back: NDArray[np.int_]
+
+    @classmethod
+    def of(cls, family: Family, use: NDArray[np.bool_], term: Array, alpha: Array) -> _SizeTerm:
+        sizes = np.unique(family.size[use])[::-1]
+        use = use & (family.size >= next(s for s in sizes if (use & (family.size >= s)).sum() >= ENOUGH))
+        pairs, back = np.unique(np.stack([term, alpha], 1), axis=0, return_inverse=True)
+        borrowed = family.loss[family.train].min() * pairs[:, :1] * family.size ** -pairs[:, 1:]
+        y, loss = family.loss[use], Loss(math.inf, "linear")
+        one = Problem.build(PowerFloor("tokens"), {"tokens": family.data[use]}, y, loss=loss, weights=y**-2.0)
+        problems = [replace(one, target=y - row) for row in borrowed[:, use]]
+        return cls(problems, family.data[family.target], borrowed[:, family.target], back.reshape(-1))
+
+
+def _fit_size_terms(jobs: list[tuple[Array, NDArray[np.bool_], _SizeTerm]]) -> None:
+    """Minimise every problem from a grid of starts and fill in the forecasts."""
+    if not jobs:
+        return
+    problems = [problem for *_, job in jobs for problem in job.problems]
+    stack, grid = Problem.stack(problems), grid_starts(problems[0])
+    index = np.repeat(np.arange(len(problems)), len(grid))
+    starts = solve_linear(stack, np.tile(grid, (len(problems), 1)), index)
+    ends = minimise(stack, starts, index, damping=0.1, tolerance=1e-9)
+    rows = np.arange(len(problems))
+    natural = stack.natural(ends.z[ends.objective.reshape(-1, len(grid)).argmin(1) + len(grid) * rows], rows)
+    first = 0
+    for forecast, some, job in jobs:
+        place = slice(first, first := first + len(job.problems))
+        mine = {name: values[place] for name, values in natural.items()}
+        forecast[some] = (PowerFloor("tokens").by_rows(mine, {"tokens": job.data}) + job.borrowed)[job.back]
 
 
 CUTS: tuple[dict[str, Any], ...] = ({}, {"cut_tokens": 1e10}, {"cut": 0.1}, {"cut": 0.3}, {"cut": 0.5})
@@ -267,7 +324,7 @@ def compare_families(
         )
     rules, apart = tuple(rules or candidates(families)), _apart(families)
     lenders = apart[:, None, :] & apart[None, :, :]
-    every = [rule.forecasts(families, lenders) for rule in rules]
+    every = forecasts(rules, families, lenders)
     errors = np.array([[family.are(made) for family, made in zip(families, one, strict=True)] for one in every])
     signed = [
         [float(f.are(made[k], signed=True)) for k, (f, made) in enumerate(zip(families, one, strict=True))]

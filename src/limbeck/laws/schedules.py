@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.signal import lfilter
 
 from limbeck.errors import FittingError, nearest
 from limbeck.fitting.model import Array
@@ -112,6 +111,8 @@ def areas(rates: ArrayLike, momentum: float, warmup: int = 0) -> tuple[Array, Ar
         >>> areas([1.0, 1.0, 0.5, 0.5], 0.5)[1]
         array([0.  , 0.  , 0.5 , 0.75])
     """
+    from scipy.signal import lfilter  # here, so that other laws do not wait for it
+
     eta = np.asarray(rates, float)
     drop = -np.diff(eta, prepend=eta[:1])
     drop[: warmup + 1] = 0.0
