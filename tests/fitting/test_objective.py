@@ -200,4 +200,5 @@ def test_a_stack_of_problems_is_each_of_them() -> None:
     for k, row in enumerate(rows):
         alone = minimise(problems[row], starts[row][None])
         np.testing.assert_allclose(ends.z[k], alone.z[0], atol=1e-9)
-        assert stack.natural(ends.z, rows)["alpha"][k] == pytest.approx(problems[row].natural(alone.z)["alpha"][0], rel=1e-9)
+        alpha = problems[row].natural(alone.z)["alpha"][0]
+        assert stack.natural(ends.z, rows)["alpha"][k] == pytest.approx(alpha, rel=1e-9)
