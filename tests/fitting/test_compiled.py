@@ -127,6 +127,6 @@ def test_the_ordinary_path_does_not_import_numba() -> None:
 
 def test_models_without_mixed_operations() -> None:
     x = np.arange(6.0)
-    problem = Problem.build(Line(), {"x": x}, 3 - 2 * x, loss=Loss(space="linear"))
+    problem = Problem.build(Line(), {"x": x}, 3 - 2 * x + np.sin(x), loss=Loss(space="linear"))
     agree(problem, np.array([[0.0, 0.0]]))
     assert Interaction().linear == ("E", "A", "B", "C")

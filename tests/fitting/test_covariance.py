@@ -30,7 +30,8 @@ def test_straight_line_has_the_textbook_covariance(line, size: int) -> None:
     groups = np.arange(30) // size
     fitted = fit(line, {"x": x}, y, loss=LINEAR, clusters=groups, bootstrap=0)
     expected = hc3(np.stack([np.ones(30), x], 1), y - fitted.value(x=x), groups)
-    assert fitted.covariance() == pytest.approx(expected, rel=1e-8)
+    to_natural = fitted.problem.transform
+    assert to_natural @ fitted.covariance() @ to_natural.T == pytest.approx(expected, rel=1e-8)
     assert fitted.standard_error(x=2.0)[0] == pytest.approx(math.sqrt(np.array([1, 2]) @ expected @ [1, 2]), rel=1e-8)
 
 

@@ -73,9 +73,10 @@ def test_huber_becomes_least_squares_and_least_absolute_deviations() -> None:
     y = 1 + 2 * x + rng.standard_t(2, 25)
 
     def fit(delta: float) -> tuple[float, np.ndarray]:
-        ends = minimise(Problem.build(Line(), {"x": x}, y, loss=Loss(delta, "linear")), np.zeros((1, 2)))
+        problem = Problem.build(Line(), {"x": x}, y, loss=Loss(delta, "linear"))
+        ends = minimise(problem, np.zeros((1, 2)))
         assert ends.converged.all()
-        return ends.objective[0], ends.z[0]
+        return ends.objective[0], problem.theta(ends.z)[0]
 
     squared, wide = fit(math.inf), fit(1e3)
     assert wide[0] == pytest.approx(squared[0], rel=1e-13)

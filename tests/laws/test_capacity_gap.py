@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 from numpy.testing import assert_allclose
 
+from limbeck import laws
 from limbeck.errors import FittingError
+from limbeck.fitting import SQUARED, fit, minimise, profile
 from limbeck.laws import component_sparsity, fit_capacity_gap, optimal_student, optimal_teacher
 
 
@@ -79,3 +81,31 @@ def test_measured_pilot(data_folder):
     )
     assert_allclose(found.best[0].teacher_params / 838, 7.2, atol=0.1)
     assert found.best[0].largest_is_best < 0.5
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in laws.names() if set(laws.get(n).linear) == set(laws.get(n).parameter_names)]
+)
+def test_laws_that_are_linear_in_all_parameters_are_fitted_alike_in_any_unit(name):
+    law = laws.get(name)
+    rng = np.random.default_rng(0)
+    columns = {column: np.geomspace(5e7, 3e9, 9) for column in law.columns}
+    y = (2.498 * columns[law.columns[0]] - 11.498e6) * np.exp(0.1 * rng.standard_t(2, 9))
+    first, *others = (fit(law, columns, unit * y, bootstrap=0) for unit in (1.0, 1e9, 1e-9))
+    assert first.starts.reached > first.starts.total / 2
+    for other, unit in zip(others, (1e9, 1e-9), strict=True):
+        assert other.objective == pytest.approx(first.objective, rel=1e-11)
+        # the objective, compared in double precision, hides changes of the law below 1e-8
+        assert_allclose(other.value(**columns), unit * first.value(**columns), rtol=2e-8)
+        assert other.identifiability.identified == first.identifiability.identified
+    lines = minimise(first.problem, rng.normal(first.z, 0.3, (200, len(first.z))), np.zeros(200, int)).objective
+    assert first.objective <= lines[np.isfinite(lines)].min() * (1 + 1e-12)
+
+
+def test_a_profile_of_the_offset_is_as_wide_as_the_data_leave_it():
+    s = np.geomspace(5e7, 3e9, 12)
+    y = (2.498 * s + 3e8) * np.exp(0.05 * np.random.default_rng(1).standard_normal(12))
+    fitted = fit(laws.CapacityGap(), {"params": s}, y, loss=SQUARED, bootstrap=400)
+    low, high = profile(fitted, "b").interval(0.8)
+    assert low < fitted.parameters["b"] < high
+    assert high - low == pytest.approx(np.subtract(*fitted.intervals(0.8)["b"][::-1]), rel=0.4)

@@ -32,6 +32,7 @@ from limbeck.fitting.prediction import (
 )
 from limbeck.fitting.resampling import Method, leave_one_out, leverage
 from limbeck.fitting.solver import refit
+from limbeck.fitting.tape import Program, trace
 from limbeck.fitting.validation import Validation
 
 if TYPE_CHECKING:
@@ -218,8 +219,7 @@ class Fit:
     def slope(self, **columns: ArrayLike) -> Array:
         """Derivative of the prediction in residual space with respect to the centred coordinates, [p, n]."""
         flat = self._settings(columns)
-        ones = np.ones(len(next(iter(flat.values()))))
-        at = Problem.build(self.model, flat, ones, loss=self.loss, fixed=self.fixed).program
+        at = Program(trace(self.model, fixed=self.fixed, log=self.loss.space == "log"), flat)
         value, jacobian = at.evaluate(self.problem.theta(self.z[None]))
         j = self.problem.transform.T @ jacobian[0]
         return np.asarray(j / value[0] if self.loss.space == "relative" else j)

@@ -65,6 +65,7 @@ def identifiability(fit: Fit) -> Identifiability:
     problem, names = fit.problem, fit.free
     _, jacobian = problem.program.evaluate(problem.theta(fit.z[None]))
     j = np.concatenate([jacobian[0] * np.sqrt(fit.data.weights), np.diag(np.sqrt(problem.prior_precision))], 1)
+    j *= np.diag(problem.transform)[:, None]
     size = np.linalg.norm(j, axis=1)
     seen = size > 1e-9 * max(float(size.max()), 1e-300)
     scaled = (j / np.where(seen, size, np.inf)[:, None]).T

@@ -40,6 +40,11 @@ class Parameter:
     log: bool = False
     dimension: Mapping[str, str | float] = field(default_factory=dict)
 
+    @property
+    def axis(self) -> tuple[float, ...]:
+        """The start values as the solver takes them: logarithms of a positive parameter's."""
+        return tuple(np.log(self.start)) if self.log else self.start
+
 
 @dataclass(frozen=True)
 class Model(ABC):

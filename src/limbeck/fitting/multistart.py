@@ -8,6 +8,7 @@ starts to one optimum.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,9 @@ from limbeck.fitting.solver import minimise
 
 RUGGED = 0.2
 """Below this share of starts at the optimum the search escalates, and the report warns."""
+
+EXACT = 63
+"""Random sets of points that a linear formula is laid through, as starts under log residuals."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def grid_starts(problem: Problem, *, limit: int = 512, seed: int = 0) -> Array:
     """Return start points in centred coordinates, [B, p].
 
     The product of the parameters' `start` values; linear parameters are solved for at each combination of the others.
-    A product larger than `limit` is thinned at random.
+    A product larger than `limit` is thinned at random. A formula that is linear in all parameters has one start where
+    that is enough; under log residuals, which may have several optima, also exact fits of as many points as parameters.
 
     Raises:
         FittingError: a parameter has neither start values nor a linear role.
@@ -74,14 +79,23 @@ def grid_starts(problem: Problem, *, limit: int = 512, seed: int = 0) -> Array:
                 f"{problem.model.name}: parameter {parameter.name} has no start values; declare start=(...)."
             )
         else:
-            axes.append(tuple(np.log(parameter.start)) if parameter.log else parameter.start)
-    count = int(np.prod([len(a) for a in axes]))
-    if count > limit:
-        rng = np.random.default_rng(seed)
+            axes.append(parameter.axis)
+    rng = np.random.default_rng(seed)
+    if math.prod(map(len, axes)) > limit:
         z = np.stack([rng.choice(axis, limit) for axis in axes], 1)
     else:
-        z = np.array(list(itertools.product(*axes)), float).reshape(count, len(axes))
-    return solve_linear(problem, z, np.zeros(len(z), int)) if linear else z
+        z = np.array(list(itertools.product(*axes)), float).reshape(-1, len(axes))
+    if not linear:
+        return z
+    z = solve_linear(problem, z, np.zeros(len(z), int))
+    if len(linear) < len(free) or problem.loss.space != "log":
+        return z
+    chosen = np.argsort(rng.random((EXACT, problem.program.n)), axis=1) < len(free)
+    through = problem.with_rows(weights=chosen.astype(float))
+    exact = solve_linear(through, np.zeros((EXACT, len(free))), np.arange(EXACT))
+    z = np.concatenate([z, exact])
+    finite = np.isfinite(problem.objective(z, np.zeros(len(z), int)))
+    return z[finite] if finite.any() else z
 
 
 def best_of(problem: Problem, starts: Array) -> tuple[Array, float, Starts]:
@@ -100,7 +114,7 @@ def best_of(problem: Problem, starts: Array) -> tuple[Array, float, Starts]:
             f"{problem.model.name}: the formula is not finite at any of {len(starts)} starts. Check the columns' units."
         )
     z, objective = ends.z, ends.objective
-    escalated = reached(objective, objective.min()) < RUGGED * len(starts)
+    escalated = _reached(problem, objective, objective.min()) < RUGGED * len(starts)
     if escalated:
         surer = minimise_linearised(problem, z[np.argsort(objective)[:64]])
         z, objective = np.concatenate([z, surer.z]), np.concatenate([objective, surer.objective])
@@ -108,21 +122,27 @@ def best_of(problem: Problem, starts: Array) -> tuple[Array, float, Starts]:
     polished = minimise(problem, z[order], np.zeros(len(order), int), damping=0.01)
     z, objective = np.concatenate([z, polished.z]), np.concatenate([objective, polished.objective])
     best = int(np.argmin(objective))
-    agreeing = reached(ends.objective, objective[best])
+    agreeing = _reached(problem, ends.objective, objective[best])
     return z[best], float(objective[best]), Starts(len(starts), agreeing, _basins(problem, z, objective), escalated)
 
 
-def reached(objective: Array, best: float) -> int:
+def _reached(problem: Problem, objective: Array, best: float) -> int:
     """Count the ends within 1e-6 (relative) of the best."""
-    return int((objective <= best * (1 + 1e-6) + 1e-20).sum())
+    return int((objective <= best * (1 + 1e-6) + _nothing(problem)).sum())
+
+
+def _nothing(problem: Problem) -> float:
+    """Objective of a fit that is perfect but for residuals of 1e-11 of the target."""
+    return 1e7 * float(problem.rounding(np.zeros(1, int))[0])
 
 
 def _basins(problem: Problem, z: Array, objective: Array, most: int = 64) -> int:
-    """Count distinct predictions (root mean square difference above 1e-3) among the good ends."""
-    good = np.flatnonzero(objective <= 2 * objective.min() + 1e-20)
+    """Count distinct predictions (root mean square difference above 1e-3 of the target) among the good ends."""
+    good = np.flatnonzero(objective <= 2 * objective.min() + _nothing(problem))
     good = good[np.argsort(objective[good])][:most]
+    near = 1e-3 if problem.loss.space == "log" else 1e-3 * float(np.sqrt(np.mean(problem.target**2)))
     found: list[Array] = []
     for row in problem.program.evaluate(problem.theta(z[good]))[0].copy():
-        if all(np.sqrt(np.mean((row - other) ** 2)) > 1e-3 for other in found):
+        if all(np.sqrt(np.mean((row - other) ** 2)) > near for other in found):
             found.append(row)
     return len(found)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import FittingError
-from limbeck.fitting.model import Array, Model
+from limbeck.fitting.model import Array, Model, Parameter
 from limbeck.fitting.tape import Program, trace
 
 Space = Literal["log", "linear", "relative"]
@@ -89,7 +89,7 @@ class Problem:
 
     The solver moves in centred coordinates z; the tape reads raw coordinates θ = T z + offset, which are the free
     parameters or their logarithms. T subtracts the column means from the logarithms that a parameter's dimension
-    names.
+    names, and gives linear parameters of either sign steps that suit the data (`unit_steps`).
 
     Args:
         model: the model.
@@ -169,9 +169,11 @@ class Problem:
                     transform[row, names.index(power)] += centre
                 else:
                     offset[row] += centre * (fixed[power] if isinstance(power, str) else power)
+        steps = unit_steps(model, fixed, free, columns, target, transform, offset, loss.space)
+        transform = transform @ steps
         with np.errstate(divide="ignore"):
-            lower = np.array([np.log(max(p.lower, 0.0)) if p.log else p.lower for p in free])
-            upper = np.array([np.log(p.upper) if p.log else p.upper for p in free])
+            lower = np.array([np.log(max(p.lower, 0.0)) if p.log else p.lower for p in free]) / np.diag(steps)
+            upper = np.array([np.log(p.upper) if p.log else p.upper for p in free]) / np.diag(steps)
         mean, precision = np.zeros(len(free)), np.zeros(len(free))
         for row, parameter in enumerate(free):
             if parameter.name in priors:
@@ -322,3 +324,30 @@ class Problem:
             np.multiply(scaled[:p], np.floor(share), out=scaled[p:])
             objective = np.einsum("bn,bn->b", q * r, r - 0.5 * share * r)
         return objective, scaled.swapaxes(0, 1) @ table.transpose(1, 2, 0)
+
+
+def unit_steps(
+    model: Model, fixed: Mapping[str, float], free: Sequence[Parameter], columns: Mapping[str, Array], target: Array,
+    transform: Array, offset: Array, space: Space,
+) -> Array:  # fmt: skip
+    """Return the coordinates of linear parameters of either sign, [p, p], in which a step of 1 is as large as the data.
+
+    It moves the prediction by the observations' root mean square; those without bounds move it at right angles.
+    Whatever the units are, the solver then sees the same problem. The other coordinates stay as they are; they stand at
+    the middle of their starts.
+    """
+    steps = np.eye(len(free))
+    raw = np.array([p.name in model.linear and not p.log for p in free], bool)
+    if not raw.any():
+        return steps
+    z = np.array([0.0 if p.name in model.linear or not p.start else np.median(p.axis) for p in free])
+    jacobian = Program(trace(model, fixed=fixed), columns).evaluate((transform @ z + offset)[None])[1][0]
+    size = np.sqrt(np.mean(target**2)) if space == "linear" else target
+    moves = np.nan_to_num(jacobian / np.where(size > 0, size, 1.0), posinf=0.0, neginf=0.0)
+    length = np.sqrt((moves**2).mean(1))
+    length[~raw | (length == 0)] = 1.0
+    loose = np.flatnonzero(raw & np.isinf([min(p.upper, -p.lower) for p in free]))
+    unit = moves[loose].T / (length[loose] * math.sqrt(moves.shape[1]))
+    root = np.linalg.qr(np.concatenate([unit, 1e-8 * np.eye(len(loose))]))[1]
+    steps[np.ix_(loose, loose)] = np.linalg.inv(root) * np.sign(np.diag(root))
+    return np.asarray(steps / length[:, None])

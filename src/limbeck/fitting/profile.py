@@ -103,7 +103,10 @@ def profile(fit: Fit, parameter: str, *, robust: bool = True) -> Profile:
     direction = problem.transform[k]
     centre = float(problem.theta(z[None])[0, k])
     positive = next(p for p in fit.model.parameters if p.name == parameter).log
-    error, stiffness = _scale(fit, direction)
+    longest = 1.0 if positive else float(np.linalg.norm(direction))  # of one step of the coordinates
+    error = math.sqrt(max(float(direction @ fit.covariance() @ direction), 0.0))
+    error = float(np.clip(error, 1e-6 * longest, longest))
+    stiffness = 2 * fit.objective / (evidence(fit) * error**2)
     steps = STEPS * error
     if positive:  # it may vanish, or come back from nothing
         steps = np.concatenate([steps[steps < 2.0], [2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0]])
@@ -168,13 +171,6 @@ def deviance(fit: Fit, objective: ArrayLike, direction: Array | None = None) -> 
     """Return n ln(S/S_min) of constrained objectives, with n from `evidence`."""
     ratio = np.asarray(objective, float) / max(fit.objective, 1e-300)
     return evidence(fit, direction) * np.log(np.maximum(ratio, 1.0))
-
-
-def _scale(fit: Fit, direction: Array) -> tuple[float, float]:
-    """Standard error of a linear function of z, at most 1, and the curvature of the objective that belongs to it."""
-    error = math.sqrt(max(float(direction @ fit.covariance() @ direction), 0.0))
-    error = float(np.clip(error, 1e-6, 1.0))
-    return error, 2 * fit.objective / (evidence(fit) * error**2)
 
 
 def _follow(problem: Problem, z: Array, count: int) -> Array:

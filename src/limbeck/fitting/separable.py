@@ -30,13 +30,14 @@ def linear_parameters(problem: Problem) -> list[int]:
 def basis(problem: Problem, z: Array, index: NDArray[np.int_] | None = None) -> tuple[Array, Array]:
     """Return what the linear parameters multiply, φ [B, L, n], and the rest of the formula, f₀ [B, n].
 
-    f = f₀ + Σ_k c_k φ_k, where c_k is the parameter, or its exponential in centred coordinates where it is positive.
+    f = f₀ + Σ_k c_k φ_k, where c_k is the centred coordinate, or its exponential where the parameter is positive.
     """
     linear = linear_parameters(problem)
     z = z.copy()
     z[:, linear] = 0.0
     value, jacobian = problem.plain.evaluate(problem.theta(z, index), index)
-    phi = jacobian[:, linear]
+    transform = problem.rows(problem.transform, np.arange(len(z)) if index is None else index, 2)
+    phi = transform.swapaxes(-1, -2)[..., linear, :] @ jacobian
     return phi, value - phi[:, _positive(problem, linear)].sum(1)
 
 
