@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 # fmt: off
 # isort: off
 if TYPE_CHECKING:
-    from limbeck.lm.conversations import Conversations, Example, answer_loss, collate, read_examples
+    from limbeck.lm.conversations import AnswerLoss, Conversations, Example, answer_loss, collate, read_examples
     from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
     from limbeck.lm.distillation import distil
     from limbeck.lm.estimators import future_returns, sequence_kl
     from limbeck.lm.evaluation import TextLoss, continue_text, text_loss
     from limbeck.lm.folders import budget_folder, finished, model_folder
     from limbeck.lm.jobs import DistilJob, FreshStudent, PretrainJob, Regime
+    from limbeck.lm.methods import Method
     from limbeck.lm.models import load_model, non_embedding_params, save_model, tiny_llama
     from limbeck.lm.on_policy import OnPolicy, extrapolate
     from limbeck.lm.pass_rates import (
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     )
     from limbeck.lm.pretraining import pretrain
     from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill, read_recipe
-    from limbeck.lm.rollouts import Mixture, Replay, Rollouts, Sampler, TransformersSampler
+    from limbeck.lm.rollouts import Kept, Mixture, Replay, Rollouts, Sampler, TransformersSampler
+    from limbeck.lm.self_play import Duels, SelfPlay
     from limbeck.lm.slots import Batch, NextToken, Signal, Source
     from limbeck.lm.teacher_cache import CachedTeaching, TeacherCache, cache_teacher
+    from limbeck.lm.teacher_hacking import Alarm, Distance, HackingMonitor, HackingReport, distance, judge, law_alarm
     from limbeck.lm.teaching import Divergence, Teaching
     from limbeck.lm.tokenizers import (
         TokenStream, byte_tokenizer, get_tokenizer, load_tokenizer, tokenize, trained_tokenizer,
@@ -40,22 +43,28 @@ if TYPE_CHECKING:
 
 _MODULES = (
     "corpus", "folders", "jobs", "windows", "slots", "estimators", "teaching", "tokenizers", "conversations",
-    "rollouts", "on_policy", "pass_rates", "models", "evaluation", "training", "pretraining", "distillation", "recipe",
-    "teacher_cache",
+    "rollouts", "on_policy", "pass_rates", "teacher_hacking", "models", "evaluation", "training", "pretraining",
+    "distillation", "recipe", "teacher_cache",
 )
 """In the order in which a name is looked for: those that need no torch first."""
 
 __all__ = [
-    "Batch", "CachedTeaching", "Conversations", "Corpus", "CorpusFacts", "DistilJob", "DistillRecipe",
-    "DistillationResult", "Divergence", "Document", "Example", "FreshStudent", "Mixture", "NextToken", "OnPolicy",
-    "PassRates", "PretrainJob", "Regime", "Replay", "Rollouts", "Sampler", "Signal", "Source", "StagedSignal",
-    "StagedSource", "TeacherCache", "Teaching", "TextLoss", "TokenStream", "TransformersSampler", "Weighted", "Windows",
-    "answer_loss", "budget_folder", "build_corpus", "byte_tokenizer", "cache_teacher", "collate", "continue_text",
-    "distil", "distill", "embedded_corpus", "evaluation_windows", "extrapolate", "final_answer", "finished",
-    "future_returns", "get_tokenizer", "load_corpus", "load_model", "load_tokenizer", "measure_pass_rates",
-    "model_folder", "non_embedding_params", "pretrain", "read_examples", "read_recipe", "same_final_answer",
-    "same_tokens", "save_model", "sequence_kl", "text_corpus", "text_loss", "tiny_llama", "tokenize", "train_student",
-    "train_text", "trained_tokenizer",
+    "Alarm",
+    "AnswerLoss",
+    "DistillRecipe",
+    "Duels",
+    "HackingReport",
+    "Kept",
+    "Method",
+    "Sampler",
+    "SelfPlay",
+    "TokenStream",
+    "byte_tokenizer",
+    "evaluation_windows",
+    "law_alarm",
+    "non_embedding_params",
+    "save_model",
+    "trained_tokenizer",
 ]
 
 
