@@ -25,7 +25,7 @@ from limbeck.files import write_json
 from limbeck.fitting import SQUARED, fit
 from limbeck.fitting.plain import Plain
 from limbeck.laws import PowerFloor
-from limbeck.lm.slots import Batch, cross_entropy
+from limbeck.lm.slots import Batch, counted_logits, cross_entropy
 
 Verdict = Literal["healthy", "hacking", "over-fitting"]
 LEAST = 8  # evaluations that a law is fitted to
@@ -215,7 +215,7 @@ class HackingMonitor:
         if self.oracle is not None:
             found["golden"] = distance(student, self.oracle, self.truth).sequence
         elif self.truth:
-            losses = [(cross_entropy(student(**one.inputs).logits, one), int(one.mask.sum())) for one in self.truth]
+            losses = [(cross_entropy(counted_logits(student, one), one), int(one.mask.sum())) for one in self.truth]
             found["golden"] = float(sum(loss * n for loss, n in losses)) / sum(n for _, n in losses)
         self.curves = {known: values for known, values in self.curves.items() if known < step} | {step: found}
         if self.path:
