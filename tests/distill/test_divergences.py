@@ -349,6 +349,6 @@ def test_parity_dense_divergences_of_other_engines(parity: Any, walk_sections: A
     walk_sections(
         parity("llm-distillation-engines"),
         {"topk_tail_bucket": _full_vocabulary, "distillkit_sparse": _dense, "liger_fused_linear_jsd": _linear_heads},
-        # gold_uld: comparing across tokenizers comes with on-policy distillation, as do the top-k forms of the others.
+        # gold_uld: tests of the alignment; the top-k forms of the others: tests of the teacher cache.
         ignore=("dtype_note", "gold_uld"),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 # fmt: off
 # isort: off
 if TYPE_CHECKING:
+    from limbeck.lm.alignment import CrossTokenizer
     from limbeck.lm.conversations import AnswerLoss, Conversations, Example, answer_loss, collate, read_examples
     from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
     from limbeck.lm.distillation import distil
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 _MODULES = (
     "corpus", "folders", "jobs", "windows", "slots", "estimators", "teaching", "tokenizers", "conversations",
     "rollouts", "on_policy", "pass_rates", "teacher_hacking", "models", "evaluation", "training", "pretraining",
-    "distillation", "recipe", "teacher_cache", "methods", "self_play",
+    "distillation", "recipe", "teacher_cache", "methods", "self_play", "alignment",
 )
 """In the order in which a name is looked for: those that need no torch first."""
 
@@ -56,6 +57,7 @@ __all__ = [
     "Conversations",
     "Corpus",
     "CorpusFacts",
+    "CrossTokenizer",
     "Distance",
     "DistilJob",
     "DistillRecipe",

@@ -32,7 +32,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
         >>> byte_tokenizer()("né", add_special_tokens=False)["input_ids"]
         [110, 195, 169]
     """
-    vocabulary = {character: byte for byte, character in enumerate(_byte_characters())}
+    vocabulary = {character: byte for byte, character in enumerate(byte_characters())}
     return _fast(Tokenizer(models.BPE(vocab=vocabulary, merges=[])), split=False)
 
 
@@ -172,7 +172,7 @@ def _fast(tokenizer: Tokenizer, split: bool) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
 
 
-def _byte_characters() -> list[str]:
+def byte_characters() -> list[str]:
     """The printable character that stands for each byte in byte-level BPE: itself, or the next free one from U+0100."""
     direct = set(range(0x21, 0x7F)) | set(range(0xA1, 0xAD)) | set(range(0xAE, 0x100))
     others = iter(range(0x100, 0x200))
