@@ -220,7 +220,7 @@ def _finite(f: Any, model: Any) -> Any:
 def _fits(table: Any, held: Any, space: Any, box: Any, data: Any, loss: Any, z: Any, rows: Any, control: Any) -> Any:
     """Minimise from every row of z, in place; return objectives, status and iterations."""
     (places, columns, size), (transform, offset, means, precision), (lower, upper) = held, space, box
-    (targets, weights, noise), (damping, extra, longest, tolerance, iterations) = data, control
+    (targets, weights, noise), (damping, extra, tolerance, iterations) = data, control
     (total, p), n = z.shape, targets.shape[1]
     objective, status, spent = np.full(total, np.inf), np.full(total, EXHAUSTED), np.zeros(total, np.int64)
     registers, target, weight = np.zeros((size + 4, n)), np.empty(n), np.empty(n)
@@ -245,11 +245,9 @@ def _fits(table: Any, held: Any, space: Any, box: Any, data: Any, loss: Any, z: 
             if mu > 1e6 or (fall <= tolerance * f + noise[b] and mu <= 1.0):
                 status[b] = STALLED if mu > 1e6 else CONVERGED
                 break
-            largest = 1e-300
+            longest = max(1.0, np.abs(step).max())
             for j in range(p):
-                largest = max(largest, abs(step[j]))
-            for j in range(p):
-                trial[j] = min(max(z[b, j] + step[j] * min(1.0, longest / largest), lower[j]), upper[j])
+                trial[j] = min(max(z[b, j] + step[j] / longest, lower[j]), upper[j])
             below = _quadratic(registers, table, trial, where, points, loss, there)
             spent[b] += 1
             if below < f and _finite(below, there):
@@ -263,9 +261,9 @@ def _fits(table: Any, held: Any, space: Any, box: Any, data: Any, loss: Any, z: 
 
 
 def minimise(
-    problem: Problem, starts: Array, rows: NDArray[np.int_], control: tuple[float, float, float, float, int]
+    problem: Problem, starts: Array, rows: NDArray[np.int_], control: tuple[float, float, float, int]
 ) -> Optima:
-    """Do what `solver.minimise` does; `control` holds damping, extra, longest step, tolerance and iterations."""
+    """Do what `solver.minimise` does; `control` holds damping, extra, tolerance and iterations."""
     table, held = _pack(problem.program)
     z = np.ascontiguousarray(np.clip(starts, problem.lower, problem.upper), float)
     p, n, loss = z.shape[1], problem.program.n, problem.loss

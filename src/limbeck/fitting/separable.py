@@ -1,19 +1,15 @@
-"""Variable projection: a model's linear parameters are solved for, and only the others are searched.
+"""Variable projection as a start: a model's linear parameters are solved for where the others stand.
 
 Source: Golub and Pereyra 1973, SIAM Journal on Numerical Analysis 10; Kaufman 1975, BIT 15.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
-from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
 from limbeck.fitting.objective import Problem
-from limbeck.fitting.solver import Optima, minimise
 
 LEAST = 0.5
 """Share of the target that a positive term gets where least squares would give it nothing.
@@ -39,33 +35,6 @@ def basis(problem: Problem, z: Array, index: NDArray[np.int_] | None = None) -> 
     transform = problem.rows(problem.transform, np.arange(len(z)) if index is None else index, 2)
     phi = transform.swapaxes(-1, -2)[..., linear, :] @ jacobian
     return phi, value - phi[:, _positive(problem, linear)].sum(1)
-
-
-def minimise_projected(
-    problem: Problem, starts: Array, rows: NDArray[np.int_] | None = None, *, tolerance: float = 1e-13
-) -> Optima:
-    """Minimise a squared loss over the non-linear parameters alone, the linear ones at their optimum all the way.
-
-    The objective becomes F(η) = min_c Σ w (f₀ + Σ_k c_k φ_k(η) − y)²/2. At that c the step of the full problem,
-    reduced to η, is Kaufman's: Gauss-Newton on the projected residual with Jacobian P⊥ ∂f/∂η.
-
-    Args:
-        problem: of a squared loss on linear or relative residuals, without priors.
-        starts: centred coordinates [B, p]; those of the linear parameters are ignored.
-        rows: row of weights and targets of each start, [B]; by default its own.
-        tolerance: see `minimise`.
-
-    Raises:
-        FittingError: the loss is not quadratic in the linear parameters, or there are none.
-    """
-    quadratic = problem.loss.space != "log" and math.isinf(problem.loss.delta) and problem.loss.overestimate == 1.0
-    if not quadratic or problem.prior_precision.any() or not linear_parameters(problem):
-        raise FittingError(
-            "variable projection needs a squared loss on linear or relative residuals, no priors and linear "
-            f"parameters in the model; got {problem.loss.describe()} and {problem.model.name}. Use minimise()."
-        )
-    rows = np.arange(len(starts)) if rows is None else rows
-    return minimise(problem, solve_linear(problem, starts, rows), rows, tolerance=tolerance, adjust=solve_linear)
 
 
 def solve_linear(problem: Problem, z: Array, index: NDArray[np.int_]) -> Array:

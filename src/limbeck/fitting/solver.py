@@ -6,7 +6,6 @@ and a batch of thousands give the same answer; rows that have converged leave th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 
@@ -22,6 +21,9 @@ CONVERGED, STALLED, EXHAUSTED, NOT_FINITE = 0, 1, 2, 3
 
 COMPILED_PAYS = 2e7
 """Fits times points from which the compiled solver is worth its start."""
+
+EXTRA = 0.1
+"""Share of the diagonal damping, which keeps vanishing terms of a sum from being lost."""
 
 CHUNK = 2048
 """Rows whose state is held at once."""
@@ -68,29 +70,26 @@ class _Rows:
 
 
 def minimise(
-    problem: Problem, starts: Array, rows: NDArray[np.int_] | None = None, *, damping: float = 1.0, extra: float = 0.1,
-    longest_step: float = 1.0, tolerance: float = 1e-13, iterations: int = 300,
-    adjust: Callable[[Problem, Array, NDArray[np.int_]], Array] | None = None, compiled: bool | None = None,
+    problem: Problem, starts: Array, rows: NDArray[np.int_] | None = None, *, damping: float = 1.0,
+    tolerance: float = 1e-13, iterations: int = 300, compiled: bool | None = None,
 ) -> Optima:  # fmt: skip
     """Minimise the problem from every start.
 
-    One iteration solves (H_N + μ H_I + (1e-9 + extra·μ) diag H_I) step = −gradient and takes the step if the objective
-    falls; then μ ← max(μ/4, 1e-6), else μ ← 5 μ. H_I alone descends surely but slowly, H_N alone is singular when most
-    residuals lie in the linear part of a Huber loss. A row has converged when the fall that the step predicts,
-    −½ stepᵀ gradient, is below `tolerance` times the objective (at μ ≤ 1, where damping does not hold the step back).
+    One iteration solves (H_N + μ H_I + (1e-9 + 0.1 μ) diag H_I) step = −gradient, shortens the step to at most 1 in
+    any coordinate and takes it if the objective falls; then μ ← max(μ/4, 1e-6), else μ ← 5 μ. H_I alone descends surely
+    but slowly, H_N alone is singular when most residuals lie in the linear part of a Huber loss. A row has converged
+    when the fall that the step predicts, −½ stepᵀ gradient, is below `tolerance` times the objective (at μ ≤ 1, where
+    damping does not hold the step back).
 
     Args:
         problem: model, data, loss and coordinates.
         starts: centred coordinates [B, p].
         rows: which row of weights and targets each start uses, [B]; by default its own.
         damping: first μ; 1 from a generic start, 0.01 from the optimum of a similar data set.
-        extra: share of the diagonal damping, which keeps vanishing terms of a sum from being lost.
-        longest_step: largest change of one coordinate in one iteration.
         tolerance: relative fall of the objective that counts as none.
         iterations: limit per row.
-        adjust: called on every trial point with the rows it belongs to (variable projection: `separable.solve_linear`).
-        compiled: whether the same algorithm runs compiled (extra `fast`, without `adjust`; equal to twelve digits). By
-            default where NumPy would take ten seconds or more and numba is installed.
+        compiled: whether the same algorithm runs compiled (extra `fast`; equal to twelve digits). By default where
+            NumPy would take ten seconds or more and numba is installed.
 
     Raises:
         FittingError: the compiled solver is asked for and cannot be had.
@@ -110,15 +109,13 @@ def minimise(
     """
     total = len(starts)
     rows = np.arange(total) if rows is None else rows
-    wanted = compiled or total * problem.program.n > COMPILED_PAYS
-    possible = wanted and adjust is None and problem.transform.ndim == 2 and find_spec("numba")
-    if compiled and not possible:
-        raise FittingError("the compiled solver needs numba (install limbeck[fast]) and takes no adjust=.")
-    if possible and compiled is not False:
+    fast = compiled or (compiled is None and total * problem.program.n > COMPILED_PAYS)
+    if fast and problem.transform.ndim == 2 and find_spec("numba"):
         from limbeck.fitting import _compiled
 
-        control = (float(damping), float(extra), float(longest_step), float(tolerance), int(iterations))
-        return _compiled.minimise(problem, starts, rows, control)
+        return _compiled.minimise(problem, starts, rows, (float(damping), EXTRA, float(tolerance), int(iterations)))
+    if compiled:
+        raise FittingError("the compiled solver needs numba (install limbeck[fast]) and data sets with one design.")
     z = np.clip(starts, problem.lower, problem.upper)
     ends = Optima(z, np.full(total, np.inf), np.full(total, EXHAUSTED), np.zeros(total, int))
     for first in range(0, total, CHUNK):
@@ -130,7 +127,7 @@ def minimise(
         at = at.keep(usable)
         ends.objective[at.origin] = at.f
         for _ in range(iterations):
-            step, fall = _step(problem, at, extra)
+            step, fall = _step(problem, at)
             flat, stalled = (fall <= tolerance * at.f + at.noise) & (at.mu <= 1.0), at.mu > 1e6
             ends.status[at.origin[stalled]] = STALLED
             ends.status[at.origin[flat]] = CONVERGED
@@ -138,10 +135,8 @@ def minimise(
             at, step = at.keep(moving), step[moving]
             if not len(at.f):
                 break
-            step *= np.minimum(1.0, longest_step / np.maximum(np.abs(step).max(1, keepdims=True), 1e-300))
+            step /= np.maximum(np.abs(step).max(1, keepdims=True), 1.0)
             trial = np.clip(at.z + step, problem.lower, problem.upper)
-            if adjust is not None:
-                trial = np.clip(adjust(problem, trial, rows[at.origin]), problem.lower, problem.upper)
             _try(problem, at, trial, rows)
             ends.z[at.origin], ends.objective[at.origin] = at.z, at.f
             ends.iterations[at.origin] += 1
@@ -154,13 +149,13 @@ def refit(problem: Problem, z: Array, count: int) -> dict[str, Array]:
     return problem.natural(ends.z[np.isfinite(ends.objective)])
 
 
-def _step(problem: Problem, at: _Rows, extra: float) -> tuple[Array, Array]:
+def _step(problem: Problem, at: _Rows) -> tuple[Array, Array]:
     """Damped Newton steps [B, p] and the falls they predict [B]. Coordinates that push against a bound stay."""
     diagonal = np.arange(at.z.shape[1])
     scale = at.majoriser[:, diagonal, diagonal]
     scale = np.maximum(scale, 1e-8 * scale.max(1, keepdims=True))
     hessian = at.newton + at.mu[:, None, None] * at.majoriser
-    hessian[:, diagonal, diagonal] += (1e-9 + extra * at.mu[:, None]) * scale + 1e-300
+    hessian[:, diagonal, diagonal] += (1e-9 + EXTRA * at.mu[:, None]) * scale + 1e-300
     blocked = ((at.z <= problem.lower) & (at.gradient > 0)) | ((at.z >= problem.upper) & (at.gradient < 0))
     hessian[blocked[:, :, None] | blocked[:, None, :]] = 0.0
     hessian[:, diagonal, diagonal] += blocked
