@@ -13,11 +13,13 @@ from numpy.testing import assert_allclose
 from limbeck import fitting, laws
 from limbeck.fitting import Loss
 from limbeck.laws import SupervisedLoss
+from limbeck.laws.multi_power import PARTS
 
 TRUTH = {
     "bit-level": {"E": 1.5, "x2": 2e5, "x3": 3e4, "x4": 2e4, "x8": 4e4, "x16": 8e4, "alpha": 0.4},
     "annealing": {"L0": 2.8, "A": 0.6, "C": 0.5, "alpha": 0.45},
     "annealing-size": {"L0": 2.1, "A": 0.6, "C": 0.04, "alpha": 0.45, "B": 80.0, "beta": 0.25, "gamma": -0.13},
+    "multi-power": {"L0": 2.8, "A": 0.6, "B": 450.0, "alpha": 0.45, "C": 300.0, "beta": 0.5, "gamma": 0.6},
     "batch": dict(laws.KAPLAN_2020_BATCH.parameters),
     "broken-power": {"a": 1.0, "b": 3e3, "c0": 0.4, "c1": 0.3, "d1": 1e9, "f1": 0.3},
     "capacity-gap": {"a": 2.5, "b": 1e7},
@@ -56,6 +58,9 @@ RANGES = {
     "teacher_loss": (1.5, 3.5),
     "bits": (2.0, 16.0),
     "total_bits": (1e8, 1e11),
+    **{f"fall{k}": (1e-6, 2e-5) for k in range(PARTS)},
+    **{f"rate{k}": (0.1, 1.0) for k in range(PARTS)},
+    **{f"since{k}": (1e-3, 5.0) for k in range(PARTS)},
 }
 
 

@@ -8,7 +8,7 @@ needs to know about it.
 # fmt: off
 # isort: off
 from limbeck.laws._fit import compare, fit, load_fit
-from limbeck.laws.annealing import Annealing, AnnealingSize, annealed, multi_power, share_exponent
+from limbeck.laws.annealing import Annealing, AnnealingSize, annealed, share_exponent
 from limbeck.laws.batch import KAPLAN_2020_BATCH, SU_2024_BATCH, Batch, BatchLaw, Hyperbola, noise_scale, stepwise
 from limbeck.laws.capability import CapabilityScale, CapabilityScore, family_line
 from limbeck.laws.capacity_gap import (
@@ -36,6 +36,7 @@ from limbeck.laws.loss import (
 from limbeck.laws.modalities import (
     MODALITIES, Modality, PowerPlusConstant, infogain, mutual_information, trend_conflict,
 )
+from limbeck.laws.multi_power import MultiPower, multi_power
 from limbeck.laws.overtraining import DownstreamError, OvertrainedLoss, Overtraining, chain, informative
 from limbeck.laws.precision import BitLevel, Precision, critical_tokens, level_gain, optimal_training_bits, total_bits
 from limbeck.laws.pruning import PruningGain, pruning_gain
@@ -70,20 +71,20 @@ __all__ = [
     "BatchLaw", "BitLevel", "BrokenPower", "CapabilityScale", "CapabilityScore", "CapacityGap", "CapacityGapFit",
     "CeilingScore", "Chinchilla", "ComputeFrontier", "Curve", "DataConstrained", "Distillation", "DownstreamError",
     "Envelope", "Family", "FamilyComparison", "FamilyStudy", "Growth", "Henighan", "Hyperbola", "IsoFlop", "Kaplan",
-    "LatentSkills", "Law", "LearningCurve", "LearningCurveFit", "Modality", "OvertrainedLoss", "Overtraining",
-    "ParabolaBias", "PassCounts", "PassRate", "Power", "PowerFloor", "PowerPlusConstant", "Precision", "PruningGain",
-    "Published", "QualityBreak", "Regions", "Rule", "Schedule", "ScoreCurve", "Sharing", "ShiftedPower", "Source",
-    "SplitLaw", "StudentCurve", "Supervised", "SupervisedLoss", "TaskAccuracy", "TaskCurve", "TaskDynamics",
+    "LatentSkills", "Law", "LearningCurve", "LearningCurveFit", "Modality", "MultiPower", "OvertrainedLoss",
+    "Overtraining", "ParabolaBias", "PassCounts", "PassRate", "Power", "PowerFloor", "PowerPlusConstant", "Precision",
+    "PruningGain", "Published", "QualityBreak", "Regions", "Rule", "Schedule", "ScoreCurve", "Sharing", "ShiftedPower",
+    "Source", "SplitLaw", "StudentCurve", "Supervised", "SupervisedLoss", "TaskAccuracy", "TaskCurve", "TaskDynamics",
     "TransferReport", "TransferScore", "Trend", "TwoPart", "TwoPartFit", "TwoPartSum", "absolute_relative_error",
     "alignment_score", "annealed", "areas", "best_split", "best_validation", "binned_frontier", "catalogue", "chain",
-    "compare", "compare_families", "component_sparsity", "compute_envelope", "critical_tokens", "crossing",
-    "departure", "draw_until", "envelope", "expected_draws", "exponent_shift", "family_line", "fit",
-    "fit_capacity_gap", "fit_learning_curve", "fit_two_part", "floor_gain", "forward_flops", "frontier", "get",
-    "growth", "infogain", "informative", "instance_rates", "isoflop", "judge_alignment", "level_gain", "load_fit",
-    "logged_rates", "loss_spikes", "mle_mean", "model_size", "multi_circuit", "multi_power", "multi_step",
-    "mutual_information", "names", "noise_scale", "optimal_student", "optimal_teacher", "optimal_training_bits",
-    "parabola_bias", "pareto", "pass_at_k", "pruning_gain", "quality_break", "range_warning", "rank_corpora",
-    "ranking_reliability", "read_families", "regions", "share_exponent", "share_exponents", "signal_to_noise",
-    "slope_difference", "slope_ratio", "smallest_good_size", "split_law", "split_penalty", "stepwise", "task_curve",
-    "task_dynamics", "total_bits", "training_pf_days", "transfer_curve", "trend_conflict",
+    "compare", "compare_families", "component_sparsity", "compute_envelope", "critical_tokens", "crossing", "departure",
+    "draw_until", "envelope", "expected_draws", "exponent_shift", "family_line", "fit", "fit_capacity_gap",
+    "fit_learning_curve", "fit_two_part", "floor_gain", "forward_flops", "frontier", "get", "growth", "infogain",
+    "informative", "instance_rates", "isoflop", "judge_alignment", "level_gain", "load_fit", "logged_rates",
+    "loss_spikes", "mle_mean", "model_size", "multi_circuit", "multi_power", "multi_step", "mutual_information",
+    "names", "noise_scale", "optimal_student", "optimal_teacher", "optimal_training_bits", "parabola_bias", "pareto",
+    "pass_at_k", "pruning_gain", "quality_break", "range_warning", "rank_corpora", "ranking_reliability",
+    "read_families", "regions", "share_exponent", "share_exponents", "signal_to_noise", "slope_difference",
+    "slope_ratio", "smallest_good_size", "split_law", "split_penalty", "stepwise", "task_curve", "task_dynamics",
+    "total_bits", "training_pf_days", "transfer_curve", "trend_conflict",
 ]

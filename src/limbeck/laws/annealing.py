@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,6 +71,7 @@ class Annealing(Law):
         exponent("alpha", "exponent of the forward area", (0.1, 0.3, 0.5, 0.8)),
     )
     one_value: ClassVar[tuple[str, ...]] = ("params", "batch_tokens")
+    momenta: ClassVar[tuple[float, ...]] = MOMENTA
 
     @property
     def equation(self) -> str:  # type: ignore[override]
@@ -97,7 +97,7 @@ class Annealing(Law):
             RunsError: there is no step, lr or loss, or checkpoints go backwards.
             FittingError: curves of several sizes, batches or peak rates, or rates that only rise.
         """
-        if {"S1", "S2"} <= set(runs.columns):
+        if set(self.columns) <= {*runs.columns, "params"}:
             return self, runs
         runs = runs.require("step", "lr", "loss", skip_bad=skip_bad)
         runs = runs.without(_unordered(runs), skip_bad)
@@ -119,30 +119,35 @@ class Annealing(Law):
         keep = pl.Series(step >= warm[curve])
         runs = replace(runs, frame=runs.frame.filter(keep), rows=runs.rows.filter(keep))
 
-        def with_areas(momentum: float) -> RunTable:
-            whole = [np.stack(areas(rates, momentum, w)) for rates, w in zip(schedules, warm, strict=True)]
-            both = np.array([whole[k][:, s] for k, s in zip(curve, step, strict=True)])[keep.to_numpy()]
-            said = {"S1": "Σ lr", "S2": f"annealing area of lr, momentum {momentum:g}"}
-            frame = runs.frame.with_columns(S1=both[:, 0], S2=both[:, 1])
-            return replace(runs, frame=frame, derived={**runs.derived, **said})
+        law = replace(self, peak=max(peaks), warmup=int(warm.min()))
 
-        law = replace(self, momentum=self.momentum or USUAL, peak=max(peaks), warmup=int(warm.min()))
-        table = with_areas(self.momentum or USUAL)
-        area = table.column("S2")
+        def ready(momentum: float | None) -> tuple[Annealing, RunTable]:
+            own = replace(law, momentum=momentum)
+            whole = [own.columns_of(rates) for rates in schedules]
+            at = list(zip(curve[keep.to_numpy()], step[keep.to_numpy()], strict=True))
+            columns = {name: [whole[k][name][s] for k, s in at] for name in whole[0]}
+            said = {"S1": "Σ lr"} | ({"S2": f"annealing area of lr, momentum {momentum:g}"} if momentum else {})
+            frame = runs.frame.with_columns(**{name: pl.Series(values) for name, values in columns.items()})
+            return own, replace(runs, frame=frame, derived={**runs.derived, **said})
+
+        first = ready(self.momentum or (USUAL if self.momenta else None))
+        area = self.gained({name: first[1].column(name) for name in self.columns})
         if area.max() <= 0 > area.min():
             raise FittingError(
                 f"the annealing area S2 is negative all along (down to {area.min():.3g}): the learning rate only "
                 "rises. If that is a warm-up, give rows after it; C needs a curve whose rate falls."
             )
-        if self.momentum or not area.any():
-            return law, table
-        tables = {lam: with_areas(lam) for lam in MOMENTA}
-        best = min(tables, key=lambda lam: _plain_fit(law, tables[lam]).objective)
-        return replace(law, momentum=best), tables[best]
+        if self.momentum or not self.momenta or not area.any():
+            return first
+        return min((ready(one) for one in self.momenta), key=lambda way: _plain_fit(*way).objective)
+
+    def gained(self, columns: Mapping[str, Array]) -> Array:
+        """What annealing has given so far, in the law's own measure: S2."""
+        return columns["S2"]
 
     def remarks(self, columns: Mapping[str, Array]) -> list[str]:
         """Say what the schedules of these curves leave open."""
-        area = columns["S2"]
+        area = self.gained(columns)
         flat, negative = np.abs(area) <= 1e-3 * np.abs(area).max(), int((area < 0).sum())
         words = {
             "The rate never falls in these curves: C and λ are not identified; add a run that decays.": flat.all(),
@@ -252,37 +257,8 @@ def annealed(
     table = law.prepare(runs)[1]
     table = table.filter(f"tokens>={from_tokens:g}") if from_tokens else table
     given = (law.peak or 0.0, shape, end, law.warmup or 0, decay)
-    ends = [
-        [v[-1] for v in law.columns_of(Schedule(int(s) + 1, *given).rates()).values()] for s in table.column("step")
-    ]
-    there = dict(zip(("S1", "S2"), np.array(ends).T, strict=True))
-    gain = fit.value(**there) - fit.value(S1=table.column("S1"), S2=table.column("S2"))
+    ends = [law.columns_of(Schedule(int(s) + 1, *given).rates()) for s in table.column("step")]
+    there = {name: np.array([one[name][-1] for one in ends]) for name in law.columns}
+    gain = fit.value(**there) - fit.value(**{name: table.column(name) for name in law.columns})
     frame = table.frame.with_columns(loss=table.column("loss") + gain, raw_loss=table.column("loss"))
     return replace(table, frame=frame, derived={**table.derived, "loss": f"loss as if annealed over {decay:.0%}"})
-
-
-def multi_power(rates: ArrayLike, steps: ArrayLike, constants: Mapping[str, float]) -> Array:
-    """Return the loss at some steps by the multi-power law, which saturates where the annealing law goes on falling.
-
-    L(s) = L0 + A S1(s)^-alpha + B Σ_{k≤s} (η_k - η_{k-1}) (1 - (1 + C η_k^-gamma (S1(s) - S1(k-1)))^-beta)
-
-    Args:
-        rates: η of every step, [steps].
-        steps: where the loss is wanted, [n].
-        constants: L0, A, alpha, B, C, beta and gamma.
-
-    Source: A Multi-Power Law for Loss Curve Prediction Across Learning Rate Schedules (Luo et al., 2025, arXiv
-    2503.12811).
-
-    Example:
-        >>> constants = {"L0": 2.0, "A": 1.0, "alpha": 0.5, "B": 10.0, "C": 1.0, "beta": 0.5, "gamma": 0.5}
-        >>> multi_power([0.1, 0.1, 0.05, 0.05], [1, 3], constants).round(3)
-        array([4.236, 3.741])
-    """
-    eta, s, c = np.asarray(rates, float), np.asarray(steps, int), SimpleNamespace(**constants)
-    s1 = np.cumsum(eta)
-    k = np.flatnonzero(np.diff(eta)) + 1
-    since = np.where(k <= s[:, None], s1[s][:, None] - s1[k - 1], 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = 1 - (1 + c.C * np.where(since > 0, eta[k] ** -c.gamma, 0.0) * since) ** -c.beta
-    return np.asarray(c.L0 + c.A * s1[s] ** -c.alpha + c.B * (gain * np.diff(eta)[k - 1]).sum(1))

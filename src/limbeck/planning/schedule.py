@@ -13,6 +13,7 @@ from scipy.special import ndtri
 from limbeck.errors import PlanningError
 from limbeck.fitting import Fit
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
 from limbeck.laws import Annealing, Schedule
 from limbeck.planning.estimate import Estimate, Plan
 from limbeck.runs.quantities import si
@@ -82,13 +83,43 @@ class SchedulePlan(Plan):
 
     def plot(self) -> Any:
         """Draw the predicted loss curves."""
-        from plotly import graph_objects as go
-
-        figure = go.Figure()
-        for one in self.options:
-            figure.add_scatter(x=one.at, y=one.curve, name=one.name, mode="lines")
         title = f"{self.best} ends lowest" if self.best else "Predicted loss under each schedule"
-        return figure.update_layout(title=title, template="simple_white", xaxis_title="step", yaxis_title="loss")
+        lines = [{"x": one.at, "y": one.curve, "name": one.name, "mode": "lines"} for one in self.options]
+        return chart(title, "step", "loss", lines)
+
+
+@dataclass(frozen=True)
+class Decay(Plan, Estimate):
+    """The share of the steps that the final decay of a plateau should take, with its interval.
+
+    Args:
+        steps, shape: what was asked.
+        shares, losses: predicted final loss of every share, [k] each.
+        level: nominal coverage.
+        notes: caveats, in words.
+    """
+
+    steps: int = 0
+    shape: str = ""
+    shares: tuple[float, ...] = ()
+    losses: tuple[float, ...] = ()
+    level: float = 0.8
+    notes: tuple[str, ...] = ()
+
+    def _lines(self) -> list[str]:
+        first = f"decay ({self.shape}) over the last {self._percent()} of {si(self.steps)} steps"
+        saved = max(self.losses) - min(self.losses)
+        return [first, f"loss {min(self.losses):.4g} at the end; the worst share costs {saved:.2g} more"]
+
+    def _percent(self) -> str:
+        band = "" if self.lower is None else f" ({self.level:.0%}: {self.lower:.0%} – {self.upper:.0%})"
+        return f"{self.value:.0%}{band}".replace("%", " %")
+
+    def plot(self) -> Any:
+        """Draw the final loss of every share."""
+        line = {"x": 100 * np.array(self.shares), "y": self.losses, "mode": "lines", "name": self.shape}
+        figure = chart(f"Best to decay over the last {self._percent()}", "share of the steps, %", "final loss", [line])
+        return figure.add_vline(100 * self.value, line_dash="dot")
 
 
 def compare_schedules(
@@ -146,7 +177,7 @@ def standard_schedules(fit: Fit, steps: int, end: float | None = None) -> dict[s
 
 def best_decay(
     fit: Fit, steps: int, *, shape: str = "linear", end: float | None = None, level: float = 0.8, **columns: float
-) -> Estimate:
+) -> Decay:
     """Return the share of the steps that the final decay of a plateau should take, to one percent.
 
     Args:
@@ -163,15 +194,18 @@ def best_decay(
     peak = law.peak or 0.0
     given = (steps, peak, shape, 0.1 * peak if end is None else end, law.warmup or 0)
     ends = [law.columns_of(Schedule(*given, share).rates()) for share in shares]
-    there = {name: np.array([one[name][-1] for one in ends]) for name in ("S1", "S2")} | columns
+    there = {name: np.array([one[name][-1] for one in ends]) for name in ends[0]} | columns
     rows = [fit.value(**there)[None], *([fit.values(**there)] if fit.draws else [])]
-    best = shares[np.concatenate(rows).argmin(1)]
+    losses = np.concatenate(rows)
+    best = shares[losses.argmin(1)]
     if best[0] in (shares[0], shares[-1]):
         raise PlanningError(
             f"outside the law's validity: by it the best {shape} decay takes {best[0]:.0%} of {si(steps)} steps or "
             "beyond. Ask for a longer training, or compare the schedules that you can run."
         )
-    return Estimate.of(best, level)
+    share, notes = Estimate.of(best, level), (f"for a peak rate of {peak:.3g}, that of the fitted curves",)
+    ends_at = tuple(shares.tolist()), tuple(losses[0].tolist())
+    return Decay(share.value, share.lower, share.upper, steps, shape, *ends_at, level, notes)
 
 
 def _law(fit: Fit) -> Annealing:
