@@ -210,10 +210,7 @@ def _model(p: Any) -> Any:
 @kernel
 def _finite(f: Any, model: Any) -> Any:
     """Whether objective, gradient and majoriser are finite."""
-    good = np.isfinite(f)
-    for j in range(len(model[0])):
-        good = good and np.isfinite(model[0][j]) and np.isfinite(model[1][j, j])
-    return good
+    return np.isfinite(f + model[0].sum() + np.trace(model[1]))
 
 
 @kernel
