@@ -210,7 +210,10 @@ def _model(p: Any) -> Any:
 @kernel
 def _finite(f: Any, model: Any) -> Any:
     """Whether objective, gradient and majoriser are finite."""
-    return np.isfinite(f + model[0].sum() + np.trace(model[1]))
+    good = np.isfinite(f)
+    for j in range(len(model[0])):
+        good = good and np.isfinite(model[0][j]) and np.isfinite(model[1][j, j])
+    return good
 
 
 @kernel
