@@ -129,7 +129,7 @@ def test_a_mixture_takes_its_share() -> None:
 
 def test_a_replay_repeats_its_pairs_exactly_and_rollouts_never() -> None:
     count = iter(range(1000))
-    replay = Replay(PROMPTS, 7, 0, lambda prompts, seed: [[next(count), 0] for _ in prompts], each=2)
+    replay = Replay(PROMPTS, 7, 0, [lambda prompts, seed: [[next(count), 0] for _ in prompts]], each=2)
     pairs = [pair for step in range(6) for pair in replay.identities(step)]  # three epochs of 14 pairs
     assert len(set(pairs)) == 14 and all(pairs.count(pair) == 3 for pair in pairs)
     assert replay.tokens == 28

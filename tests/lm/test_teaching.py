@@ -20,7 +20,7 @@ BATCH = Batch.of(torch.cat([INPUTS, LABELS[:, -1:]], 1))
 with torch.no_grad():
     LOGITS = TEACHER(**BATCH.inputs).logits
 SAID = LOGITS.flatten(0, 1)
-WINDOWS = evaluation_windows(torch.arange(65, dtype=torch.int32).numpy(), context=8)
+WINDOWS = evaluation_windows(torch.arange(65, dtype=torch.int32).numpy(), context=8)[:, 0]
 
 
 def student_logits(vocabulary: int = 256) -> torch.Tensor:
@@ -89,19 +89,21 @@ def test_common_renormalises_the_teacher_on_shared_tokens() -> None:
 def test_different_sizes_ask_for_a_choice() -> None:
     student = tiny_llama(16, vocabulary=200)
     with pytest.raises(TrainingError) as caught:
-        require_vocabulary(Teaching(TEACHER), student, WINDOWS, 64)
+        require_vocabulary(Teaching(TEACHER), TEACHER, student, WINDOWS, 64)
     lines = str(caught.value).splitlines()
     assert lines[0] == "the teacher has 256 tokens, the student 200. Choose what to do with the 56 extra ones:"
     assert lines[1].startswith("  vocabulary: common   compare on the shared 200 (the teacher's mass there: 0.")
     assert lines[2] == "  vocabulary: pad      give the student −∞ on them"
     with pytest.raises(TrainingError, match="forward_kl is infinite where the student has"):
-        require_vocabulary(Teaching(TEACHER, vocabulary="pad"), student, WINDOWS, 64)
+        require_vocabulary(Teaching(TEACHER, vocabulary="pad"), TEACHER, student, WINDOWS, 64)
     with pytest.raises(TrainingError, match="reverse_kl is infinite where the teacher has"):
         reverse = Divergence("generalized_jsd", beta=1.0)
-        require_vocabulary(Teaching(TEACHER, reverse, vocabulary="pad"), tiny_llama(16, vocabulary=300), WINDOWS, 64)
-    require_vocabulary(Teaching(TEACHER, vocabulary="common"), student, WINDOWS, 64)
+        student = tiny_llama(16, vocabulary=300)
+        require_vocabulary(Teaching(TEACHER, reverse, vocabulary="pad"), TEACHER, student, WINDOWS, 64)
+    student = tiny_llama(16, vocabulary=200)
+    require_vocabulary(Teaching(TEACHER, vocabulary="common"), TEACHER, student, WINDOWS, 64)
     with pytest.raises(TrainingError, match="text holds token 64, but only 50 tokens"):
-        require_vocabulary(Teaching(TEACHER, vocabulary="common"), tiny_llama(16, vocabulary=50), WINDOWS, 64)
+        require_vocabulary(Teaching(TEACHER, vocabulary="common"), TEACHER, tiny_llama(16, vocabulary=50), WINDOWS, 64)
 
 
 @pytest.mark.parametrize(

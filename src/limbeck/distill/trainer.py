@@ -92,6 +92,7 @@ class Trainer:
         evaluate: `evaluate(step) -> {"loss": float, ...}`, called after `step` steps with the players in evaluation
             mode, without gradients, and on its own copy of the random state: measuring never changes the training.
         evaluate_at: after which steps (1 to `steps`).
+        stop_when: asked with all evaluations, by step, whether they are reason to end early.
         checkpoint_every: steps between rolling checkpoints, of which the newest two stay. The last step is always
             saved.
         checkpoint_at: steps at which a milestone is saved that stays: where branches start.
@@ -130,6 +131,7 @@ class Trainer:
         columns: Callable[[int], Mapping[str, Any]] | None = None,
         evaluate: Callable[[int], Mapping[str, float]] | None = None,
         evaluate_at: Collection[int] = (),
+        stop_when: Callable[[Mapping[int, Mapping[str, float]]], bool] | None = None,
         checkpoint_every: int | None = None,
         checkpoint_at: Collection[int] = (),
         progress: bool = True,
@@ -140,6 +142,7 @@ class Trainer:
         self.config, self.accumulate, self.generators = dict(config or {}), accumulate, dict(generators or {})
         self.recorder, self.record_every, self.columns = recorder, record_every, columns
         self.evaluate, self.evaluate_at = evaluate, frozenset(evaluate_at)
+        self.stop_when = stop_when or (lambda evaluations: False)
         self.checkpoint_every, self.checkpoint_at = checkpoint_every, frozenset(checkpoint_at)
         self.progress, self.label = progress, label
         self.checkpoints = None if out is None else Checkpoints(out)
@@ -177,7 +180,7 @@ class Trainer:
         records = self.recorder(resume_after_step=self.step) if self.recorder and main else nullcontext()
         with records as record, stop_request() as stop, progress_line(show=self.progress and main) as line:
             task = line.add_task(self.label, total=self.steps, completed=self.step, loss=math.nan)
-            while self.step < self.steps:
+            while self.step < self.steps and not self.stop_when(self.evaluations):
                 pieces = self._pieces(self.batch(self.step))
                 for player in self.players:
                     if player.turn(self.step):
@@ -187,9 +190,10 @@ class Trainer:
                 line.update(task, completed=self.step, loss=shown["loss"])
                 self._measure(record)
                 rolling = self.checkpoint_every is not None and self.step % self.checkpoint_every == 0
-                if stop or rolling or self.step in self.checkpoint_at or self.step == self.steps:
+                done = self.step == self.steps or self.stop_when(self.evaluations)
+                if stop or rolling or self.step in self.checkpoint_at or done:
                     self._save()
-                if stop and self.step < self.steps:
+                if stop and not done:
                     kept = f"saved in {self._saved}: run the same again to go on" if self._saved else "nothing saved"
                     raise KeyboardInterrupt(f"Stopped at step {self.step} of {self.steps}, {kept}.")
         saved = str(self._saved) if self._saved else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +25,44 @@ class Example:
         prompt: ids; at least one.
         answer: ids with the end token; empty for a prompt alone.
         domain: number of the teacher it belongs to.
+        told: the prompt as the teacher reads it, where that differs: with a context, or by another chat template.
     """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...] = ()
     domain: int = 0
+    told: tuple[int, ...] = ()
 
 
-def read_examples(path: Path | str, tokenizer: Any, *, context: int, domains: Sequence[str] = ()) -> list[Example]:
+def has_prompts(path: Path | str) -> bool:
+    """Whether a file holds prompts (JSON lines with `prompt` or `messages`) rather than text."""
+    path = Path(path)
+    if path.suffix not in (".jsonl", ".ndjson") or not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = next((line for line in file if line.strip()), "")
+    try:
+        row = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and bool(row.keys() & {"prompt", "messages"})
+
+
+def read_examples(
+    path: Path | str, tokenizer: Any, *, context: int, domains: Sequence[str] = (), teacher: Any = None
+) -> list[Example]:
     """Read prompts from JSON lines.
 
     A row has `prompt` and, for training on answers, `completion`: texts, or lists of chat messages. A row of `messages`
     is a conversation whose last assistant turn is the answer. Messages go through the tokenizer's chat template, texts
-    as they are. `domain` names the teacher.
+    as they are. `domain` names the teacher; `context` is text before the prompt that only the teacher reads.
 
     Args:
         path: the file.
         tokenizer: of the student.
         context: longest example in tokens.
         domains: names of the teachers, in their order.
+        teacher: its tokenizer, if its chat template may be another one.
 
     Raises:
         ConfigError: no such file; a row that is not one of these; an example longer than the context; a domain that is
@@ -64,16 +83,21 @@ def read_examples(path: Path | str, tokenizer: Any, *, context: int, domains: Se
         if not isinstance(row, dict) or not row.keys() & {"prompt", "messages"}:
             raise ConfigError(f'{where}: expected {{"prompt": ..., "completion": ...}} or {{"messages": [...]}}')
         prompt, answer = _texts(row, tokenizer, where)
-        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        theirs = prompt if teacher is None else _texts(row, teacher, where)[0]
+        ids, told = (
+            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, row.get("context", "") + theirs)
+        )
         reply = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end] if answer else []
         if not ids:
             raise ConfigError(f"{where}: the prompt is empty")
-        if len(ids) + len(reply) > context or (not reply and len(ids) >= context):
-            raise ConfigError(f"{where}: {len(ids)} + {len(reply)} tokens do not fit the context of {context}")
+        longest = max(len(ids), len(told))
+        if longest + len(reply) > context or (not reply and longest >= context):
+            raise ConfigError(f"{where}: {longest} + {len(reply)} tokens do not fit the context of {context}")
         name = str(row.get("domain", domains[0] if domains else ""))
         if domains and name not in domains:
             raise ConfigError(f'{where}: no teacher for the domain "{name}"; there are: {", ".join(domains)}')
-        examples.append(Example(tuple(ids), tuple(reply), domains.index(name) if domains else 0))
+        domain = domains.index(name) if domains else 0
+        examples.append(Example(tuple(ids), tuple(reply), domain, tuple(told) if told != ids else ()))
     if not examples:
         raise ConfigError(f"{path} holds no row")
     return examples
@@ -121,7 +145,10 @@ def collate(examples: Iterable[Example], answers: Iterable[Sequence[int]] | None
         start, stop = len(row.prompt), len(row.prompt) + len(reply)
         tokens[k, :stop] = torch.tensor([*row.prompt, *reply])
         counted[k, start:stop], present[k, :stop] = True, True
-    return Batch.of(tokens, counted, present, domain=torch.tensor([row.domain for row in rows]))
+    told = None
+    if any(row.told for row in rows):
+        told = collate([replace(row, prompt=row.told or row.prompt, told=()) for row in rows], replies, pad=pad)
+    return Batch.of(tokens, counted, present, domain=torch.tensor([row.domain for row in rows]), told=told)
 
 
 class Examples:
@@ -167,6 +194,24 @@ class Conversations(Examples):
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step."""
         return collate(self.at(step))
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """The loss of a model on held-out answers, as a run record has it.
+
+    Args:
+        examples: answered prompts.
+        bytes_per_token: of the answers.
+    """
+
+    examples: Sequence[Example]
+    bytes_per_token: float
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """Return `loss` (nats per byte) and `loss_per_token` (nats)."""
+        nats = float(answer_loss(model, self.examples))
+        return {"loss": nats / self.bytes_per_token, "loss_per_token": nats}
 
 
 def answer_loss(model: Any, examples: Sequence[Example], at_once: int = 32) -> Tensor:

@@ -1,26 +1,26 @@
-"""Off-policy distillation of a causal language model on text.
-
-The student reads the data set, the teacher says its next-token distribution at every position in the same step (no
-cache: 2 M tokens of 256 logits are already a gigabyte), and `train_text` does the rest, as for pretraining.
-"""
+"""Distillation of a causal language model: any method, on text or on prompts, as a resumable job."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from limbeck.errors import ConfigError
-from limbeck.lm.corpus import load_corpus
-from limbeck.lm.evaluation import text_loss
+from limbeck.files import write_json
 from limbeck.lm.folders import claim, corpus_hash, records
 from limbeck.lm.jobs import DistilJob, FreshStudent
-from limbeck.lm.models import context_length, folder_digest, load_model, non_embedding_params, tiny_llama
+from limbeck.lm.material import Cast, material
+from limbeck.lm.methods import Method
+from limbeck.lm.models import context_length, folder_digest, load_model, non_embedding_params, read_config, tiny_llama
+from limbeck.lm.rollouts import TransformersSampler
 from limbeck.lm.teaching import Divergence, Teaching, require_vocabulary
-from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenize
-from limbeck.lm.training import setup_columns, threads, train_text
-from limbeck.lm.windows import evaluation_windows
+from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenizer_name
+from limbeck.lm.training import threads, train_student
+
+SHOWN = 2  # held-out prompts that the student answers at every evaluation
 
 
 def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
@@ -31,92 +31,116 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
         progress: one line on a terminal.
 
     Raises:
-        ConfigError: a folder is not what it should be; the tokenizers differ; the context is too long for a model.
+        ConfigError: a folder or file is not what it should be; the tokenizers differ; the context is too long for a
+            model; a method that has no use for an option or for this data.
         TrainingError: vocabularies that cannot be compared as chosen; `job.out` holds another training; a loss is not
             finite.
     """
     claim(job.out, _identity(job))
     if rows := records(job.out, [job.regime.steps(budget) for budget in job.budgets]):
         return rows
-    corpus = load_corpus(job.corpus)
-    teacher, tokenizer = load_model(job.teacher), load_tokenizer(job.teacher)
-    make_student = student_maker(job.student, teacher, tokenizer, seed=job.seed)
-    teaching = Teaching(teacher.eval(), job.divergence or Divergence(), job.ce_weight, job.vocabulary)
+    method = job.method or Method()
+    if len(job.budgets) > 1 and method.answers != "data":
+        raise ConfigError(f"method {method.name} writes answers: give one budget at a time")
+    make_student, tokenizer = student_of(job)
+    teachers = [load_model(folder).eval() for folder in job.teachers.values()]
     with threads(job.threads):
-        text = tokenize(corpus, tokenizer)
-        held_out = evaluation_windows(text.validation, job.regime.context)
         student = make_student()
-        for name, model in (("teacher", teacher), ("student", student)):
+        for name, model in (*(("teacher", teacher) for teacher in teachers), ("student", student)):
             if job.regime.context > (longest := context_length(model.config)):
                 raise ConfigError(
                     f"context {job.regime.context} is longer than the {name} can read: use context: {longest} or less"
                 )
-        require_vocabulary(teaching, student, held_out, text.largest)
-        loss = job.teacher_loss
-        if loss is None:
-            loss = text_loss(teacher, held_out) / text.bytes_per_token
-        family = f"{student.config.model_type}-{student.config.num_hidden_layers}-layers"
-        columns = setup_columns(job.run, job.seed, family, job.regime, tokenizer, corpus)
-        columns |= {
-            "recipe": f"{teaching.describe()} {job.regime.describe()}",
-            "teacher": job.teacher_name or Path(job.teacher).name,
-            "teacher_loss": loss,
-            "teacher_params": non_embedding_params(teacher),
+        cast = Cast(method, tokenizer, teachers or [make_student().eval()], lambda: make_student().eval())
+        read = material(job, cast)
+        signal = method.signal(cast.teachers, cast.start, job.divergence, job.ce_weight, job.vocabulary)
+        for teacher in teachers:
+            compared = signal if isinstance(signal, Teaching) else Teaching(teacher)
+            require_vocabulary(compared, teacher, student, read.probe, read.largest)
+        columns = {
+            "run": job.run,
+            "seed": job.seed,
+            "family": f"{student.config.model_type}-{student.config.num_hidden_layers}-layers",
+            "recipe": f"{signal.describe()} {job.regime.describe()}",
+            "tokenizer": tokenizer_name(tokenizer),
+            "dataset": read.dataset,
+            "teacher": job.teacher_name or "+".join(folder.name for folder in job.teachers.values()) or "itself",
+            "teacher_loss": read.teacher_loss() if job.teacher_loss is None else job.teacher_loss,
+            "teacher_params": max(map(non_embedding_params, cast.teachers)),
+            "loss_before": read.evaluate(student.eval())["loss"],
         }
-        return train_text(
+
+        def show(model: Any, step: int) -> None:
+            """Keep what the student writes to the first held-out prompts."""
+            length = min(method.length, job.regime.context - max(map(len, read.prompts[:SHOWN])))
+            sampler = TransformersSampler(model, length, separator_token(tokenizer))
+            answers = sampler(read.prompts[:SHOWN], seed=job.seed)
+            texts = [tokenizer.batch_decode(some) for some in (read.prompts[:SHOWN], answers)]
+            shown = [{"prompt": prompt, "answer": answer} for prompt, answer in zip(*texts, strict=True)]
+            write_json(job.out / "samples" / f"{step}.json", shown)
+
+        return train_student(
             make_student,
-            text,
+            read.source,
+            read.evaluate,
             tokenizer,
             job.budgets,
             job.out,
             regime=job.regime,
             seed=job.seed,
-            signal=teaching,
+            signal=signal,
             columns=columns,
+            counted_in=read.counted_in,
+            show=show if job.regime.evaluate_every else None,
             checkpoint_every=job.checkpoint_every,
             progress=progress,
         )
 
 
 def _identity(job: DistilJob) -> dict[str, Any]:
-    """Everything that changes the result of a job, except its length; models and text by their content."""
+    """Everything that changes the result of a job, except its length; models and data by their content."""
+    data = corpus_hash(job.data) if job.data.is_dir() else hashlib.sha256(job.data.read_bytes()).hexdigest()
+    method = job.method or Method()
     return {
         "run": job.run,
-        "text": corpus_hash(job.corpus),
-        "teacher": folder_digest(job.teacher),
+        "data": data,
+        "teacher": {name: folder_digest(folder) for name, folder in job.teachers.items()},
         "student": asdict(job.student) if isinstance(job.student, FreshStudent) else folder_digest(job.student),
         "seed": job.seed,
-        "divergence": (job.divergence or Divergence()).describe(),
+        "method": method.model_dump(mode="json"),
+        "divergence": (job.divergence or Divergence(**method.divergence)).describe(),
         "ce_weight": job.ce_weight,
         "vocabulary": job.vocabulary,
         "regime": asdict(job.regime),
     }
 
 
-def student_maker(student: Path | FreshStudent, teacher: Any, tokenizer: Any, *, seed: int) -> Callable[[], Any]:
-    """A function that gives the untrained student, the same at every call.
-
-    Args:
-        student: a model folder, or a size.
-        teacher: its vocabulary size and context are those of a fresh student.
-        tokenizer: the teacher's, which the student's must agree with.
-        seed: of a fresh student's initial weights.
+def student_of(job: DistilJob) -> tuple[Callable[[], Any], Any]:
+    """A function that gives the untrained student, the same at every call, and the tokenizer of all.
 
     Raises:
-        ConfigError: not a model folder; another tokenizer than the teacher's.
+        ConfigError: not a model folder; tokenizers that differ; a fresh student without a teacher.
     """
-    if not isinstance(student, FreshStudent):
-        require_same_tokenizer(tokenizer, load_tokenizer(student))
-        return lambda: load_model(student)
-    return lambda: tiny_llama(
-        student.width,
-        layers=student.layers,
-        heads=student.heads,
-        vocabulary=teacher.config.vocab_size,
-        context=context_length(teacher.config),
+    folders = list(job.teachers.values())
+    if not folders and isinstance(job.student, FreshStudent):
+        raise ConfigError("without a teacher the student must be a trained model: a fresh one has nothing to teach")
+    tokenizer = load_tokenizer(folders[0] if isinstance(job.student, FreshStudent) else job.student)
+    for folder in folders:
+        require_same_tokenizer(load_tokenizer(folder), tokenizer)
+    if not isinstance(job.student, FreshStudent):
+        return partial(load_model, job.student), tokenizer
+    config = read_config(folders[0])
+    make = partial(
+        tiny_llama,
+        job.student.width,
+        layers=job.student.layers,
+        heads=job.student.heads,
+        vocabulary=config.vocab_size,
+        context=context_length(config),
         end=separator_token(tokenizer),
-        seed=seed,
+        seed=job.seed,
     )
+    return make, tokenizer
 
 
 def require_same_tokenizer(teacher: Any, student: Any) -> None:

@@ -38,13 +38,13 @@ def claim(out: Path | str, settings: Mapping[str, Any]) -> None:
 
 
 def finished(out: Path | str) -> dict[int, dict[str, Any]]:
-    """The run records of the finished budgets, by their steps."""
+    """The run records of the finished budgets, by the steps that they buy."""
     path = Path(out) / RECORDS
     if not path.is_file():
         return {}
     complete, _, _ = path.read_text().rpartition("\n")  # a line that a kill cut short does not count
     rows = [json.loads(line) for line in complete.splitlines()]
-    return {row["step"]: row for row in rows}
+    return {row.get("planned_steps", row["step"]): row for row in rows}
 
 
 def records(out: Path | str, steps: Sequence[int]) -> list[dict[str, Any]]:

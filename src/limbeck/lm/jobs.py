@@ -5,15 +5,18 @@ Jobs are idempotent (finished budgets return at once) and resume after a kill at
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from limbeck.lm.methods import Method
     from limbeck.lm.teaching import Divergence
 
 RATE_TIMES_WIDTH = 0.256
 Vocabulary = Literal["error", "common", "pad"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,11 @@ class Regime:
         weight_decay: on matrices only.
         clip: largest gradient norm.
         accumulate: micro-batches a step.
+        precision: of the multiplications, "fp32" or "bf16"; weights and losses stay in float32.
+        lora: rank of low-rank changes that are trained instead of the weights, and merged at the end; 0 for none.
+        recompute: compute activations again in the backward pass instead of keeping them.
+        evaluate_every: steps between evaluations; the model of the best one is kept. 0 evaluates once, at the end.
+        patience: evaluations without a new best after which the training ends; 0 never ends early.
     """
 
     batch: int = 8
@@ -39,6 +47,11 @@ class Regime:
     weight_decay: float = 0.1
     clip: float = 1.0
     accumulate: int = 1
+    precision: Precision = "fp32"
+    lora: int = 0
+    recompute: bool = False
+    evaluate_every: int = 0
+    patience: int = 0
 
     @property
     def step_tokens(self) -> int:
@@ -64,6 +77,8 @@ class Regime:
         return (
             f"adamw lr={rate} warmup={self.warmup} decay={self.decay:g} batch={self.batch}x{self.context} "
             f"weight_decay={self.weight_decay:g} clip={self.clip:g}"
+            + ("" if self.precision == "fp32" else f" {self.precision}")
+            + (f" lora={self.lora}" if self.lora else "")
         )
 
 
@@ -115,17 +130,18 @@ class FreshStudent:
 
 @dataclass(frozen=True)
 class DistilJob:
-    """One teacher and one student, for several token budgets on one trunk.
+    """Teachers and one student, for several token budgets on one trunk.
 
     Args:
         run: name in the run table.
-        corpus: folder that `Corpus.save` wrote.
+        data: folder that `Corpus.save` wrote, or JSON lines of prompts.
         out: folder of this job alone.
-        teacher: model folder with its tokenizer.
+        teacher: model folder with its tokenizer; or folders by domain; None is the student as it starts.
         student: model folder with its tokenizer, or a size to be made.
-        budgets: tokens.
-        seed: of initial weights (of a fresh student) and order.
-        divergence: what is minimised; None is the forward KL.
+        budgets: tokens; of prompts batch times context for every step.
+        seed: of initial weights (of a fresh student), order and samples.
+        method: its choices; None reads the data and compares with the teacher.
+        divergence: what is minimised; None leaves it to the method.
         ce_weight: share of the next-token loss.
         vocabulary: what to do where the vocabularies differ in size.
         regime: batch, schedule, optimiser.
@@ -136,12 +152,13 @@ class DistilJob:
     """
 
     run: str
-    corpus: Path
+    data: Path
     out: Path
-    teacher: Path
+    teacher: Path | Mapping[str, Path] | None
     student: Path | FreshStudent
     budgets: tuple[int, ...]
     seed: int = 0
+    method: Method | None = None
     divergence: Divergence | None = None
     ce_weight: float = 0.0
     vocabulary: Vocabulary = "error"
@@ -150,6 +167,13 @@ class DistilJob:
     teacher_loss: float | None = None
     checkpoint_every: int = 500
     threads: int = 1
+
+    @property
+    def teachers(self) -> dict[str, Path]:
+        """Teacher folders by domain; of one teacher the domain has no name."""
+        if self.teacher is None:
+            return {}
+        return dict(self.teacher) if isinstance(self.teacher, Mapping) else {"": self.teacher}
 
     def __call__(self, progress: bool = False) -> list[dict[str, Any]]:
         """Run it here: see `limbeck.lm.distil`."""

@@ -6,13 +6,15 @@ positions), so that they save and load with `from_pretrained` and a real model t
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +23,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaFor
 from transformers.utils import logging
 
 from limbeck.errors import ConfigError
+
+if TYPE_CHECKING:
+    from limbeck.lm.jobs import Regime
 
 
 def tiny_llama(
@@ -155,6 +160,36 @@ def save_model(model: Any, tokenizer: Any, folder: Path | str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder
+
+
+def prepared(model: Any, regime: Regime, seed: int) -> Any:
+    """A model made ready to be trained: with low-rank changes, and activations computed again, if the regime says so.
+
+    Raises:
+        ConfigError: the model has no matrices that peft knows.
+
+    Source: Edward Hu et al., LoRA: Low-Rank Adaptation of Large Language Models (2021), arXiv 2106.09685.
+    """
+    if regime.recompute:
+        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        enable()
+    if not regime.lora:
+        return model
+    import peft
+
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers, about names that peft still uses
+        torch.manual_seed(seed)
+        settings = peft.LoraConfig(r=regime.lora, lora_alpha=2 * regime.lora, target_modules="all-linear")
+        try:
+            return peft.get_peft_model(model, settings)
+        except ValueError as error:
+            raise ConfigError(f"lora: {_first_line(error)}") from error
+
+
+def merged(model: Any) -> Any:
+    """The model with its low-rank changes, if it has any, added to the weights; a copy then."""
+    return copy.deepcopy(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def context_length(config: Any) -> int:

@@ -63,6 +63,8 @@ class OnPolicy:
         estimator: of the gradient; `full` has the least variance and the same fixed point.
         discount, normalise: of the future, for the estimators `sampled` and `minillm`.
         max_log_ratio: bound on the log-ratio of teacher and reference; None for none.
+        mixed: share of the tokens that were drawn from the teacher; each token then counts q / (mixed p + (1 - mixed)
+            q), its importance weight under the student.
 
     Raises:
         ConfigError: no teacher; a scale other than 1 without a reference.
@@ -77,6 +79,7 @@ class OnPolicy:
     discount: float = 0.0
     normalise: bool = False
     max_log_ratio: float | None = None
+    mixed: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.teachers:
@@ -121,10 +124,12 @@ class OnPolicy:
             normalise=self.normalise,
         )
         with torch.no_grad():
+            ratio = (log_p - log_q).gather(-1, batch.labels[..., None])[..., 0].exp()
+            weights = batch.weight[:, None] / (1 - self.mixed + self.mixed * ratio)
             watch["teacher_kl"] = reverse_value(log_p, log_q)
             watch["agreement"] = (log_p.argmax(-1) == log_q.argmax(-1)).float()
         means = {name: (value * mask).sum() / counted for name, value in watch.items()}
-        return {"loss": (values * batch.weight[:, None]).sum() / counted, **means, "weight": mask.sum()}
+        return {"loss": (values * weights).sum() / counted, **means, "weight": mask.sum()}
 
     def describe(self) -> str:
         """One phrase for a run table."""

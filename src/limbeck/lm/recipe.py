@@ -22,18 +22,20 @@ from pydantic import Field, model_validator
 
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
-from limbeck.lm.corpus import load_corpus, text_corpus
-from limbeck.lm.distillation import distil, student_maker
-from limbeck.lm.evaluation import text_loss
+from limbeck.lm.conversations import has_prompts
+from limbeck.lm.corpus import text_corpus
+from limbeck.lm.distillation import distil
 from limbeck.lm.folders import model_folder
-from limbeck.lm.jobs import DistilJob, FreshStudent, Regime, Vocabulary
-from limbeck.lm.models import context_length, load_model, read_config
+from limbeck.lm.jobs import DistilJob, FreshStudent, Precision, Regime, Vocabulary
+from limbeck.lm.methods import Method
+from limbeck.lm.models import context_length, read_config
 from limbeck.lm.teaching import Divergence, spaced
-from limbeck.lm.tokenizers import load_tokenizer, tokenize
-from limbeck.lm.training import threads
-from limbeck.lm.windows import evaluation_windows
 from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 
+SAME_IN_REGIME = (
+    "batch", "accumulate", "warmup", "decay", "weight_decay", "clip", "precision", "lora", "recompute",
+    "evaluate_every", "patience",
+)  # fmt: skip
 FREE_EPOCHS = 4  # readings of a text that are about as good as new text
 
 
@@ -92,21 +94,24 @@ class StudentSettings(Settings):
 
 
 class DistillRecipe(Settings):
-    """Everything that a distillation on text needs.
+    """Everything that a distillation needs.
 
     Args:
-        teacher: model folder with its tokenizer.
+        teacher: model folder with its tokenizer, or one for every domain of the prompts; without one the student as it
+            starts is its own teacher.
         student: model folder, or a size to be made.
-        data: UTF-8 text, or JSON lines.
+        data: UTF-8 text, JSON lines of texts, or JSON lines of prompts (`prompt` or `messages`, see `read_examples`).
         out: folder for the student and the records.
-        tokens: how much to train; or `steps`.
+        tokens: how much text to train on; or `steps`.
         field: text field of JSON lines.
-        divergence: what is minimised.
+        method: by name, or with choices of its own.
+        divergence: what is minimised, instead of the method's.
         ce_weight: share of the next-token loss, 0 to 1.
         vocabulary: what to do where the vocabularies differ in size: error, common or pad.
-        batch: windows a step.
-        context: tokens a window; by default 128, or what both models can read.
+        batch: windows or prompts a step.
+        context: tokens a window, or of a prompt with its answer; by default 128, or what all models can read.
         accumulate: micro-batches a step (must divide the batch).
+        precision, lora, recompute, evaluate_every, patience: see `Regime`.
         lr: peak learning rate; by default 0.256 / hidden size.
         warmup: steps. decay: last share of the steps.
         weight_decay: on matrices. clip: gradient norm.
@@ -115,14 +120,15 @@ class DistillRecipe(Settings):
         checkpoint_every: steps.
     """
 
-    teacher: FilePath
+    teacher: FilePath | Mapping[str, FilePath] | None = None
     student: StudentSettings
     data: FilePath
     out: FilePath
     tokens: Count | None = Field(default=None, gt=0)
     steps: Count | None = Field(default=None, gt=0)
     field: str = "text"
-    divergence: DivergenceSettings = DivergenceSettings()
+    method: Method = Method()
+    divergence: DivergenceSettings | None = None
     ce_weight: Number = Field(default=0.0, ge=0, le=1)
     vocabulary: Vocabulary = "error"
     batch: Count = Field(default=8, gt=0)
@@ -133,6 +139,11 @@ class DistillRecipe(Settings):
     decay: Number = Field(default=0.2, ge=0, le=1)
     weight_decay: Number = Field(default=0.1, ge=0)
     clip: Number = Field(default=1.0, gt=0)
+    precision: Precision = "fp32"
+    lora: Count = Field(default=0, ge=0)
+    recompute: bool = False
+    evaluate_every: Count = Field(default=0, ge=0)
+    patience: Count = Field(default=0, ge=0)
     seed: Count = Field(default=0, ge=0)
     threads: Count = Field(default=1, gt=0)
     checkpoint_every: Count = Field(default=500, gt=0)
@@ -143,6 +154,8 @@ class DistillRecipe(Settings):
             raise ValueError("give either tokens (tokens: 2e6) or steps")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch {self.batch}")
+        if self.patience and not self.evaluate_every:
+            raise ValueError("patience counts evaluations: give evaluate_every")
         return self
 
 
@@ -168,7 +181,8 @@ class DistillationResult:
         student_loss_before, student_loss, teacher_loss: nats per token.
         bytes_per_token: of the held-out text; losses divided by it are nats per byte.
         params, teacher_params: without embeddings.
-        tokens, steps: trained on.
+        tokens, samples, steps: trained on; answers are counted as samples.
+        best_step: after which the student was kept, where it was evaluated several times.
         seconds: wall time of the training.
         warning: what may be wrong with the text, or None.
         already_finished: True if this call found the work done.
@@ -181,9 +195,11 @@ class DistillationResult:
     bytes_per_token: float
     params: int
     teacher_params: int
-    tokens: int
+    tokens: int | None
     steps: int
     seconds: float
+    samples: int | None = None
+    best_step: int | None = None
     warning: str | None = None
     already_finished: bool = False
 
@@ -200,11 +216,13 @@ class DistillationResult:
             else ""
         )
         time = "already finished: nothing to do" if self.already_finished else f"{self.seconds:.0f} s"
+        read = f"{spaced(self.tokens)} tokens" if self.tokens else f"{spaced(self.samples or 0)} answers"
+        best = "" if self.best_step is None else f", best after {spaced(self.best_step)}"
         lines = [
             f"{self.student}: {losses('nats/byte', self.bytes_per_token)}, "
             f"teacher {self.teacher_loss / self.bytes_per_token:.3f}{closed}",
             f"  student {spaced(self.params)} parameters, teacher {spaced(self.teacher_params)} (without embeddings)",
-            f"  {spaced(self.tokens)} tokens in {spaced(self.steps)} steps · {time}",
+            f"  {read} in {spaced(self.steps)} steps{best} · {time}",
         ]
         if self.bytes_per_token != 1:
             lines.insert(1, f"  {losses('nats/token', 1.0)}, teacher {self.teacher_loss:.3f}")
@@ -218,7 +236,7 @@ class DistillationResult:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """Read what `to_dict` gave."""
-        return cls(**{field.name: content[field.name] for field in fields(cls)})
+        return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
 
 
 def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress: bool = True) -> DistillationResult:
@@ -241,57 +259,69 @@ def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress:
     elif not isinstance(recipe, DistillRecipe):
         recipe = check_settings(DistillRecipe, recipe, source="recipe")
 
-    student = recipe.student.folder or FreshStudent(
-        recipe.student.width or 0, layers=recipe.student.layers, heads=recipe.student.heads
+    job = job_of(recipe)
+    training = job.out
+    (row,) = distil(job, progress=progress)
+    note = recipe.out / "result.json"
+    if note.is_file() and (known := json.loads(note.read_text()))["steps"] == row["step"]:
+        return replace(DistillationResult.from_dict(known), already_finished=True)
+
+    bytes_per_token = row["loss_per_token"] / row["loss"]
+    result = DistillationResult(
+        student=str(_publish(model_folder(training, job.budgets[0]), recipe.out / "student")),
+        student_loss_before=row["loss_before"] * bytes_per_token,
+        student_loss=row["loss_per_token"],
+        teacher_loss=row["teacher_loss"] * bytes_per_token,
+        bytes_per_token=bytes_per_token,
+        params=row["params"],
+        teacher_params=row["teacher_params"],
+        tokens=row.get("tokens"),
+        samples=row.get("samples"),
+        steps=row["step"],
+        best_step=row.get("best_step"),
+        seconds=row["seconds"],
+        warning="; ".join([*_warnings(_said_of_text(job.data), row.get("epochs", 0.0))]) or None,
     )
-    configs = [read_config(folder) for folder in (recipe.teacher, recipe.student.folder) if folder is not None]
+    write_json(note, result.to_dict())
+    return result
+
+
+def job_of(recipe: DistillRecipe) -> DistilJob:
+    """The job of a recipe; a text is read and kept in its folder.
+
+    Raises:
+        ConfigError: files or models that cannot be read; `tokens` where prompts have no fixed number of them.
+    """
+    teachers = list(recipe.teacher.values()) if isinstance(recipe.teacher, Mapping) else [recipe.teacher]
+    configs = [read_config(folder) for folder in (*teachers, recipe.student.folder) if folder is not None]
     regime = Regime(
-        batch=recipe.batch,
         context=recipe.context or min(128, *map(context_length, configs)),
         learning_rate=recipe.lr,
-        warmup=recipe.warmup,
-        decay=recipe.decay,
-        weight_decay=recipe.weight_decay,
-        clip=recipe.clip,
-        accumulate=recipe.accumulate,
+        **{name: getattr(recipe, name) for name in SAME_IN_REGIME},
     )
-    corpus = text_corpus(recipe.data, recipe.field)
-    training = recipe.out / "training"
-    job = DistilJob(
+    training, data = recipe.out / "training", recipe.data
+    prompts = has_prompts(data)
+    if not prompts:
+        data = text_corpus(recipe.data, recipe.field).save(training / "corpus")
+    if recipe.tokens and (prompts or recipe.method.answers != "data"):
+        raise ConfigError("answers have no fixed number of tokens: give steps instead of tokens")
+    return DistilJob(
         run=recipe.out.name,
-        corpus=corpus.save(training / "corpus"),
+        data=data,
         out=training,
         teacher=recipe.teacher,
-        student=student,
+        student=recipe.student.folder
+        or FreshStudent(recipe.student.width or 0, layers=recipe.student.layers, heads=recipe.student.heads),
         budgets=(recipe.tokens or (recipe.steps or 1) * regime.step_tokens,),
         seed=recipe.seed,
-        divergence=Divergence(**recipe.divergence.model_dump()),
+        method=recipe.method,
+        divergence=Divergence(**recipe.divergence.model_dump()) if recipe.divergence else None,
         ce_weight=recipe.ce_weight,
         vocabulary=recipe.vocabulary,
         regime=regime,
         checkpoint_every=recipe.checkpoint_every,
         threads=recipe.threads,
     )
-    (row,) = distil(job, progress=progress)
-    note = recipe.out / "result.json"
-    if note.is_file() and (known := json.loads(note.read_text()))["steps"] == row["step"]:
-        return replace(DistillationResult.from_dict(known), already_finished=True)
-
-    result = DistillationResult(
-        student=str(_publish(model_folder(training, job.budgets[0]), recipe.out / "student")),
-        student_loss_before=_loss_before(job),
-        student_loss=row["loss_per_token"],
-        teacher_loss=row["teacher_loss"] * row["loss_per_token"] / row["loss"],
-        bytes_per_token=row["loss_per_token"] / row["loss"],
-        params=row["params"],
-        teacher_params=row["teacher_params"],
-        tokens=row["tokens"],
-        steps=row["step"],
-        seconds=row["seconds"],
-        warning="; ".join([*_warnings(corpus.facts.warning, row["epochs"])]) or None,
-    )
-    write_json(note, result.to_dict())
-    return result
 
 
 def _publish(model: Path, folder: Path) -> Path:
@@ -303,18 +333,14 @@ def _publish(model: Path, folder: Path) -> Path:
     return writing.rename(folder)
 
 
+def _said_of_text(data: Path) -> str | None:
+    """What its corpus says may be wrong with a text; of prompts nothing is known."""
+    return json.loads((data / "corpus.json").read_text())["warning"] if data.is_dir() else None
+
+
 def _warnings(text: str | None, epochs: float) -> Iterator[str]:
     """What may be wrong with the text, or with reading it often (Niklas Muennighoff et al., 2023, arXiv 2305.16264)."""
     if text:
         yield text
     if epochs > FREE_EPOCHS:
         yield f"the text was read {epochs:.0f} times: beyond {FREE_EPOCHS} readings it teaches less and less"
-
-
-def _loss_before(job: DistilJob) -> float:
-    """Loss of the untrained student in nats per token."""
-    tokenizer = load_tokenizer(job.teacher)
-    student = student_maker(job.student, load_model(job.teacher), tokenizer, seed=job.seed)()
-    with threads(job.threads):
-        held_out = evaluation_windows(tokenize(load_corpus(job.corpus), tokenizer).validation, job.regime.context)
-        return text_loss(student.eval(), held_out)

@@ -6,13 +6,17 @@ the model's weights, the seed and the step alone, so that a killed training repe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from limbeck.errors import ConfigError
+from limbeck.files import write_json
 from limbeck.lm.conversations import Example, Examples, collate
 from limbeck.lm.slots import Batch, Source
 
@@ -34,13 +38,23 @@ class TransformersSampler:
         end: id that ends one.
         temperature: divides the logits.
         top_k, top_p: 0 and 1 sample from all tokens, which on-policy gradients need.
+        teacher, share: a second model, and how often a token is drawn from it instead.
 
     Raises:
         ConfigError: a value out of range.
     """
 
     def __init__(
-        self, model: Any, length: int, end: int, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+        self,
+        model: Any,
+        length: int,
+        end: int,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        teacher: Any = None,
+        share: float = 0.0,
     ) -> None:
         if length < 1 or temperature <= 0 or not 0 < top_p <= 1 or top_k < 0:
             raise ConfigError(
@@ -49,6 +63,7 @@ class TransformersSampler:
             )
         self.model, self.length, self.end = model, length, end
         self.options = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        self.teacher, self.share = teacher, share
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
@@ -67,10 +82,38 @@ class TransformersSampler:
                 use_cache=True,
                 eos_token_id=self.end,
                 pad_token_id=self.end,
+                logits_processor=self._blend(present.to(device)),
                 **self.options,
             )
         self.model.train(training)
         return [self._cut(answer) for answer in written[:, width:].tolist()]
+
+    def _blend(self, present: torch.Tensor) -> list[Callable[..., torch.Tensor]] | None:
+        """What turns the model's logits into the log of the mixture with the teacher, which has a cache of its own."""
+        if not self.share:
+            return None
+        cache: Any = None
+        mask = present
+
+        def blend(ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+            nonlocal cache, mask
+            if cache is not None:
+                mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            places = (mask.cumsum(1) - 1).clamp(min=0)
+            new = ids if cache is None else ids[:, -1:]
+            told = self.teacher(
+                input_ids=new,
+                attention_mask=mask,
+                position_ids=places[:, -new.shape[1] :],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = told.past_key_values
+            theirs: torch.Tensor = (told.logits[:, -1] / self.options["temperature"]).softmax(-1)
+            return (self.share * theirs + (1 - self.share) * logits.softmax(-1)).log()
+
+        return [blend]
 
     def _cut(self, answer: list[int]) -> list[int]:
         """Up to the first end token, which stays."""
@@ -101,14 +144,18 @@ class Rollouts(Examples):
         super().__init__(examples, batch, seed)
         self.sampler, self.watch = sampler, watch
 
-    def __call__(self, step: int) -> Batch:
-        """Return the batch of a step."""
+    def write(self, step: int) -> tuple[list[Example], list[list[int]]]:
+        """The prompts of a step and what is answered now."""
         examples = self.at(step)
         seed = int(np.random.SeedSequence([self.seed, step, 1]).generate_state(1)[0])
         answers = self.sampler([one.prompt for one in examples], seed)
         if self.watch is not None:
             self.watch(step, examples, answers)
-        return collate(examples, answers)
+        return examples, answers
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        return collate(*self.write(step))
 
 
 class Mixture:
@@ -135,6 +182,38 @@ class Mixture:
         return chosen(step)
 
 
+class Kept:
+    """Rollouts of which some are read again, a past step at a time; answers are kept on disk and survive a kill.
+
+    Args:
+        written: fresh rollouts.
+        again: probability that a step reads a past one.
+        seed: of the choices, which depend on it and on the step alone.
+        folder: of the answers, one file for every step that wrote some.
+
+    Source: Jongwoo Ko et al., DistiLLM: Towards Streamlined Distillation for Large Language Models (2024), arXiv
+        2402.03898: a replay buffer of student outputs; there its share grows with the validation loss.
+    """
+
+    tokens = 0
+
+    def __init__(self, written: Rollouts, again: float, seed: int, folder: Path) -> None:
+        self.written, self.again, self.seed, self.folder = written, again, seed, folder
+
+    def _fresh(self, step: int) -> bool:
+        return step == 0 or bool(np.random.default_rng([self.seed, step, 4]).random() >= self.again)
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        if self._fresh(step):
+            examples, answers = self.written.write(step)
+            write_json(self.folder / f"{step}.json", answers)
+            return collate(examples, answers)
+        past = [one for one in range(step) if self._fresh(one)]
+        chosen = past[int(np.random.default_rng([self.seed, step, 5]).integers(len(past)))]
+        return collate(self.written.at(chosen), json.loads((self.folder / f"{chosen}.json").read_text()))
+
+
 class Replay(Examples):
     """Answers that were written once and are read again, each with its identity.
 
@@ -142,19 +221,37 @@ class Replay(Examples):
         examples: the prompts.
         batch: pairs a step.
         seed: of the order and of the samples.
-        sampler: who writes, once, at the start.
+        samplers: who writes, once, at the start: one, or one for each domain.
         each: answers for every prompt.
+        folder: where answers are kept as they are written, so that nothing is written twice after a kill; None for not.
     """
 
-    def __init__(self, examples: Sequence[Example], batch: int, seed: int, sampler: Sampler, each: int = 1) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        batch: int,
+        seed: int,
+        samplers: Sequence[Sampler],
+        each: int = 1,
+        folder: Path | None = None,
+    ) -> None:
         prompts = [one for one in examples for _ in range(each)]
-        answers: list[list[int]] = []
-        for start in range(0, len(prompts), 64):
-            state = np.random.SeedSequence([seed, start, 3]).generate_state(1)[0]
-            answers += sampler([one.prompt for one in prompts[start : start + 64]], int(state))
-        pairs = [Example(one.prompt, tuple(reply), one.domain) for one, reply in zip(prompts, answers, strict=True)]
+        pairs: list[Example] = []
+        for domain, sampler in enumerate(samplers):
+            own = [one for one in prompts if one.domain == domain or len(samplers) == 1]
+            for start in range(0, len(own), 64):
+                some = own[start : start + 64]
+                file = folder / f"{domain}-{start}.json" if folder else None
+                if file and file.is_file():
+                    answers = json.loads(file.read_text())
+                else:
+                    state = np.random.SeedSequence([seed, start, 3]).generate_state(1)[0]
+                    answers = sampler([one.prompt for one in some], int(state))
+                    if file:
+                        write_json(file, answers)
+                pairs += [replace(one, answer=tuple(reply)) for one, reply in zip(some, answers, strict=True)]
         super().__init__(pairs, batch, seed)
-        self.tokens = sum(map(len, answers))
+        self.tokens = sum(len(one.answer) for one in pairs)
 
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step."""

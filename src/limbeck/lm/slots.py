@@ -46,9 +46,10 @@ class Batch(NamedTuple):
     def rows(self, chosen: Tensor) -> Batch:
         """Some of the sequences, by their places [n]."""
         parts = {name: one for name, one in self._asdict().items() if one is not None}
-        return self._replace(
-            **{name: one.rows(chosen) if isinstance(one, Batch) else one[chosen] for name, one in parts.items()}
-        )
+        picked: dict[str, Any] = {
+            name: one.rows(chosen) if isinstance(one, Batch) else one[chosen] for name, one in parts.items()
+        }
+        return self._replace(**picked)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -91,8 +92,10 @@ class Source(Protocol):
 class Signal(Protocol):
     """What is said about a batch."""
 
-    frozen: Sequence[nn.Module]
-    """Teachers and references: in evaluation mode, never changed."""
+    @property
+    def frozen(self) -> Sequence[nn.Module]:
+        """Teachers and references: in evaluation mode, never changed."""
+        ...
 
     def loss(self, student: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
         """Return `loss` (a mean over counted tokens), `weight` (their number) and whatever is worth recording."""

@@ -175,20 +175,20 @@ class Teaching:
         return f"distil {self.divergence.describe()}{mix}{vocabulary}"
 
 
-def require_vocabulary(teaching: Teaching, student: Any, windows: Tensor, largest: int) -> None:
+def require_vocabulary(teaching: Teaching, teacher: Any, student: Any, probe: Tensor, largest: int) -> None:
     """Check that teacher and student can be compared under the choice made for their vocabularies.
 
     Args:
-        teaching: the teacher and the choice.
-        student: the student model.
-        windows: some text, int64 [n, 2, T], to measure the teacher's mass on the shared tokens.
+        teaching: the divergence and the choice.
+        teacher, student: the two models.
+        probe: some tokens, int64 [n, T], to measure the teacher's mass on the shared ones.
         largest: largest token id of the whole text.
 
     Raises:
         TrainingError: sizes differ and no choice was made; `pad` with a divergence that would be infinite; the text
             holds a token that one of the two does not have.
     """
-    theirs, mine = teaching.teacher.config.vocab_size, student.config.vocab_size
+    theirs, mine = teacher.config.vocab_size, student.config.vocab_size
     common = min(theirs, mine)
     if largest >= common:
         raise TrainingError(
@@ -198,9 +198,7 @@ def require_vocabulary(teaching: Teaching, student: Any, windows: Tensor, larges
         return
     if teaching.vocabulary == "error":
         with torch.no_grad():
-            logits = teaching.teacher(
-                input_ids=windows[:8, 0].to(teaching.teacher.device), use_cache=False
-            ).logits.float()
+            logits = teacher(input_ids=probe.to(teacher.device), use_cache=False).logits.float()
         mass = logits.softmax(-1)[..., :common].sum(-1).mean().item()
         smaller, kept = ("student", f" (the teacher's mass there: {mass:.5f})") if mine < theirs else ("teacher", "")
         raise TrainingError(

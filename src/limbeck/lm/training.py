@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from limbeck.distill import Player, Trainer, decay_start, warmup_stable_decay
 from limbeck.lm.corpus import Corpus
 from limbeck.lm.evaluation import TextLoss
 from limbeck.lm.folders import RECORDS, budget_folder, finished, records
 from limbeck.lm.jobs import RATE_TIMES_WIDTH, Regime
-from limbeck.lm.models import non_embedding_params, save_model
+from limbeck.lm.models import merged, non_embedding_params, prepared, save_model
 from limbeck.lm.slots import NextToken, Signal, Source
 from limbeck.lm.tokenizers import TokenStream, tokenizer_name
 from limbeck.lm.windows import Windows, evaluation_windows
@@ -51,7 +53,7 @@ def train_text(
     """
     return train_student(
         make_student,
-        lambda student: Windows(text.train, regime.context, regime.batch, seed),
+        lambda student, steps, folder: Windows(text.train, regime.context, regime.batch, seed),
         TextLoss(evaluation_windows(text.validation, regime.context), text.bytes_per_token),
         tokenizer,
         budgets,
@@ -64,7 +66,7 @@ def train_text(
 
 def train_student(
     make_student: Callable[[], Any],
-    make_source: Callable[[Any], Source],
+    make_source: Callable[[Any, int, Path], Source],
     evaluate: Callable[[Any], Mapping[str, float]],
     tokenizer: Any,
     budgets: Sequence[int],
@@ -74,6 +76,8 @@ def train_student(
     seed: int,
     signal: Signal | None = None,
     columns: Mapping[str, Any],
+    counted_in: str = "tokens",
+    show: Callable[[Any, int], None] | None = None,
     checkpoint_every: int = 500,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
@@ -81,7 +85,7 @@ def train_student(
 
     Args:
         make_student: gives the untrained student, the same at every call.
-        make_source: gives the batches for a student; called once per budget.
+        make_source: `make_source(student, steps, folder)` gives the batches of one budget; the folder is that budget's.
         evaluate: gives the `loss` of a student and whatever else belongs in its run record.
         tokenizer: saved beside every model.
         budgets: tokens; each ends with its own decay, an evaluation, a model folder and a run record.
@@ -91,25 +95,39 @@ def train_student(
         seed: of dropout.
         signal: what is said about a batch; None predicts the next token.
         columns: constants of every run record (`run`, `seed`, `family`, `recipe`, `tokenizer`, `dataset`, ...).
+        counted_in: `tokens`, or `samples` where sequences are of any length.
+        show: called as `show(student, step)` at every evaluation: to keep samples.
         checkpoint_every: steps between rolling checkpoints.
         progress: one line on a terminal.
 
     Returns:
-        The records of the budgets asked for, shortest first: `step`, `params` (without embeddings), `tokens`, `flops`
-        (6 params tokens), what `evaluate` gave, `epochs`, `seconds` (of the last call), and `columns`.
+        The records of the budgets asked for, shortest first: `step`, `params` (without embeddings), `tokens` and
+        `flops` (6 params tokens) or `samples`, what `evaluate` gave (for the best step, if there were several),
+        `epochs`, `seconds` (of the last call), and `columns`; `best_step` and `planned_steps` where they differ.
 
     Raises:
         TrainingError: a loss is not finite; a checkpoint in `out` belongs to another training.
     """
     out, signal = Path(out), signal or NextToken()
     wanted = {regime.steps(budget): budget for budget in budgets}
+    each = regime.step_tokens if counted_in == "tokens" else regime.batch
     starts = [decay_start(steps, decay=regime.decay) for steps in wanted]
 
     def train(steps: int) -> None:
         """Train one budget from the newest usable milestone and record it."""
-        student = make_student()
-        source = make_source(student)
+        student = prepared(make_student(), regime, seed)
         begin, folder = decay_start(steps, decay=regime.decay), budget_folder(out, wanted[steps])
+        source = make_source(student, steps, folder)
+
+        def measure(step: int) -> Mapping[str, float]:
+            """Evaluate; keep the model if it is the best so far."""
+            values = evaluate(player.module)
+            if show is not None:
+                show(player.module, step)
+            if all(values["loss"] < earlier["loss"] for earlier in trainer.evaluations.values()):
+                save_model(merged(student), tokenizer, folder / "model")
+            return values
+
         player = Player(
             "student",
             student,
@@ -127,29 +145,27 @@ def train_student(
             accumulate=regime.accumulate,
             frozen=signal.frozen,
             recorder=partial(RunRecorder, folder / LOG, run=columns["run"]),
-            columns=lambda step: {"tokens": step * regime.step_tokens},
-            evaluate=lambda _: evaluate(player.module),
-            evaluate_at=[steps],
+            columns=lambda step: {counted_in: step * each},
+            evaluate=measure,
+            evaluate_at={steps, *range(regime.evaluate_every or steps, steps, regime.evaluate_every or steps)},
+            stop_when=partial(_no_better, patience=regime.patience) if regime.patience else None,
             checkpoint_every=checkpoint_every,
             checkpoint_at=[start for start in starts if 0 < start <= begin],
             progress=progress,
             label=str(columns["run"]),
+            accelerator=_accelerator(regime),
         )
         with _own_randomness(seed):
             result = trainer.run(start_from=_trunk(out, begin))
-        save_model(student, tokenizer, folder / "model")
-        params, tokens = non_embedding_params(student), steps * regime.step_tokens
-        read = {"epochs": tokens / source.tokens} if source.tokens else {}
+        params, amount = non_embedding_params(merged(student)), result.steps * each
+        best = min(result.evaluations, key=lambda step: result.evaluations[step]["loss"])
+        row: dict[str, Any] = {"step": result.steps, "params": params, counted_in: amount}
+        row |= {"flops": 6 * params * amount} if counted_in == "tokens" else {}
+        row |= result.evaluations[best] | ({"epochs": amount / source.tokens} if source.tokens else {})
+        row |= {"best_step": best} if regime.evaluate_every else {}
+        row |= {"planned_steps": steps} if result.steps != steps else {}
         with RunRecorder(out / RECORDS, **columns) as recorder:
-            recorder.write(
-                step=steps,
-                params=params,
-                tokens=tokens,
-                flops=6 * params * tokens,
-                **result.evaluations[steps],
-                **read,
-                seconds=result.seconds,
-            )
+            recorder.write(**row, seconds=result.seconds)
 
     for steps in sorted(wanted, reverse=True):
         if steps not in finished(out):
@@ -157,6 +173,17 @@ def train_student(
         for checkpoint in budget_folder(out, wanted[steps]).glob("step-*"):
             shutil.rmtree(checkpoint)
     return records(out, list(wanted))
+
+
+def _no_better(evaluations: Mapping[int, Mapping[str, float]], patience: int) -> bool:
+    """Whether the last `patience` evaluations gave no new best.
+
+    Example:
+        >>> _no_better({1: {"loss": 2.0}, 2: {"loss": 1.0}, 3: {"loss": 1.1}, 4: {"loss": 1.0}}, patience=2)
+        True
+    """
+    losses = [evaluations[step]["loss"] for step in sorted(evaluations)]
+    return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
 def setup_columns(run: str, seed: int, family: str, regime: Regime, tokenizer: Any, corpus: Corpus) -> dict[str, Any]:
@@ -178,13 +205,19 @@ def _trunk(out: Path, step: int) -> Path | None:
 
 
 def _optimizer(model: Any, regime: Regime) -> torch.optim.Optimizer:
-    weights = list(model.parameters())
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": regime.weight_decay},
         {"params": [weight for weight in weights if weight.ndim < 2], "weight_decay": 0.0},
     ]
     rate = regime.learning_rate or RATE_TIMES_WIDTH / model.config.hidden_size
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.95), fused=True)
+
+
+def _accelerator(regime: Regime) -> Accelerator:
+    """Devices and precision; the library allows one precision a process unless its state is reset."""
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision="bf16" if regime.precision == "bf16" else "no")
 
 
 @contextmanager

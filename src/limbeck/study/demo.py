@@ -226,7 +226,7 @@ class _Jobs:
     def _distil(self, run: str, width: int, budgets: Sequence[int], offset: int) -> DistilJob:
         return DistilJob(
             run=run,
-            corpus=self.out / "corpus",
+            data=self.out / "corpus",
             out=self.out / "runs" / run,
             teacher=self._teacher(width),
             student=FreshStudent(self.design.student),

@@ -1,0 +1,227 @@
+"""Every method by name, through the recipe: from prompts to a student."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from limbeck.errors import ConfigError
+from limbeck.lm import (
+    Batch,
+    Example,
+    Method,
+    Rollouts,
+    TransformersSampler,
+    byte_tokenizer,
+    collate,
+    distill,
+    load_model,
+    read_recipe,
+    save_model,
+    tiny_llama,
+)
+from limbeck.lm.methods import PRESETS
+from limbeck.lm.rollouts import Kept
+from limbeck.lm.self_play import Duels, SelfPlay
+from limbeck.settings import check_settings
+
+RECIPE = """\
+teacher: teacher/
+student: student/
+data: prompts.jsonl
+steps: 6
+out: out
+batch: 4
+context: 24
+warmup: 2
+lr: 1e-3
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, sentences: Callable[[int, int], str]) -> Path:
+    """A folder with two teachers, a student, prompts with and without answers, a text and a recipe."""
+    folder = tmp_path_factory.mktemp("methods")
+    for name, width, seed in (("teacher", 32, 1), ("other", 16, 2), ("student", 16, 3)):
+        save_model(tiny_llama(width, context=64, seed=seed), byte_tokenizer(), folder / name)
+    rows = [{"prompt": f"{k}+{k}=", "completion": str(2 * k), "domain": "ab"[k % 2]} for k in range(40)]
+    for name, keep in (("prompts", ("prompt", "completion")), ("bare", ("prompt",)), ("domains", tuple(rows[0]))):
+        lines = [json.dumps({key: row[key] for key in keep}) for row in rows]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    told = [json.dumps(row | {"context": f"answer {row['completion']}. "}) for row in rows]
+    (folder / "told.jsonl").write_text("\n".join(told) + "\n")
+    (folder / "book.txt").write_text("\n\n".join(sentences(index, 8) for index in range(60)))
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return folder
+
+
+def run(shop: Path, name: str, *options: str) -> dict[str, Any]:
+    distill(read_recipe(shop / "recipe.yaml", [f"out={name}", *options]), progress=False)
+    (row,) = [json.loads(line) for line in (shop / name / "training" / "runs.jsonl").read_text().splitlines()]
+    return row | {"log": (shop / name / "training").glob("*/log.jsonl")}
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_method_trains_and_is_recorded(shop: Path, name: str) -> None:
+    options = [f"method={{name: {name}, length: 6}}"]
+    options += ["teacher=null"] if name in ("spin", "opsd") else []
+    options += ["data=told.jsonl", "context=48"] if name == "opsd" else []
+    row = run(shop, f"by-{name}", *options)
+    assert (row["step"], row["samples"], row["params"]) == (6, 24, 6_736)
+    assert row["loss"] != row["loss_before"] and 0 < row["teacher_loss"] < 10
+    before, after = (load_file(shop / one / "model.safetensors") for one in ("student", f"by-{name}/student"))
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+    again = run(shop, f"again-{name}", *options)
+    assert again["loss"] == row["loss"]
+
+
+def test_methods_bring_the_student_to_the_teacher_where_there_are_no_answers(shop: Path) -> None:
+    how = ["data=bare.jsonl", "steps=120", "student={width: 16}", "lr=1e-2", "evaluate_every=40"]
+    for method in ("gkd", "opd"):
+        name, options = method, [f"method={{name: {method}, length: 6, share: 1}}"]
+        row = run(shop, f"long-{name}", *how, *options)
+        assert row["loss"] < row["loss_before"] - 0.15 and row["best_step"] in (40, 80, 120)
+        shown = json.loads((shop / f"long-{name}" / "training" / "samples" / "80.json").read_text())
+        assert len(shown) == 2 and shown[0]["prompt"] == "0+0="
+
+
+def test_prompts_come_from_text_too(shop: Path) -> None:
+    row = run(shop, "text", "data=book.txt", "method={name: opd, length: 8}")
+    assert row["samples"] == 24 and row["dataset"].startswith("book.txt sha256:")
+    with pytest.raises(ConfigError, match="give steps instead of tokens"):
+        run(shop, "text-tokens", "data=book.txt", "method=opd", "steps=null", "tokens=1000")
+    with pytest.raises(ConfigError, match=r"a prompt of 12 tokens and an answer of 64 .* length: 12"):
+        run(shop, "text-long", "data=book.txt", "method=opd")
+
+
+def test_every_domain_has_its_teacher(shop: Path) -> None:
+    both = ["data=domains.jsonl", "teacher={a: teacher/, b: other/}"]
+    for method in ("{name: opd, length: 6}", "kd", "{name: seqkd, length: 6}"):
+        row = run(shop, f"domains-{len(method)}", *both, f"method={method}")
+        assert row["teacher"] == "teacher+other" and row["teacher_params"] == 25_248
+    with pytest.raises(ConfigError, match="row 1: no teacher for the domain"):
+        run(shop, "domains-bad", "data=domains.jsonl", "teacher={c: teacher/, b: other/}")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["method=gdk"], 'no method is called "gdk" Did you mean "gkd"'),
+        (["method={name: kd, scale: 2}"], "scale needs an estimator"),
+        (["method={name: kd, share: 0.5}"], "are about answers: student"),
+        (["method={name: gkd, lenght: 3}"], "lenght"),
+        (["method=opd", "ce_weight=0.5"], "method opd has its own loss: remove divergence and ce_weight"),
+        (["data=bare.jsonl", "method={name: gkd, length: 6}"], "38 of 38 prompts have no answer to learn from"),
+        (["patience=2"], "give evaluate_every"),
+        (["teacher=null", "student={width: 16}"], "the student must be a trained model"),
+    ],
+)
+def test_what_cannot_work_is_said(shop: Path, options: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        run(shop, "refused", *options)
+
+
+def test_early_stop_keeps_the_best_model(shop: Path) -> None:
+    row = run(shop, "early", "steps=60", "lr=1", "evaluate_every=5", "patience=2")
+    assert row["step"] == row["best_step"] + 10 < 60 == row["planned_steps"]
+    result = distill(
+        read_recipe(shop / "recipe.yaml", ["out=early", "steps=60", "lr=1", "evaluate_every=5", "patience=2"])
+    )
+    assert result.already_finished and f"best after {row['best_step']}" in result.summary()
+
+
+def test_low_rank_changes_are_merged_and_bf16_is_close(shop: Path) -> None:
+    full, half = run(shop, "fp32"), run(shop, "bf16", "precision=bf16", "recompute=true")
+    assert half["loss"] == pytest.approx(full["loss"], rel=0.02) and half["loss"] != full["loss"]
+    row = run(shop, "lora", "lora=2", "lr=1e-2")
+    merged, before = load_model(shop / "lora" / "student"), load_model(shop / "student")
+    assert row["params"] == 6_736 and row["loss"] < row["loss_before"]
+    changed = [
+        n for (n, a), b in zip(merged.named_parameters(), before.parameters(), strict=True) if not torch.equal(a, b)
+    ]
+    assert changed and all("proj" in name for name in changed)
+
+
+@pytest.mark.parametrize("method", ["{name: distillm, length: 6}", "{name: seqkd, length: 6}"])
+def test_killed_while_answers_are_written_and_used(shop: Path, method: str) -> None:
+    """A worker is killed with SIGKILL when the first answers are there and again in the training."""
+    options = [f"method={method}", "steps=40", "checkpoint_every=5"]
+    name = method[7:10]
+    whole = run(shop, f"whole-{name}", *options)
+    folder = shop / f"cut-{name}" / "training"
+    for sign in ("*/answers/*.json", "*/step-*"):
+        worker = multiprocessing.get_context("fork").Process(target=run, args=(shop, f"cut-{name}", *options))
+        worker.start()
+        deadline = time.monotonic() + 60
+        while not any(folder.glob(sign)) and worker.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        if worker.is_alive() and worker.pid is not None:
+            os.kill(worker.pid, signal.SIGKILL)
+        worker.join()
+        assert any(folder.glob(sign))
+    assert run(shop, f"cut-{name}", *options)["loss"] == whole["loss"]
+    one, two = (load_file(shop / f"{kind}-{name}" / "student" / "model.safetensors") for kind in ("whole", "cut"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_kept_answers_are_read_again_as_they_were(tmp_path: Path) -> None:
+    count = iter(range(10_000))
+    rollouts = Rollouts([Example((k,)) for k in range(9)], 3, 0, lambda prompts, seed: [[next(count)] for _ in prompts])
+    kept = Kept(rollouts, 0.5, 1, tmp_path)
+    seen: list[tuple[list[int], ...]] = [tuple(map(tuple, kept(step).tokens.tolist())) for step in range(40)]  # type: ignore[misc]
+    fresh = list(dict.fromkeys(seen))
+    assert 12 <= len(fresh) <= 28 and next(count) == 3 * len(fresh) and len(list(tmp_path.iterdir())) == len(fresh)
+
+
+def test_a_blend_draws_from_the_mixture_and_its_cache_changes_nothing() -> None:
+    """Against the mixture computed without a cache, token by token, for prompts of different lengths."""
+    student, teacher = (tiny_llama(16, vocabulary=8, context=32, seed=seed).eval() for seed in (0, 1))
+    sampler = TransformersSampler(student, 1, 7, teacher=teacher, share=0.3)
+    (drawn,) = torch.tensor(sampler([(1, 2, 3)] * 4000, seed=5)).T
+    with torch.no_grad():
+        own, theirs = (
+            model(input_ids=torch.tensor([[1, 2, 3]])).logits[0, -1].softmax(0) for model in (student, teacher)
+        )
+    mixture = 0.3 * theirs + 0.7 * own
+    spread = (mixture * (1 - mixture) / 4000).sqrt()
+    assert ((torch.bincount(drawn, minlength=8) / 4000 - mixture).abs() < 4 * spread).all()
+    same = TransformersSampler(student, 6, 7, teacher=student, share=0.3)([(1, 2, 3), (4,)], seed=3)
+    assert same == TransformersSampler(student, 6, 7)([(1, 2, 3), (4,)], seed=3)
+
+
+def test_self_play_starts_at_log_two_and_moves_towards_the_data() -> None:
+    start, student = (tiny_llama(16, vocabulary=16, seed=0) for _ in range(2))
+    examples = [Example((1, 2), (3, 4, 0)), Example((5,), (6, 0))]
+    source = Duels(examples, 2, 0, lambda prompts, seed: [[9, 9, 9][: len(prompt)] for prompt in prompts])
+    batch, signal_ = source(0), SelfPlay(start, weight=0.5)
+    assert batch.tokens.shape[0] == 4 and signal_.loss(student, batch)["loss"].item() == pytest.approx(
+        0.693147, abs=1e-6
+    )
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.5)
+    for _ in range(20):
+        optimizer.zero_grad()
+        signal_.loss(student, batch)["loss"].backward()
+        optimizer.step()
+    after = signal_.loss(student, batch)
+    assert after["loss"] < 0.5 and after["accuracy"] == 1
+
+
+def test_a_teacher_that_is_told_more_reads_its_own_prompt() -> None:
+    batch: Batch = collate([Example((1,), (5, 6), told=(7, 8, 1)), Example((2, 3), (4,))])
+    assert batch.told is not None and batch.told.tokens.tolist() == [[7, 8, 1, 5, 6], [2, 3, 4, 0, 0]]
+    assert batch.targets.tolist() == batch.told.targets.tolist() == [5, 6, 4]
+
+
+def test_names_fill_in_choices_that_can_be_changed() -> None:
+    method = check_settings(Method, {"name": "gkd", "share": 1.0}, source="test")
+    assert (method.share, method.divergence["beta"], method.answers) == (1.0, 0.5, "student")
