@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +40,8 @@ class Loss:
     def __post_init__(self) -> None:
         """Refuse what cannot be minimised."""
         if not self.delta > 0 or not self.overestimate > 0:
-            raise FittingError(
-                "a loss needs delta > 0 and overestimate > 0, "
-                f"got delta={self.delta:g}, overestimate={self.overestimate:g}."
-            )
+            given = f"delta={self.delta:g}, overestimate={self.overestimate:g}"
+            raise FittingError(f"a loss needs delta > 0 and overestimate > 0, got {given}.")
         if self.space == "relative" and math.isfinite(self.delta):
             raise FittingError(
                 f"relative residuals take least squares only (delta=math.inf), got delta={self.delta:g}; "
@@ -141,13 +139,10 @@ class Problem:
         model.check_names("parameter", {**dict.fromkeys(known), **fixed, **priors}, known)
         if twice := next((name for name in priors if name in fixed), None):
             raise FittingError(f"{twice} is fixed at {fixed[twice]:g} and has a prior too: choose one.")
-        for parameter in model.parameters:
-            value = fixed.get(parameter.name, 0.0)
-            low = 0.0 if parameter.log else parameter.lower
-            if parameter.name in fixed and not low <= value <= parameter.upper:
-                raise FittingError(
-                    f"{parameter.name} is fixed at {value:g}; it must lie in {low:g} to {parameter.upper:g}."
-                )
+        for p in model.parameters:
+            low = 0.0 if p.log else p.lower
+            if p.name in fixed and not low <= fixed[p.name] <= p.upper:
+                raise FittingError(f"{p.name} is fixed at {fixed[p.name]:g}; it must lie in {low:g} to {p.upper:g}.")
         if loss.space != "linear" and not (target > 0).all():
             raise FittingError(
                 f"{model.target} must be positive for a loss on {loss.space} residuals; "
@@ -155,31 +150,20 @@ class Problem:
             )
         program = Program(trace(model, fixed=fixed, log=loss.space == "log"), columns)
         weights = np.ones(len(target)) if weights is None else np.asarray(weights, float)
-        if loss.space == "relative":
-            weights, observed = weights / target**2, target
-        else:
-            observed = np.log(target) if loss.space == "log" else target
-        names = program.tape.free
-        free = [p for p in model.parameters if p.name in names]
-        transform, offset = np.eye(len(free)), np.zeros(len(free))
-        for row, parameter in enumerate(free):
-            for column, power in parameter.dimension.items():
-                centre = float(np.log(columns[column]).mean())
-                if isinstance(power, str) and power in names:
-                    transform[row, names.index(power)] += centre
-                else:
-                    offset[row] += centre * (fixed[power] if isinstance(power, str) else power)
+        weights = weights / target**2 if loss.space == "relative" else weights
+        observed = np.log(target) if loss.space == "log" else target
+        free = [p for p in model.parameters if p.name not in fixed]
+        transform, offset = _centres(free, fixed, columns)
         steps = unit_steps(model, fixed, free, columns, target, transform, offset, loss.space)
-        transform = transform @ steps
         with np.errstate(divide="ignore"):
-            lower = np.array([np.log(max(p.lower, 0.0)) if p.log else p.lower for p in free]) / np.diag(steps)
-            upper = np.array([np.log(p.upper) if p.log else p.upper for p in free]) / np.diag(steps)
+            box = np.array([np.log([max(p.lower, 0.0), p.upper]) if p.log else (p.lower, p.upper) for p in free])
+        lower, upper = box.reshape(-1, 2).T / np.diag(steps)
         mean, precision = np.zeros(len(free)), np.zeros(len(free))
-        for row, parameter in enumerate(free):
-            if parameter.name in priors:
-                prior = priors[parameter.name]
-                mean[row] = math.log(prior.mean) if parameter.log else prior.mean
-                precision[row] = (prior_noise / prior.sd) ** 2
+        for k, p in enumerate(free):
+            if p.name in priors:
+                mean[k] = math.log(priors[p.name].mean) if p.log else priors[p.name].mean
+                precision[k] = (prior_noise / priors[p.name].sd) ** 2
+        transform = transform @ steps
         return Problem(model, program, observed, weights, loss, transform, offset, lower, upper, mean, precision, fixed)
 
     @property
@@ -198,12 +182,9 @@ class Problem:
         self, *, weights: Array | None = None, target: Array | None = None, prior_mean: Array | None = None
     ) -> Problem:
         """Return the same problem with one row of weights, targets or prior means per resample."""
-        return replace(
-            self,
-            weights=self.weights if weights is None else self.weights * weights,
-            target=self.target if target is None else target,
-            prior_mean=self.prior_mean if prior_mean is None else prior_mean,
-        )
+        given = {"target": target, "prior_mean": prior_mean}
+        rows: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return replace(self, weights=self.weights if weights is None else self.weights * weights, **rows)
 
     @staticmethod
     def stack(problems: Sequence[Problem]) -> Problem:
@@ -216,12 +197,10 @@ class Problem:
 
         columns = {name: rows(problem.program.columns[name] for problem in problems) for name in first.program.columns}
         weights = rows(problem.weights for problem in problems) * (np.arange(n.max()) < n[:, None])
-        return replace(
-            first, program=Program(first.program.tape, columns), weights=weights,
-            target=rows(problem.target for problem in problems),
-            transform=np.stack([problem.transform for problem in problems]),
-            offset=np.stack([problem.offset for problem in problems]),
-        )  # fmt: skip
+        target = rows(problem.target for problem in problems)
+        transform, offset = (np.stack([getattr(one, name) for one in problems]) for name in ("transform", "offset"))
+        program = Program(first.program.tape, columns)
+        return replace(first, program=program, weights=weights, target=target, transform=transform, offset=offset)
 
     def theta(self, z: Array, index: NDArray[np.int_] | None = None) -> Array:
         """Raw coordinates [B, p] of centred coordinates [B, p]."""
@@ -236,9 +215,9 @@ class Problem:
     def natural(self, z: Array, index: NDArray[np.int_] | None = None) -> dict[str, Array]:
         """All parameters in natural units, [B] each; fixed ones repeated."""
         raw = dict(zip(self.free, self.theta(z, index).T, strict=True))
-        values = {p.name: np.exp(raw[p.name]) if p.log else raw[p.name] for p in self.model.parameters if p.name in raw}
+        raw |= {p.name: np.exp(raw[p.name]) for p in self.model.parameters if p.log and p.name in raw}
         fixed = {name: np.full(len(z), float(value)) for name, value in self.fixed.items()}
-        return {name: fixed[name] if name in fixed else values[name] for name in self.model.parameter_names}
+        return {name: (raw | fixed)[name] for name in self.model.parameter_names}
 
     def parameters(self, z: Array) -> dict[str, float]:
         """All parameters in natural units at one point, [p]."""
@@ -246,9 +225,8 @@ class Problem:
 
     def coordinates(self, parameters: Mapping[str, float]) -> Array:
         """Centred coordinates [p] of parameters in natural units."""
-        free = [p for p in self.model.parameters if p.name in self.free]
-        raw = [math.log(parameters[p.name]) if p.log else float(parameters[p.name]) for p in free]
-        return np.asarray(self.centred(np.array([raw]))[0])
+        given = [(p.log, float(parameters[p.name])) for p in self.model.parameters if p.name in self.free]
+        return np.asarray(self.centred(np.array([[math.log(v) if log else v for log, v in given]]))[0])
 
     def local(self, z: Array) -> Local:
         """Return the problem near one point, [p]; it must have one data set."""
@@ -324,6 +302,22 @@ class Problem:
             np.multiply(scaled[:p], np.floor(share), out=scaled[p:])
             objective = np.einsum("bn,bn->b", q * r, r - 0.5 * share * r)
         return objective, scaled.swapaxes(0, 1) @ table.transpose(1, 2, 0)
+
+
+def _centres(
+    free: Sequence[Parameter], fixed: Mapping[str, float], columns: Mapping[str, Array]
+) -> tuple[Array, Array]:
+    """T and offset with which a parameter's logarithm is that in units of its columns' geometric means."""
+    transform, offset = np.eye(len(free)), np.zeros(len(free))
+    place = {p.name: k for k, p in enumerate(free)}
+    for row, parameter in enumerate(free):
+        for column, power in parameter.dimension.items():
+            centre = float(np.log(columns[column]).mean())
+            if power in place:
+                transform[row, place[str(power)]] += centre
+            else:
+                offset[row] += centre * (fixed[power] if isinstance(power, str) else power)
+    return transform, offset
 
 
 def unit_steps(
