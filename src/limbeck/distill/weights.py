@@ -7,7 +7,7 @@ so that two ways to weigh are compared at one learning rate.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Unpack
+from typing import Literal
 
 import numpy as np
 import torch  # noqa: F401  (the examples)
@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from torch import Tensor
 
-from limbeck.distill.divergences import forward_value, generalized_jsd, reverse_value
-from limbeck.distill.losses import How, compare, register
+from limbeck.distill.divergences import generalized_jsd
 from limbeck.errors import ConfigError
 
 Weights = NDArray[np.float64]
@@ -154,33 +153,3 @@ def token_importance(
     top = teacher.topk(k or teacher.shape[-1], dim=-1).indices
     apart = generalized_jsd(student.detach().gather(-1, top), teacher.gather(-1, top), reduction="none") / math.log(2)
     return entropy**alpha * apart.clamp(min=0) ** gamma
-
-
-@register()
-def adaptive_kl(
-    student: Tensor, teacher: Tensor, target: Tensor | None = None, *, head: float = 0.5, **how: Unpack[How]
-) -> Tensor:
-    """Forward KL where the student errs on the teacher's favourites, reverse KL where it errs on the rest, in nats.
-
-    `D = (g_h KL(p‖q) + g_t KL(q‖p)) / (g_h + g_t)`, `g = sum |p - q|` over head and tail; g is not differentiated.
-
-    Args:
-        head: the largest probability that the head, the teacher's most probable tokens, sums to.
-
-    Example:
-        >>> adaptive_kl(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
-        tensor(0.1438)
-
-    Source: Wu, Tao, Wang, Zhao, Wong, Rethinking Kullback-Leibler Divergence in Knowledge Distillation for Large
-        Language Models (2024), arXiv 2404.02657.
-    """
-
-    def formula(log_p: Tensor, log_q: Tensor) -> Any:
-        p, gap = log_p.exp(), (log_p.exp() - log_q.detach().exp()).abs()
-        ordered = p.sort(dim=-1, descending=True, stable=True)
-        first = (ordered.values.cumsum(-1) <= head).to(gap.dtype)
-        heads = (gap.gather(-1, ordered.indices) * first).sum(-1)
-        share = heads / gap.sum(-1).clamp(min=1e-30)
-        return share * forward_value(log_p, log_q) + (1 - share) * reverse_value(log_p, log_q)
-
-    return compare(formula, student, teacher, **how)
