@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import FittingError
-from limbeck.fitting.expression import DATA, MIXED, PARAMETER, Graph, Symbol, gradient
+from limbeck.fitting.expression import MIXED, PARAMETER, Graph, Symbol, gradient
 from limbeck.fitting.model import Array, Model
 
 
@@ -66,13 +66,8 @@ def trace(model: Model, *, fixed: Mapping[str, float] | None = None, log: bool =
     return Tape(graph, tuple(leaves), root, tuple(jacobian))
 
 
-@dataclass(frozen=True)
-class Step:
-    """One operation of a program: `registers[out] = op(registers[a] for a in args)`."""
-
-    op: str
-    args: tuple[int, ...]
-    out: int
+Call = tuple[np.ufunc, tuple[int, ...], int]
+"""One operation of a program: `registers[out] = ufunc(*registers[args])`, as (ufunc, args, out)."""
 
 
 class Program:
@@ -90,32 +85,28 @@ class Program:
         self.tape = tape
         self.columns = {name: np.ascontiguousarray(columns[name], float) for name in columns}
         self.n = next(iter(self.columns.values())).shape[-1]
-        graph = tape.graph
-        outputs = (*tape.jacobian, tape.value)
-        needed = reachable(graph, outputs)
+        graph, outputs = tape.graph, (*tape.jacobian, tape.value)
         self.fixed: dict[int, Array | float] = {}
+        self.leaves: list[tuple[int, int]] = []
+        nodes: dict[int, list[int]] = {PARAMETER: [], MIXED: []}
         with np.errstate(all="ignore"):
-            for i in needed:
-                node = graph.nodes[i]
-                if node.op == "constant":
+            for i in reachable(graph, outputs):
+                node, stage = graph.nodes[i], graph.stage[i]
+                if node.op == "parameter":
+                    self.leaves.append((i, tape.free.index(str(node.payload))))
+                elif stage in nodes:
+                    nodes[stage].append(i)
+                elif node.op == "constant":
                     self.fixed[i] = float(node.payload or 0.0)
                 elif node.op == "column":
                     self.fixed[i] = self.columns[str(node.payload)]
-                elif graph.stage[i] == DATA:
+                else:
                     self.fixed[i] = getattr(np, node.op)(*(self.fixed[a] for a in node.args))
-        self.leaves = [
-            (i, tape.free.index(str(graph.nodes[i].payload))) for i in needed if graph.nodes[i].op == "parameter"
-        ]
-        row_nodes = [i for i in needed if graph.stage[i] == PARAMETER and graph.nodes[i].op != "parameter"]
-        self.row_steps = [(i, getattr(np, graph.nodes[i].op), graph.nodes[i].args) for i in row_nodes]
-        mixed = [i for i in needed if graph.stage[i] == MIXED]
-        self.steps, self.n_buffers = _allocate(graph, mixed, set(outputs))
-        self._calls = [(getattr(np, step.op), step.args, step.out) for step in self.steps]
+        self.row_calls = [(getattr(np, graph.nodes[i].op), graph.nodes[i].args, i) for i in nodes[PARAMETER]]
+        self.calls, self.n_buffers = _allocate(graph, nodes[MIXED], set(outputs))
         self._workspace = np.empty((0, 0, self.n))
         self.place = {node: k for k, node in reversed(list(enumerate(outputs)))}
-        self.copies = [
-            (k, node) for k, node in enumerate(outputs) if self.place[node] != k or graph.stage[node] != MIXED
-        ]
+        self.copies = [(k, i) for k, i in enumerate(outputs) if self.place[i] != k or graph.stage[i] != MIXED]
 
     def evaluate(self, theta: Array, index: NDArray[np.int_] | None = None) -> tuple[Array, Array]:
         """Return values [rows, n] and Jacobians [rows, p, n] at parameter rows [rows, p].
@@ -137,9 +128,9 @@ class Program:
         for i, k in self.leaves:
             registers[i] = theta[:, k : k + 1]
         with np.errstate(all="ignore"):
-            for i, ufunc, args in self.row_steps:
-                registers[i] = ufunc(*[registers[a] for a in args])
-            for ufunc, args, out in self._calls:
+            for ufunc, args, out in self.row_calls:
+                registers[out] = ufunc(*[registers[a] for a in args])
+            for ufunc, args, out in self.calls:
                 target = buffers[-out - 1] if out < 0 else table[self.place[out]]
                 registers[out] = ufunc(*[registers[a] for a in args], out=target)
         for k, node in self.copies:
@@ -155,35 +146,25 @@ class Program:
 
 def reachable(graph: Graph, outputs: Sequence[int]) -> list[int]:
     """Nodes that the outputs need, in the order of evaluation."""
-    needed: set[int] = set()
-    stack = list(outputs)
-    while stack:
-        i = stack.pop()
-        if i not in needed:
-            needed.add(i)
-            stack.extend(graph.nodes[i].args)
+    needed = set(outputs)
+    for i in range(max(needed), -1, -1):
+        needed.update(graph.nodes[i].args if i in needed else ())
     return sorted(needed)
 
 
-def _allocate(graph: Graph, mixed: list[int], outputs: set[int]) -> tuple[list[Step], int]:
+def _allocate(graph: Graph, mixed: list[int], outputs: set[int]) -> tuple[list[Call], int]:
     """Give every mixed node a buffer (negative register) that is free by then; outputs keep their own register."""
     last_use = {a: position for position, i in enumerate(mixed) for a in graph.nodes[i].args}
     register: dict[int, int] = {}
     free: list[int] = []
-    count = 0
-    steps: list[Step] = []
+    calls, count = [], 0
     for position, i in enumerate(mixed):
         node = graph.nodes[i]
         args = tuple(register.get(a, a) for a in node.args)
-        for a in dict.fromkeys(node.args):
-            if register.get(a, 0) < 0 and last_use[a] == position:
-                free.append(register[a])
-        if i in outputs:
-            register[i] = i
-        elif free:
-            register[i] = free.pop()
-        else:
+        free += [register[a] for a in dict.fromkeys(node.args) if register.get(a, 0) < 0 and last_use[a] == position]
+        if not free and i not in outputs:
             count += 1
-            register[i] = -count
-        steps.append(Step(node.op, args, register[i]))
-    return steps, count
+            free = [-count]
+        register[i] = i if i in outputs else free.pop()
+        calls.append((getattr(np, node.op), args, register[i]))
+    return calls, count
