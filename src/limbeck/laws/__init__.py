@@ -18,10 +18,11 @@ from limbeck.laws.checkpoint_dynamics import (
     MULTIPLE_CHOICE, ScoreCurve, TaskDynamics, departure, loss_spikes, ranking_reliability, signal_to_noise,
     task_dynamics,
 )
-from limbeck.laws.compute_frontier import ComputeFrontier
-from limbeck.laws.distillation import DISTILLATION_2025, SUPERVISED_2025, Distillation, Supervised, SupervisedLoss
+from limbeck.laws.compute_frontier import ComputeFrontier, forward_flops
+from limbeck.laws.distillation import (
+    DISTILLATION_2025, SUPERVISED_2025, Distillation, StudentCurve, Supervised, SupervisedLoss,
+)
 from limbeck.laws.families import Family, FamilyStudy, absolute_relative_error, read_families
-from limbeck.laws.flops import forward_flops
 from limbeck.laws.isoflop_profiles import IsoFlop, ParabolaBias, isoflop, parabola_bias
 from limbeck.laws.latent_skills import LatentSkills
 from limbeck.laws.law import Law, Published, Source, catalogue, get, names
@@ -31,7 +32,7 @@ from limbeck.laws.learning_curves import (
 )
 from limbeck.laws.loss import (
     BESIROGLU_2024, HOFFMANN_2022, KAPLAN_2020, KAPLAN_2020_PARAMS, KAPLAN_2020_TOKENS, MUENNIGHOFF_2023,
-    BrokenPower, Chinchilla, Henighan, Kaplan, Power, PowerFloor,
+    BrokenPower, Chinchilla, DataConstrained, Henighan, Kaplan, Power, PowerFloor,
 )
 from limbeck.laws.modalities import (
     MODALITIES, Modality, PowerPlusConstant, infogain, mutual_information, trend_conflict,
@@ -41,11 +42,9 @@ from limbeck.laws.overtraining import DownstreamError, OvertrainedLoss, Overtrai
 from limbeck.laws.precision import BitLevel, Precision, critical_tokens, level_gain, optimal_training_bits, total_bits
 from limbeck.laws.pruning import PruningGain, pruning_gain
 from limbeck.laws.quality_break import QualityBreak, quality_break
-from limbeck.laws.repetition import DataConstrained
 from limbeck.laws.rules import FamilyComparison, Rule, compare_families
 from limbeck.laws.saturation import NEZHURINA_2025, ShiftedPower, binned_frontier, pareto
 from limbeck.laws.schedules import Schedule, areas, logged_rates
-from limbeck.laws.student_curve import StudentCurve
 from limbeck.laws.task_accuracy import TaskAccuracy
 from limbeck.laws.task_growth import (
     Growth, PassRate, TaskCurve, growth, instance_rates, multi_circuit, multi_step, task_curve,

@@ -60,7 +60,6 @@ class Annealing(Law):
     name = "annealing"
     source = TISSUE
     columns: ClassVar[tuple[str, ...]] = ("S1", "S2")
-    target = "loss"
     shape: ClassVar[str] = "L0 + A / S1^alpha - C S2"
     linear: ClassVar[tuple[str, ...]] = ("L0", "A", "C")
     resampling = "block"

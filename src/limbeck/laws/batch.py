@@ -16,8 +16,8 @@ from limbeck.errors import FittingError
 from limbeck.fitting import Parameter, fit
 from limbeck.fitting.expression import held
 from limbeck.fitting.model import Array
-from limbeck.laws.law import Law, Published, Source
-from limbeck.laws.loss import KAPLAN, PowerFloor, exponent
+from limbeck.laws.law import Law, Source
+from limbeck.laws.loss import KAPLAN, PowerFloor, exponent, scale
 from limbeck.laws.trend import Trend
 from limbeck.runs import BadRow, RunTable
 
@@ -45,14 +45,13 @@ class Batch(Law):
     name = "batch"
     source = SU
     columns = ("params", "batch_tokens", "step")
-    target = "loss"
     equation = "(N_c/params)^alpha_N + (S_c/step)^alpha_S (1 + B_star loss^(-1/alpha_B) / batch_tokens)^alpha_S"
     parameters = (
-        Parameter("N_c", "size scale", start=(1e3, 1e6), log=True, dimension={"params": 1.0}),
+        scale("N_c", "size scale", "params", (1e3, 1e6)),
         exponent("alpha_N", "exponent of size", (0.08, 0.2)),
-        Parameter("S_c", "scale of steps", start=(0.3, 10.0), log=True, dimension={"step": 1.0}),
+        scale("S_c", "scale of steps", "step", (0.3, 10.0)),
         exponent("alpha_S", "exponent of steps", (0.7,)),
-        Parameter("B_star", "critical batch at loss 1", start=(3.0, 300.0), log=True, dimension={"batch_tokens": 1.0}),
+        scale("B_star", "critical batch at loss 1", "batch_tokens", (3.0, 300.0)),
         Parameter("alpha_B", "exponent of the critical batch", start=(0.2, 0.5), log=True, lower=0.01, upper=20.0),
     )
 
@@ -142,17 +141,15 @@ class BatchLaw:
         return {"loss": loss, "params": loss / size, "batch": loss / batch, "steps": loss / steps}
 
 
-def _published(source: Source, where: str, note: str, *constants: float) -> Published:
-    named = dict(zip(Batch().parameter_names, constants, strict=True))
-    return Published(
-        Batch(), named, source, where, f"{note}; constants change with every setup, refit on your own runs"
-    )
-
-
-KAPLAN_2020_BATCH = _published(
-    KAPLAN, "section 5", "WebText2, parameters without embeddings", 6.5e13, 0.077, 2.1e3, 0.76, 2e8, 0.21
-)
-SU_2024_BATCH = _published(SU, "C4", "recalled, not verified", 1.5e14, 0.076, 2.6e3, 0.67, 1.7e8, 0.205)
+CHANGING = "constants change with every setup, refit on your own runs"
+KAPLAN_2020_BATCH = Batch().published(
+    "section 5", f"WebText2, parameters without embeddings; {CHANGING}", source=KAPLAN,
+    N_c=6.5e13, alpha_N=0.077, S_c=2.1e3, alpha_S=0.76, B_star=2e8, alpha_B=0.21,
+)  # fmt: skip
+SU_2024_BATCH = Batch().published(
+    "C4", f"recalled, not verified; {CHANGING}",
+    N_c=1.5e14, alpha_N=0.076, S_c=2.6e3, alpha_S=0.67, B_star=1.7e8, alpha_B=0.205,
+)  # fmt: skip
 
 
 def noise_scale(big: float, big_norm2: float, small: float, small_norm2: float) -> float:

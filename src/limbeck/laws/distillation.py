@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from limbeck.fitting.model import Parameter
-from limbeck.laws.law import Law, Published, Source
-from limbeck.laws.loss import exponent
+from limbeck.laws.law import Law, Source
+from limbeck.laws.loss import A, B, E, exponent
 
 BUSBRIDGE = Source(
     "Distillation Scaling Laws", "Busbridge, Shidani, Weers, Ramapuram, Littwin, Webb", 2025, "2502.08606"
@@ -39,14 +39,13 @@ class Supervised(Law):
     name = "supervised"
     source = BUSBRIDGE
     columns = ("params", "tokens")
-    target = "loss"
     equation = "E + (A / params^alpha + B / tokens^beta)^gamma"
     linear = ("E",)
     floor = "E"
     parameters = (
-        Parameter("E", "irreducible loss", log=True),
-        Parameter("A", "size term at params = 1", start=(0.1, 1.0, 10.0), log=True, dimension={"params": "alpha"}),
-        Parameter("B", "data term at tokens = 1", start=(0.1, 1.0, 10.0), log=True, dimension={"tokens": "beta"}),
+        E,
+        replace(A, start=(0.1, 1.0, 10.0)),
+        replace(B, start=(0.1, 1.0, 10.0)),
         exponent("alpha", "exponent of size", (0.2, 0.4, 0.8)),
         exponent("beta", "exponent of data", (0.2, 0.4, 0.8)),
         Parameter("gamma", "outer exponent", start=(0.4, 0.7, 1.0), lower=0.05, upper=5.0, log=True),
@@ -109,14 +108,13 @@ class Distillation(Law):
     name = "distillation"
     source = BUSBRIDGE
     columns = ("params", "tokens", "teacher_loss")
-    target = "loss"
     equation = (
         "L_T + L_T^-c0 (1 + (L_T / (L~ d1))^(1/f1))^(-c1 f1) (A / params^alpha + B / tokens^beta)^gamma; "
         "L_T = teacher_loss, L~ = supervised loss of the student"
     )
     parameters = (
-        Parameter("A", "size term at params = 1", start=(1.0,), log=True, dimension={"params": "alpha"}),
-        Parameter("B", "data term at tokens = 1", start=(1.0,), log=True, dimension={"tokens": "beta"}),
+        replace(A, start=(1.0,)),
+        replace(B, start=(1.0,)),
         exponent("alpha", "exponent of size", (0.3,)),
         exponent("beta", "exponent of data", (0.5,)),
         Parameter("gamma", "outer exponent", start=(0.7,), lower=0.05, upper=5.0, log=True),
@@ -137,36 +135,48 @@ class Distillation(Law):
         gap = -p.c0 * teacher - p.c1 * p.f1 * np.logaddexp(0.0, turn) + _reducible(p, x.params, x.tokens)
         return np.exp(np.logaddexp(teacher, gap))
 
-    def size(self, x: Any) -> Any:
-        """Student compute: params times tokens."""
-        return x.params * x.tokens
+
+@dataclass(frozen=True)
+class StudentCurve(Law):
+    """Loss of one student under one teacher: L_S = E + B / tokens^beta with E ≥ the teacher's loss.
+
+    The distillation law at a fixed student and a fixed teacher, in one column. What it borrows from there is structure,
+    not numbers: the teacher counts only through its loss, the student never beats it, and the loss falls faster in
+    tokens than without a teacher. The bound keeps a first short run that is still on a plateau from sending E far below
+    what is possible.
+
+    Args:
+        teacher_loss: of the teacher, in the unit of the student's loss.
+
+    Source: Distillation Scaling Laws (Busbridge et al., 2025, arXiv 2502.08606); the one-column form is this project's.
+
+    Example:
+        >>> float(StudentCurve(1.4)({"E": 1.5, "B": 1000.0, "beta": 0.5}, tokens=1e6))
+        2.5
+    """
+
+    teacher_loss: float = 0.0
+
+    name = "student-curve"
+    source = BUSBRIDGE
+    columns = ("tokens",)
+    equation = "E + B / tokens^beta, E ≥ teacher loss"
+    linear = ("E", "B")
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        """E, B and beta."""
+        floor = Parameter("E", "loss with endless data", log=True, lower=self.teacher_loss)
+        return floor, B, exponent("beta", "exponent of data", (0.3, 0.5, 0.7, 0.9, 1.1, 1.4))
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """E + B / tokens^beta."""
+        return p.E + p.B * x.tokens**-p.beta
 
 
-SUPERVISED_2025 = Published(
-    Supervised(),
-    asdict(SupervisedLoss()),
-    BUSBRIDGE,
-    "table 6",
-    "C4, one tokenizer, muP, non-embedding parameters",
-    relative_error=0.01,
-    reach={"params": 12.6e9, "tokens": 512e9},
-)
-DISTILLATION_2025 = Published(
-    Distillation(),
-    {
-        "A": 2243.0,
-        "B": 24181.0,
-        "alpha": 0.321,
-        "beta": 0.637,
-        "gamma": 0.764,
-        "c0": 2.549,
-        "c1": 522.6,
-        "f1": 0.090,
-        "d1": 1.315,
-    },
-    BUSBRIDGE,
-    "table 6",
-    "C4, one tokenizer, muP, non-embedding parameters; refit on your own runs before you spend",
-    relative_error=0.01,
-    reach={"params": 12.6e9, "tokens": 512e9},
-)
+NOTE, REACH = "C4, one tokenizer, muP, non-embedding parameters", {"params": 12.6e9, "tokens": 512e9}
+SUPERVISED_2025 = Supervised().published("table 6", NOTE, relative_error=0.01, reach=REACH, **asdict(SupervisedLoss()))
+DISTILLATION_2025 = Distillation().published(
+    "table 6", f"{NOTE}; refit on your own runs before you spend", relative_error=0.01, reach=REACH,
+    A=2243.0, B=24181.0, alpha=0.321, beta=0.637, gamma=0.764, c0=2.549, c1=522.6, f1=0.090, d1=1.315,
+)  # fmt: skip

@@ -42,11 +42,24 @@ class Law(Model):
     """
 
     source: ClassVar[Source]
+    target = "loss"
     preferred_loss: ClassVar[Loss | None] = None
     """What `laws.fit` minimises unless told otherwise; None is the engine's default, Huber on log residuals."""
 
     resampling: ClassVar[Method] = "pairs"
     """How `laws.fit` resamples unless told otherwise."""
+
+    def size(self, x: Any) -> Any:
+        """Return params times tokens where the law reads both, else the product of all columns."""
+        both = {"params", "tokens"} <= set(self.columns)
+        return x.params * x.tokens if both else super().size(x)
+
+    def published(
+        self, where: str, note: str = "", *, source: Source | None = None, relative_error: float = 0.0,
+        reach: Mapping[str, float] | None = None, **constants: float,
+    ) -> Published:  # fmt: skip
+        """Return the law with the constants of a paper, by default its own source."""
+        return Published(self, constants, source or self.source, where, note, relative_error, reach or {})
 
     def prepare(self, runs: RunTable, *, skip_bad: bool = False) -> tuple[Law, RunTable]:
         """Return the law and the table that a fit reads: a law whose columns follow from others computes them here."""
@@ -79,18 +92,13 @@ def catalogue() -> list[dict[str, Any]]:
         >>> [law["equation"] for law in catalogue() if law["law"] == "chinchilla"]
         ['E + A / params^alpha + B / tokens^beta']
     """
-    laws = [get(name) for name in names()]
     return [
         {
-            "law": law.name,
-            "equation": law.equation,
-            "columns": list(law.columns),
-            "target": law.target,
-            "parameters": {p.name: p.meaning for p in law.parameters},
-            "source": str(law.source),
+            "law": name, "equation": law.equation, "columns": list(law.columns), "target": law.target,
+            "parameters": {p.name: p.meaning for p in law.parameters}, "source": str(law.source),
         }
-        for law in laws
-    ]
+        for name in names() for law in [get(name)]
+    ]  # fmt: skip
 
 
 def get(name: str, **fields: Any) -> Law:

@@ -13,8 +13,7 @@ from limbeck.fitting import SQUARED, Fit, Interval
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import percentile_interval
-from limbeck.laws.law import Published
-from limbeck.laws.loss import HESTNESS, OneColumn, Power, PowerFloor
+from limbeck.laws.loss import OneColumn, Power, PowerFloor
 from limbeck.laws.trend import Trend
 
 
@@ -291,27 +290,18 @@ def model_size(m: ArrayLike, params: ArrayLike) -> tuple[Trend, str | None]:
     return trend, warning
 
 
-def _hestness(unit: str, beta: float, alpha: float = 1.0) -> Published:
-    law = PowerFloor("tokens" if unit == "tokens" else "samples", "loss")
-    return Published(
-        law,
-        {"E": 0.0, "A": alpha, "alpha": -beta},
-        HESTNESS,
-        "section 4",
-        "" if alpha != 1.0 else "only the exponent is published; the level is set to 1",
+HESTNESS_2017 = {
+    domain: PowerFloor(column).published(
+        "section 4", "" if level > 1 else "only the exponent is published; the level is set to 1",
+        E=0.0, A=level, alpha=alpha,
     )
-
-
-HESTNESS_2017: dict[str, Published] = {
-    "word_lm": _hestness("tokens", -0.066, 11.9),
-    "char_lm_sgd": _hestness("samples", -0.0936),
-    "char_lm_adam": _hestness("samples", -0.0954),
-    "machine_translation": _hestness("tokens", -0.128),
-    "imagenet_top1": _hestness("samples", -0.309),
-    "imagenet_top5": _hestness("samples", -0.488),
-    "imagenet_cross_entropy": _hestness("samples", -0.35),
-    "speech": _hestness("samples", -0.299),
-}
+    for domain, column, alpha, level in (
+        ("word_lm", "tokens", 0.066, 11.9), ("char_lm_sgd", "samples", 0.0936, 1.0),
+        ("char_lm_adam", "samples", 0.0954, 1.0), ("machine_translation", "tokens", 0.128, 1.0),
+        ("imagenet_top1", "samples", 0.309, 1.0), ("imagenet_top5", "samples", 0.488, 1.0),
+        ("imagenet_cross_entropy", "samples", 0.35, 1.0), ("speech", "samples", 0.299, 1.0),
+    )
+}  # fmt: skip
 """Published learning curves, by domain."""
 
 MODEL_SIZE_EXPONENTS = {"word_lm": 0.69, "char_lm_sgd": 0.78, "char_lm_adam": 0.92, "imagenet_top1": 0.573}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from limbeck.fitting.model import Parameter
-from limbeck.laws.law import Law, Published, Source
+from limbeck.laws.law import Law, Source
 
 HESTNESS = Source("Deep Learning Scaling is Predictable, Empirically", "Hestness et al.", 2017, "1712.00409")
 KAPLAN = Source("Scaling Laws for Neural Language Models", "Kaplan et al.", 2020, "2001.08361")
@@ -28,6 +28,17 @@ def exponent(name: str, meaning: str, start: tuple[float, ...] = EXPONENTS) -> P
     return Parameter(name, meaning, start=start, lower=0.0, upper=5.0)
 
 
+def scale(name: str, meaning: str, column: str, start: tuple[float, ...]) -> Parameter:
+    """Return the declaration of a scale in the unit of a column."""
+    return Parameter(name, meaning, start=start, log=True, dimension={column: 1.0})
+
+
+E = Parameter("E", "irreducible loss", log=True)
+A = Parameter("A", "size term at params = 1", log=True, dimension={"params": "alpha"})
+B = Parameter("B", "data term at tokens = 1", log=True, dimension={"tokens": "beta"})
+"""The terms that joint laws of size and data share."""
+
+
 @dataclass(frozen=True)
 class OneColumn(Law):
     """A law of one column that the user names.
@@ -41,6 +52,8 @@ class OneColumn(Law):
     quantity: str = "loss"
 
     shape: ClassVar[str]
+    declared: ClassVar[tuple[Parameter, ...]]
+    """The parameters, with dimensions in a column named x."""
 
     @property
     def equation(self) -> str:  # type: ignore[override]
@@ -56,6 +69,20 @@ class OneColumn(Law):
     def target(self) -> str:  # type: ignore[override]
         """The column it predicts."""
         return self.quantity
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
+        """The parameters, with dimensions in its own column."""
+        own = {"x": self.column}
+        return tuple(replace(p, dimension={own[x]: power for x, power in p.dimension.items()}) for p in self.declared)
+
+    def curve(self, p: Any, x: Any) -> Any:
+        """Return the formula of one column."""
+        raise NotImplementedError
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """Return the curve at the column that the law reads."""
+        return self.curve(p, getattr(x, self.column))
 
 
 @dataclass(frozen=True)
@@ -76,17 +103,11 @@ class Power(OneColumn):
     shape = "A / x^alpha"
     linear = ("A",)
 
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
-        """A and alpha."""
-        return (
-            Parameter("A", "level at x = 1", log=True, dimension={self.column: "alpha"}),
-            exponent("alpha", "exponent"),
-        )
+    declared = (Parameter("A", "level at x = 1", log=True, dimension={"x": "alpha"}), exponent("alpha", "exponent"))
 
-    def formula(self, p: Any, x: Any) -> Any:
+    def curve(self, p: Any, x: Any) -> Any:
         """A x^-alpha."""
-        return p.A * getattr(x, self.column) ** -p.alpha
+        return p.A * x**-p.alpha
 
 
 @dataclass(frozen=True)
@@ -109,18 +130,15 @@ class PowerFloor(OneColumn):
     linear = ("E", "A")
     floor = "E"
 
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
-        """E, A and alpha."""
-        return (
-            Parameter("E", "irreducible part", log=True),
-            Parameter("A", "reducible part at x = 1", log=True, dimension={self.column: "alpha"}),
-            exponent("alpha", "exponent"),
-        )
+    declared = (
+        Parameter("E", "irreducible part", log=True),
+        Parameter("A", "reducible part at x = 1", log=True, dimension={"x": "alpha"}),
+        exponent("alpha", "exponent"),
+    )
 
-    def formula(self, p: Any, x: Any) -> Any:
+    def curve(self, p: Any, x: Any) -> Any:
         """E + A x^-alpha."""
-        return p.E + p.A * getattr(x, self.column) ** -p.alpha
+        return p.E + p.A * x**-p.alpha
 
 
 @dataclass(frozen=True)
@@ -140,24 +158,15 @@ class Henighan(OneColumn):
     linear = ("L_inf",)
     floor = "L_inf"
 
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
-        """L_inf, x0 and alpha."""
-        return (
-            Parameter("L_inf", "irreducible loss", log=True),
-            Parameter(
-                "x0",
-                "where the reducible loss is 1",
-                start=(1e-6, 1e-3, 0.1, 1.0, 10.0, 1e3),
-                log=True,
-                dimension={self.column: 1.0},
-            ),
-            exponent("alpha", "exponent"),
-        )
+    declared = (
+        Parameter("L_inf", "irreducible loss", log=True),
+        scale("x0", "where the reducible loss is 1", "x", (1e-6, 1e-3, 0.1, 1.0, 10.0, 1e3)),
+        exponent("alpha", "exponent"),
+    )
 
-    def formula(self, p: Any, x: Any) -> Any:
+    def curve(self, p: Any, x: Any) -> Any:
         """L_inf + (x0/x)^alpha."""
-        return p.L_inf + (p.x0 / getattr(x, self.column)) ** p.alpha
+        return p.L_inf + (p.x0 / x) ** p.alpha
 
 
 @dataclass(frozen=True)
@@ -178,23 +187,19 @@ class BrokenPower(OneColumn):
     linear = ("a", "b")
     floor = "a"
 
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
-        """The floor a, the level b, the exponents c0 and c1, the break d1 and its width f1."""
-        return (
-            Parameter("a", "irreducible part", log=True),
-            Parameter("b", "level", log=True, dimension={self.column: "c0"}),
-            exponent("c0", "exponent before the break", (0.05, 0.2, 0.5)),
-            Parameter("c1", "change of the exponent at the break", start=(0.0, 0.2, 0.5), lower=-5.0, upper=5.0),
-            Parameter("d1", "place of the break", start=(0.1, 1.0, 10.0), log=True, dimension={self.column: 1.0}),
-            Parameter("f1", "width of the break in ln x", start=(0.1, 0.5), lower=0.02, upper=5.0, log=True),
-        )
+    declared = (
+        Parameter("a", "irreducible part", log=True),
+        Parameter("b", "level", log=True, dimension={"x": "c0"}),
+        exponent("c0", "exponent before the break", (0.05, 0.2, 0.5)),
+        Parameter("c1", "change of the exponent at the break", start=(0.0, 0.2, 0.5), lower=-5.0, upper=5.0),
+        scale("d1", "place of the break", "x", (0.1, 1.0, 10.0)),
+        Parameter("f1", "width of the break in ln x", start=(0.1, 0.5), lower=0.02, upper=5.0, log=True),
+    )
 
-    def formula(self, p: Any, x: Any) -> Any:
+    def curve(self, p: Any, x: Any) -> Any:
         """A + b x^-c0 (1 + (x/d1)^(1/f1))^(-c1 f1), by softplus."""
-        size = getattr(x, self.column)
-        softplus = np.logaddexp(0.0, np.log(size / p.d1) / p.f1)
-        return p.a + p.b * size**-p.c0 * np.exp(-p.c1 * p.f1 * softplus)
+        softplus = np.logaddexp(0.0, np.log(x / p.d1) / p.f1)
+        return p.a + p.b * x**-p.c0 * np.exp(-p.c1 * p.f1 * softplus)
 
 
 class Kaplan(Law):
@@ -212,11 +217,10 @@ class Kaplan(Law):
     name = "kaplan"
     source = KAPLAN
     columns = ("params", "tokens")
-    target = "loss"
     equation = "((N_c / params)^(alpha_N / alpha_D) + D_c / tokens)^alpha_D"
     parameters = (
-        Parameter("N_c", "size scale", start=(1e2, 1e4, 1e6), log=True, dimension={"params": 1.0}),
-        Parameter("D_c", "data scale", start=(1.0, 1e2, 1e4), log=True, dimension={"tokens": 1.0}),
+        scale("N_c", "size scale", "params", (1e2, 1e4, 1e6)),
+        scale("D_c", "data scale", "tokens", (1.0, 1e2, 1e4)),
         Parameter("alpha_N", "exponent of size", start=(0.05, 0.1, 0.25), log=True),
         Parameter("alpha_D", "exponent of data", start=(0.05, 0.1, 0.25), log=True),
     )
@@ -244,79 +248,77 @@ class Chinchilla(Law):
     name = "chinchilla"
     source = HOFFMANN
     columns = ("params", "tokens")
-    target = "loss"
     equation = "E + A / params^alpha + B / tokens^beta"
     linear = ("E", "A", "B")
     floor = "E"
-    parameters = (
-        Parameter("E", "irreducible loss", log=True),
-        Parameter("A", "size term at params = 1", log=True, dimension={"params": "alpha"}),
-        Parameter("B", "data term at tokens = 1", log=True, dimension={"tokens": "beta"}),
-        exponent("alpha", "exponent of size"),
-        exponent("beta", "exponent of data"),
-    )
+    parameters = (E, A, B, exponent("alpha", "exponent of size"), exponent("beta", "exponent of data"))
 
     def formula(self, p: Any, x: Any) -> Any:
         """E + A/N^alpha + B/D^beta."""
         return p.E + p.A * x.params**-p.alpha + p.B * x.tokens**-p.beta
 
 
-def _chinchilla(
-    constants: dict[str, float], source: Source, where: str, note: str, params: float, tokens: float
-) -> Published:
-    return Published(Chinchilla(), constants, source, where, note, reach={"params": params, "tokens": tokens})
+@dataclass(frozen=True)
+class DataConstrained(Law):
+    """Chinchilla's law in effective size and data: L = E + A/N'^alpha + B/D'^beta.
+
+    D' = U (1 + R* (1 - exp(-R/R*))), with U = tokens/epochs unique tokens seen R = epochs - 1 times again, R* = R_D*;
+    N' likewise from U_N = min(N, (D G)^(beta/alpha) G), the size that the tokens are worth, and R_N = N/U_N - 1, with G
+    = (alpha A / (beta B))^(1/(alpha + beta)). One epoch of no fewer tokens than N is worth is Chinchilla's law. U_N is
+    that of the authors' code; the paper takes the unique tokens U in place of D.
+
+    Args:
+        repeats, excess: R_D* and R_N*.
+
+    Source: Scaling Data-Constrained Language Models (Muennighoff et al., 2023, arXiv 2305.16264).
+
+    Example:
+        >>> p = {"E": 1.9, "A": 520.0, "B": 1490.0, "alpha": 0.35, "beta": 0.35}
+        >>> [float(DataConstrained()(p, params=1e9, tokens=1e11, epochs=e).round(3)) for e in (1, 4, 44)]
+        [2.479, 2.484, 2.572]
+    """
+
+    repeats: float = 15.387756
+    excess: float = 5.309743
+
+    name = "data-constrained"
+    source = MUENNIGHOFF
+    columns = ("params", "tokens", "epochs")
+    equation = "E + A / N'^alpha + B / D'^beta, N' and D' worth params and tokens after epochs"
+    floor = "E"
+    parameters = tuple(replace(one, start=one.start or (0.3, 1.0, 3.0)) for one in Chinchilla.parameters)
+
+    def formula(self, p: Any, x: Any) -> Any:
+        """Return E + A/N'^alpha + B/D'^beta."""
+        unique = x.tokens / x.epochs
+        balance = (p.alpha * p.A / (p.beta * p.B)) ** (1.0 / (p.alpha + p.beta))
+        worth = np.minimum(x.params, (x.tokens * balance) ** (p.beta / p.alpha) * balance)
+        size = worth * (1.0 - self.excess * np.expm1(-(x.params / worth - 1.0) / self.excess))
+        data = unique * (1.0 - self.repeats * np.expm1(-(x.epochs - 1.0) / self.repeats))
+        return p.E + p.A * size**-p.alpha + p.B * data**-p.beta
 
 
-HOFFMANN_2022 = _chinchilla(
-    {
-        "E": math.exp(0.5267228),
-        "A": math.exp(6.0073404),
-        "B": math.exp(6.0179186),
-        "alpha": 0.33917084,
-        "beta": 0.2849083,
-    },
-    HOFFMANN,
+HOFFMANN_2022 = Chinchilla().published(
     "eq. 10, unrounded from its TeX source (arXiv 2404.10102)",
     "known to fit its own runs badly; MassiveText, parameters with embeddings",
-    params=16e9,
-    tokens=500e9,
+    E=math.exp(0.5267228), A=math.exp(6.0073404), B=math.exp(6.0179186), alpha=0.33917084, beta=0.2849083,
+    reach={"params": 16e9, "tokens": 500e9},
+)  # fmt: skip
+BESIROGLU_2024 = Chinchilla().published(
+    "table 1", "240 of the runs of Hoffmann et al., parameters with embeddings", source=BESIROGLU,
+    E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658, reach=HOFFMANN_2022.reach,
+)  # fmt: skip
+MUENNIGHOFF_2023 = Chinchilla().published(
+    "constants of the plain part", "C4, data seen once", source=MUENNIGHOFF, reach={"params": 9e9, "tokens": 900e9},
+    E=math.exp(0.6254804), A=math.exp(6.255414), B=math.exp(7.3049974), alpha=0.3526596, beta=0.3526596,
+)  # fmt: skip
+KAPLAN_2020 = Kaplan().published(
+    "table 2", "WebText2, non-embedding parameters; recalled, not checked against the table",
+    N_c=6.4e13, D_c=1.8e13, alpha_N=0.076, alpha_D=0.103,
+)  # fmt: skip
+KAPLAN_2020_PARAMS = Henighan("params").published(
+    "eq. 1.1", "WebText2, non-embedding parameters", source=KAPLAN, L_inf=0.0, x0=8.8e13, alpha=0.076
 )
-BESIROGLU_2024 = _chinchilla(
-    {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658},
-    BESIROGLU,
-    "table 1",
-    "240 of the runs of Hoffmann et al., parameters with embeddings",
-    params=16e9,
-    tokens=500e9,
-)
-MUENNIGHOFF_2023 = _chinchilla(
-    {
-        "E": math.exp(0.6254804),
-        "A": math.exp(6.255414),
-        "B": math.exp(7.3049974),
-        "alpha": 0.3526596,
-        "beta": 0.3526596,
-    },
-    MUENNIGHOFF,
-    "constants of the plain part",
-    "C4, data seen once",
-    params=9e9,
-    tokens=900e9,
-)
-KAPLAN_2020 = Published(
-    Kaplan(),
-    {"N_c": 6.4e13, "D_c": 1.8e13, "alpha_N": 0.076, "alpha_D": 0.103},
-    KAPLAN,
-    "table 2",
-    "WebText2, non-embedding parameters; recalled, not checked against the table",
-)
-KAPLAN_2020_PARAMS = Published(
-    Henighan("params"),
-    {"L_inf": 0.0, "x0": 8.8e13, "alpha": 0.076},
-    KAPLAN,
-    "eq. 1.1",
-    "WebText2, non-embedding parameters",
-)
-KAPLAN_2020_TOKENS = Published(
-    Henighan("tokens"), {"L_inf": 0.0, "x0": 5.4e13, "alpha": 0.095}, KAPLAN, "eq. 1.2", "WebText2"
+KAPLAN_2020_TOKENS = Henighan("tokens").published(
+    "eq. 1.2", "WebText2", source=KAPLAN, L_inf=0.0, x0=5.4e13, alpha=0.095
 )

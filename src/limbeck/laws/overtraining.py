@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from limbeck.fitting import Fit, Loss, Parameter, Prediction
 from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import percentile_interval
 from limbeck.laws.law import Law, Source
-from limbeck.laws.loss import exponent
+from limbeck.laws.loss import A, B, E, exponent
 
 GADRE = Source(
     "Language models scale reliably with over-training and on downstream tasks", "Gadre et al.", 2024, "2403.08540"
@@ -38,14 +38,13 @@ class Overtraining(Law):
     name = "overtraining"
     source = GADRE
     columns = ("params", "tokens")
-    target = "loss"
     equation = "E + A / params^alpha + B / tokens^alpha"
     linear = ("E", "A", "B")
     floor = "E"
     parameters = (
-        Parameter("E", "irreducible loss", log=True),
-        Parameter("A", "size term at params = 1", log=True, dimension={"params": "alpha"}),
-        Parameter("B", "data term at tokens = 1", log=True, dimension={"tokens": "alpha"}),
+        E,
+        A,
+        replace(B, dimension={"tokens": "alpha"}),
         exponent("alpha", "exponent of size and of data, 2 eta"),
     )
 

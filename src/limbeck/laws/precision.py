@@ -20,7 +20,7 @@ from limbeck.fitting import SQUARED, Fit, Interval, Parameter
 from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import percentile_interval
 from limbeck.laws.law import Law, Source
-from limbeck.laws.loss import exponent
+from limbeck.laws.loss import A, B, E, exponent
 from limbeck.runs import RunTable
 
 DING = Source(
@@ -80,7 +80,6 @@ class BitLevel(Law):
     name = "bit-level"
     source = DING
     columns = ("total_bits", "bits")
-    target = "loss"
     equation = "E + (x_b / total_bits)^alpha, b = bits"
     linear = ("E",)
     floor = "E"
@@ -97,7 +96,7 @@ class BitLevel(Law):
         meaning, few = "bits at which the reducible loss is 1", (0.1, 0.3, 1.0)
         scales = (Parameter(f"x{b:g}", meaning, **scale) for b in self.levels)
         alphas = [f"alpha{b:g}" for b in self.levels] if self.own_exponents else ["alpha"]
-        return (Parameter("E", "irreducible loss", log=True), *scales, *(exponent(a, "exponent", few) for a in alphas))
+        return (E, *scales, *(exponent(a, "exponent", few) for a in alphas))
 
     def formula(self, p: Any, x: Any) -> Any:
         """E + (x_b/S)^alpha_b."""
@@ -186,7 +185,6 @@ class Precision(Law):
 
     name = "precision"
     source = KUMAR
-    target = "loss"
     floor: ClassVar[str] = "E"
     preferred_loss = SQUARED
 
@@ -215,9 +213,9 @@ class Precision(Law):
         bits: dict[str, Any] = {"start": (0.5, 1.5, 3.0), "lower": 0.05, "upper": 50.0, "log": True}
         letters = [TRAINED[column] for column in self.trained]
         found = [
-            Parameter("E", "irreducible loss", log=True),
-            Parameter("A", "size term at params = 1", log=True, dimension={"params": "alpha"}),
-            Parameter("B", "data term at tokens = 1", log=True, dimension={"tokens": "beta"}),
+            E,
+            A,
+            B,
             exponent("alpha", "exponent of size", (0.2, 0.5)),
             exponent("beta", "exponent of data", (0.2, 0.5)),
             *(Parameter(f"gamma_{x}", "bits at which a share 1/e of the size is lost", **bits) for x in letters),
@@ -253,10 +251,6 @@ class Precision(Law):
         """A N_eff^-alpha + B D^-beta + E + delta."""
         loss = p.E + p.A * self.effective_params(p, x) ** -p.alpha + p.B * x.tokens**-p.beta
         return loss + self.degradation(p, x) if self.post else loss
-
-    def size(self, x: Any) -> Any:
-        """Training compute: params times tokens."""
-        return x.params * x.tokens
 
     def prepare(self, runs: RunTable, *, skip_bad: bool = False) -> tuple[Precision, RunTable]:
         """Return the law with the precisions that a table has, unless it was told which."""

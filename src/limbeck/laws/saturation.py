@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from limbeck.errors import FittingError
 from limbeck.fitting import Loss
 from limbeck.fitting.model import Parameter
-from limbeck.laws.law import Published, Source
-from limbeck.laws.loss import OneColumn, exponent
+from limbeck.laws.law import Source
+from limbeck.laws.loss import OneColumn, exponent, scale
 
 NEZHURINA = Source(
-    "Scaling Laws for Robust Comparison of Open Foundation Language-Vision Models and Datasets",
-    "Nezhurina et al.",
-    2025,
-    "2506.04598",
-)
+    "Scaling Laws for Robust Comparison of Open Foundation Language-Vision Models and Datasets", "Nezhurina et al.",
+    2025, "2506.04598",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,43 +47,29 @@ class ShiftedPower(OneColumn):
     floor = "E"
     preferred_loss = Loss(delta=math.inf, space="linear")
 
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
-        """E, A, x0 and alpha."""
-        return (
-            Parameter("E", "irreducible part", log=True),
-            Parameter("A", "reducible part at x + x0 = 1", log=True, dimension={self.column: "alpha"}),
-            Parameter(
-                "x0",
-                "where the plateau ends",
-                start=(1e-3, 0.03, 0.3, 1.0, 10.0),
-                lower=1e-9,
-                log=True,
-                dimension={self.column: 1.0},
-            ),
-            exponent("alpha", "exponent"),
-        )
-
-    def formula(self, p: Any, x: Any) -> Any:
-        """E + A (x + x0)^-alpha."""
-        return p.E + p.A * (getattr(x, self.column) + p.x0) ** -p.alpha
-
-
-def _datacomp(a: float, log_b: float, c: float, d: float) -> Published:
-    return Published(
-        ShiftedPower(),
-        {"E": d, "A": a, "x0": math.exp(log_b), "alpha": -c},
-        NEZHURINA,
-        "parameter table of its code's history",
-        "zero-shot ImageNet error after training on DataComp-1.4B; compute in GFLOP of forward passes",
+    declared = (
+        Parameter("E", "irreducible part", log=True),
+        Parameter("A", "reducible part at x + x0 = 1", log=True, dimension={"x": "alpha"}),
+        replace(scale("x0", "where the plateau ends", "x", (1e-3, 0.03, 0.3, 1.0, 10.0)), lower=1e-9),
+        exponent("alpha", "exponent"),
     )
 
+    def curve(self, p: Any, x: Any) -> Any:
+        """E + A (x + x0)^-alpha."""
+        return p.E + p.A * (x + p.x0) ** -p.alpha
 
-NEZHURINA_2025: dict[str, Published] = {
-    "clip": _datacomp(57.862, 18.391, -0.2266, 0.1112),
-    "mammut": _datacomp(125.357, 19.289, -0.2557, 0.1011),
-}
-"""Published curves of two recipes, by name."""
+
+NEZHURINA_2025 = {
+    model: ShiftedPower().published(
+        "parameter table of its code's history",
+        "zero-shot ImageNet error after training on DataComp-1.4B; compute in GFLOP of forward passes",
+        E=floor, A=level, x0=math.exp(log_x0), alpha=alpha,
+    )
+    for model, level, log_x0, alpha, floor in (
+        ("clip", 57.862, 18.391, 0.2266, 0.1112), ("mammut", 125.357, 19.289, 0.2557, 0.1011),
+    )
+}  # fmt: skip
+"""Published curves of the error, by model."""
 
 
 def pareto(x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_]:
@@ -98,7 +82,8 @@ def pareto(x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_]:
     cost, error = np.asarray(x, float), np.asarray(y, float)
     order = np.lexsort((error, cost))
     keep = np.zeros(len(cost), bool)
-    keep[order] = _falls(error[order])
+    values = error[order]
+    keep[order] = values < np.concatenate([[np.inf], np.minimum.accumulate(values)[:-1]])
     return keep
 
 
@@ -134,13 +119,6 @@ def binned_frontier(
     member[cost == cost.max()] = edges
     order = np.lexsort((error, member))
     best = order[np.unique(member[order], return_index=True)[1]]
-    best = best[np.argsort(cost[best], kind="stable")]
     keep = np.zeros(len(cost), bool)
-    keep[best] = _falls(error[best])
+    keep[best[pareto(cost[best], error[best])]] = True
     return keep
-
-
-def _falls(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which values lie strictly below all before them."""
-    before = np.concatenate([[np.inf], np.minimum.accumulate(values)[:-1]])
-    return np.asarray(values < before)

@@ -43,24 +43,15 @@ class PassRate(OneColumn):
     floor = "E"
     preferred_loss = SQUARED
 
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
-        """E, A and alpha."""
-        return (
-            Parameter("E", "surprise that stays, nats", start=(0.01, 0.1, 1.0), log=True),
-            Parameter(
-                "A",
-                "surprise at x = 1, nats",
-                start=(0.1, 1.0, 5.0),
-                log=True,
-                dimension={self.column: "alpha"},
-            ),
-            exponent("alpha", "exponent"),
-        )
+    declared = (
+        Parameter("E", "surprise that stays, nats", start=(0.01, 0.1, 1.0), log=True),
+        Parameter("A", "surprise at x = 1, nats", start=(0.1, 1.0, 5.0), log=True, dimension={"x": "alpha"}),
+        exponent("alpha", "exponent"),
+    )
 
-    def formula(self, p: Any, x: Any) -> Any:
+    def curve(self, p: Any, x: Any) -> Any:
         """exp(-(E + A x^-alpha))."""
-        return np.exp(-(p.E + p.A * getattr(x, self.column) ** -p.alpha))
+        return np.exp(-(p.E + p.A * x**-p.alpha))
 
 
 @dataclass(frozen=True)

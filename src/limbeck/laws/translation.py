@@ -26,12 +26,26 @@ from limbeck.laws.loss import PowerFloor, exponent
 from limbeck.runs import read_runs
 
 GHORBANI = Source("Scaling Laws for Neural Machine Translation", "Ghorbani et al.", 2021, "2109.07740")
-PARTS = ("encoder_params", "decoder_params")
+UNIT = {"encoder_params": "p_e", "decoder_params": "p_d"}
+PARTS = tuple(UNIT)
 SQUARES = Loss(delta=math.inf, space="linear")
 
 
+class Parts(Law):
+    """A law of two sizes."""
+
+    source = GHORBANI
+    columns = PARTS
+    floor = "L_inf"
+    preferred_loss = SQUARES
+
+    def size(self, x: Any) -> Any:
+        """The parameters of both parts together."""
+        return x.encoder_params + x.decoder_params
+
+
 @dataclass(frozen=True)
-class TwoPart(Law):
+class TwoPart(Parts):
     """Product law of two sizes: L = alpha (R_e/N_e)^p_e (R_d/N_d)^p_d + L_inf (eq. 2).
 
     Sizes leave out embeddings and the softmax. R_e and R_d are the sizes of a reference model, and alpha its reducible
@@ -53,20 +67,10 @@ class TwoPart(Law):
     decoder_reference: float = 1.0
 
     name = "two-part"
-    source = GHORBANI
-    columns = PARTS
-    target = "loss"
     equation = "alpha (R_e / encoder_params)^p_e (R_d / decoder_params)^p_d + L_inf"
     linear = ("alpha", "L_inf")
-    floor = "L_inf"
-    preferred_loss = SQUARES
     parameters = (
-        Parameter(
-            "alpha",
-            "reducible loss of the reference",
-            log=True,
-            dimension={"encoder_params": "p_e", "decoder_params": "p_d"},
-        ),
+        Parameter("alpha", "reducible loss of the reference", log=True, dimension=UNIT),
         exponent("p_e", "exponent of the encoder"),
         exponent("p_d", "exponent of the decoder"),
         Parameter("L_inf", "irreducible loss", log=True),
@@ -74,17 +78,11 @@ class TwoPart(Law):
 
     def formula(self, p: Any, x: Any) -> Any:
         """Alpha (R_e/N_e)^p_e (R_d/N_d)^p_d + L_inf."""
-        parts = (self.encoder_reference / x.encoder_params) ** p.p_e * (
-            self.decoder_reference / x.decoder_params
-        ) ** p.p_d
-        return p.alpha * parts + p.L_inf
-
-    def size(self, x: Any) -> Any:
-        """The parameters of both parts together."""
-        return x.encoder_params + x.decoder_params
+        encoder, decoder = self.encoder_reference / x.encoder_params, self.decoder_reference / x.decoder_params
+        return p.alpha * encoder**p.p_e * decoder**p.p_d + p.L_inf
 
 
-class TwoPartSum(Law):
+class TwoPartSum(Parts):
     """Additive law of two sizes: L = a N_e^-p_e + b N_d^-p_d + L_inf, for parts that store independent knowledge.
 
     Source: a rival form for the tables of Scaling Laws for Neural Machine Translation (Ghorbani et al., 2021, arXiv
@@ -97,13 +95,8 @@ class TwoPartSum(Law):
     """
 
     name = "two-part-sum"
-    source = GHORBANI
-    columns = PARTS
-    target = "loss"
     equation = "a / encoder_params^p_e + b / decoder_params^p_d + L_inf"
     linear = ("a", "b", "L_inf")
-    floor = "L_inf"
-    preferred_loss = SQUARES
     parameters = (
         Parameter("a", "encoder term at one parameter", log=True, dimension={"encoder_params": "p_e"}),
         exponent("p_e", "exponent of the encoder"),
@@ -115,10 +108,6 @@ class TwoPartSum(Law):
     def formula(self, p: Any, x: Any) -> Any:
         """A N_e^-p_e + b N_d^-p_d + L_inf."""
         return p.a * x.encoder_params**-p.p_e + p.b * x.decoder_params**-p.p_d + p.L_inf
-
-    def size(self, x: Any) -> Any:
-        """The parameters of both parts together."""
-        return x.encoder_params + x.decoder_params
 
 
 @dataclass(frozen=True)
@@ -167,14 +156,9 @@ class TwoPartFit:
 
 
 def fit_two_part(
-    runs: Any,
-    *,
-    form: Literal["auto", "product", "additive", "univariate"] = "auto",
-    reference: tuple[float, float] = (1.0, 1.0),
-    bootstrap: int = 200,
-    seed: int = 0,
-    **read: Any,
-) -> TwoPartFit:
+    runs: Any, *, form: Literal["auto", "product", "additive", "univariate"] = "auto",
+    reference: tuple[float, float] = (1.0, 1.0), bootstrap: int = 200, seed: int = 0, **read: Any,
+) -> TwoPartFit:  # fmt: skip
     """Fit the laws of two parts and of the total by least squares on the loss; choose by the largest models held out.
 
     Args:
@@ -202,24 +186,15 @@ def fit_two_part(
         )
     columns = {PARTS[0]: encoder, PARTS[1]: decoder, "params": encoder + decoder, "loss": table.column("loss")}
     laws = {"product": TwoPart(*reference), "additive": TwoPartSum(), "univariate": PowerFloor("params")}
-    fits = {
-        name: fit_law(
-            law, {c: columns[c] for c in (*law.columns, "loss")}, loss=SQUARES, bootstrap=bootstrap, seed=seed
-        )
-        for name, law in laws.items()
-    }
+    fits, left_out, masks = {}, {}, leave_one_out(shape.reshape(-1))
+    for name, law in laws.items():
+        own = {c: columns[c] for c in (*law.columns, "loss")}
+        fit = fits[name] = fit_law(law, own, loss=SQUARES, bootstrap=bootstrap, seed=seed)
+        ends = minimise(fit.problem.with_rows(weights=masks), np.repeat(fit.z[None], len(masks), 0), damping=0.1)
+        left_out[name] = float(np.sqrt(np.mean(fit.problem.residuals(ends.z)[masks == 0] ** 2)))
     comparison = compare(list(fits.values()))
     best = next(name for name, fit in fits.items() if fit is comparison.best)
-    masks = leave_one_out(shape.reshape(-1))
-    return TwoPartFit(
-        best if form == "auto" else form, fits, comparison, {n: _left_out(f, masks) for n, f in fits.items()}
-    )
-
-
-def _left_out(fit: Fit, masks: Array) -> float:
-    """Root mean square error on the points that each row of weights leaves out."""
-    ends = minimise(fit.problem.with_rows(weights=masks), np.repeat(fit.z[None], len(masks), 0), damping=0.1)
-    return float(np.sqrt(np.mean(fit.problem.residuals(ends.z)[masks == 0] ** 2)))
+    return TwoPartFit(best if form == "auto" else form, fits, comparison, left_out)
 
 
 def best_split(
@@ -289,10 +264,8 @@ class _Sets(Model):
     def formula(self, p: Any, x: Any) -> Any:
         """Sum over sets of indicator times (alpha_k N_e^-p_e N_d^-p_d + L_inf_k)."""
         parts = x.encoder_params**-p.p_e * x.decoder_params**-p.p_d
-        return sum(
-            getattr(x, f"set_{k}") * (getattr(p, f"alpha_{k}") * parts + getattr(p, f"L_inf_{k}"))
-            for k in range(self.count)
-        )
+        own = ((getattr(p, f"alpha_{k}"), getattr(p, f"L_inf_{k}")) for k in range(self.count))
+        return sum(getattr(x, f"set_{k}") * (alpha * parts + floor) for k, (alpha, floor) in enumerate(own))
 
 
 @dataclass(frozen=True)
@@ -337,14 +310,13 @@ def share_exponents(sets: Mapping[str, Mapping[str, ArrayLike]]) -> Sharing:
     reconstructed.
     """
     k = len(sets)
-    joined = {
-        name: np.concatenate([np.asarray(one[name], float) for one in sets.values()]) for name in (*PARTS, "loss")
-    }
-    n, member = len(joined["loss"]), np.repeat(np.arange(k), [len(np.asarray(one["loss"])) for one in sets.values()])
+    each = {name: [np.asarray(one[name], float) for one in sets.values()] for name in (*PARTS, "loss")}
+    joined, counts = {name: np.concatenate(values) for name, values in each.items()}, [len(one) for one in each["loss"]]
+    n, member = sum(counts), np.repeat(np.arange(k), counts)
     if k < 2 or n <= 4 * k:
         raise FittingError(f"{n} points in {k} test sets: two sets and more than four points a set are needed.")
-    columns = {name: joined[name] for name in PARTS} | {f"set_{j}": (member == j).astype(float) for j in range(k)}
-    shared = fit_law(_Sets(k), {**columns, "loss": joined["loss"]}, loss=SQUARES, bootstrap=0)
+    columns = joined | {f"set_{j}": (member == j).astype(float) for j in range(k)}
+    shared = fit_law(_Sets(k), columns, loss=SQUARES, bootstrap=0)
     alone = {name: fit_law(TwoPart(), dict(one), bootstrap=0) for name, one in sets.items()}
     together, apart = 2 * shared.objective, 2 * sum(fit.objective for fit in alone.values())
     f = float((together - apart) / (2 * (k - 1)) / max(apart / (n - 4 * k), 1e-300))
