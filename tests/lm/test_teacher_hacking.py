@@ -177,7 +177,7 @@ def test_replayed_pairs_come_back_and_fresh_ones_do_not() -> None:
         return np.random.default_rng(seed).integers(0, 10**9, (len(asked), 2)).tolist()
 
     epochs, seen = 5, []
-    replay = Replay(prompts, 3, 0, sampler, each=2)
+    replay = Replay(prompts, 3, 0, [sampler], each=2)
     pairs = [pair for step in range(epochs * 4) for pair in replay.identities(step)]
     assert len(set(pairs)) == 12 and all(pairs.count(pair) == epochs for pair in set(pairs))
     online = Rollouts(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from limbeck import __version__
-from limbeck.cli import curves, decide, families, laws, machine, methods, task_forecast, tasks, theory, train
+from limbeck.cli import curves, decide, evaluate, families, laws, machine, methods, task_forecast, tasks, theory, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
 app = typer.Typer(
@@ -32,7 +32,8 @@ task = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What a tas
 theories = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What theory says about a model or a table.")
 
 COMMANDS: list[tuple[typer.Typer, list[Callable[..., None]]]] = [
-    (app, [train.demo, laws.fit, laws.predict, train.distill, decide.report, train.reproduce, machine.doctor]),
+    (app, [train.demo, laws.fit, laws.predict, train.distill, evaluate.evaluate]),
+    (app, [decide.report, train.reproduce, machine.doctor]),
     (compare, [laws.compare_laws, methods.compare_methods, families.compare_families]),
     (plan, [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep]),
     (plan, [curves.plan_batch, curves.plan_schedule, families.plan_parts]),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 # isort: off
 if TYPE_CHECKING:
     from limbeck.lm.alignment import CrossTokenizer
+    from limbeck.lm.audit import Agreement, Gain, Trend, agreement, bleu, clustered_mean, holm, paired_gain, trend
     from limbeck.lm.conversations import AnswerLoss, Conversations, Example, answer_loss, collate, read_examples
     from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
     from limbeck.lm.distillation import distil
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from limbeck.lm.folders import budget_folder, finished, model_folder
     from limbeck.lm.jobs import DistilJob, FreshStudent, PretrainJob, Regime
     from limbeck.lm.methods import Method
+    from limbeck.lm.model_audit import Audit, Fidelity, TaskAudit, compare_texts, evaluate, fidelity
     from limbeck.lm.models import load_model, non_embedding_params, save_model, tiny_llama
     from limbeck.lm.on_policy import OnPolicy, extrapolate
     from limbeck.lm.pass_rates import (
@@ -45,92 +47,24 @@ if TYPE_CHECKING:
 _MODULES = (
     "corpus", "folders", "jobs", "windows", "slots", "estimators", "teaching", "tokenizers", "conversations",
     "rollouts", "on_policy", "pass_rates", "teacher_hacking", "models", "evaluation", "training", "pretraining",
-    "distillation", "recipe", "teacher_cache", "methods", "self_play", "alignment",
+    "distillation", "recipe", "teacher_cache", "methods", "self_play", "alignment", "audit", "model_audit",
 )
 """In the order in which a name is looked for: those that need no torch first."""
 
 __all__ = [
-    "Alarm",
-    "AnswerLoss",
-    "Batch",
-    "CachedTeaching",
-    "Conversations",
-    "Corpus",
-    "CorpusFacts",
-    "CrossTokenizer",
-    "Distance",
-    "DistilJob",
-    "DistillRecipe",
-    "DistillationResult",
-    "Divergence",
-    "Document",
-    "Duels",
-    "Example",
-    "FreshStudent",
-    "HackingMonitor",
-    "HackingReport",
-    "Kept",
-    "Method",
-    "Mixture",
-    "NextToken",
-    "OnPolicy",
-    "PassRates",
-    "PretrainJob",
-    "Regime",
-    "Replay",
-    "Rollouts",
-    "Sampler",
-    "SelfPlay",
-    "Signal",
-    "Source",
-    "StagedSignal",
-    "StagedSource",
-    "TeacherCache",
-    "Teaching",
-    "TextLoss",
-    "TokenStream",
-    "TransformersSampler",
-    "Weighted",
-    "Windows",
-    "answer_loss",
-    "budget_folder",
-    "build_corpus",
-    "byte_tokenizer",
-    "cache_teacher",
-    "collate",
-    "continue_text",
-    "distance",
-    "distil",
-    "distill",
-    "embedded_corpus",
-    "evaluation_windows",
-    "extrapolate",
-    "final_answer",
-    "finished",
-    "future_returns",
-    "get_tokenizer",
-    "judge",
-    "law_alarm",
-    "load_corpus",
-    "load_model",
-    "load_tokenizer",
-    "measure_pass_rates",
-    "model_folder",
-    "non_embedding_params",
-    "pretrain",
-    "read_examples",
-    "read_recipe",
-    "same_final_answer",
-    "same_tokens",
-    "save_model",
-    "sequence_kl",
-    "text_corpus",
-    "text_loss",
-    "tiny_llama",
-    "tokenize",
-    "train_student",
-    "train_text",
-    "trained_tokenizer",
+    "Agreement", "Alarm", "AnswerLoss", "Audit", "Batch", "CachedTeaching", "Conversations", "Corpus", "CorpusFacts",
+    "CrossTokenizer", "Distance", "DistilJob", "DistillRecipe", "DistillationResult", "Divergence", "Document", "Duels",
+    "Example", "Fidelity", "FreshStudent", "Gain", "HackingMonitor", "HackingReport", "Kept", "Method", "Mixture",
+    "NextToken", "OnPolicy", "PassRates", "PretrainJob", "Regime", "Replay", "Rollouts", "Sampler", "SelfPlay",
+    "Signal", "Source", "StagedSignal", "StagedSource", "TaskAudit", "TeacherCache", "Teaching", "TextLoss",
+    "TokenStream", "TransformersSampler", "Trend", "Weighted", "Windows", "agreement", "answer_loss", "bleu",
+    "budget_folder", "build_corpus", "byte_tokenizer", "cache_teacher", "clustered_mean", "collate", "compare_texts",
+    "continue_text", "distance", "distil", "distill", "embedded_corpus", "evaluate", "evaluation_windows",
+    "extrapolate", "fidelity", "final_answer", "finished", "future_returns", "get_tokenizer", "holm", "judge",
+    "law_alarm", "load_corpus", "load_model", "load_tokenizer", "measure_pass_rates", "model_folder",
+    "non_embedding_params", "paired_gain", "pretrain", "read_examples", "read_recipe", "same_final_answer",
+    "same_tokens", "save_model", "sequence_kl", "text_corpus", "text_loss", "tiny_llama", "tokenize", "train_student",
+    "train_text", "trained_tokenizer", "trend",
 ]
 
 

@@ -26,6 +26,7 @@ from limbeck.fitting.plain import Plain
 from limbeck.lm.conversations import Example
 from limbeck.lm.rollouts import Sampler
 from limbeck.lm.slots import Batch, Signal, Source
+from limbeck.lm.tokenizers import separator_token
 
 Verifier = Callable[[Example, Sequence[int]], bool]
 """Whether an answer to a problem is right; the problem's own answer is the reference."""
@@ -49,13 +50,17 @@ def final_answer(text: str) -> str:
     return re.sub(r"(?<=\d),(?=\d{3})", "", last.strip().strip("$").rstrip(".").strip())
 
 
+def answer_text(tokenizer: Any, answer: Sequence[int]) -> str:
+    """The text of an answer without its end token."""
+    end = separator_token(tokenizer)
+    return str(tokenizer.decode([token for token in answer if token != end], skip_special_tokens=True))
+
+
 def same_final_answer(tokenizer: Any) -> Verifier:
     """Return a verifier that compares `final_answer` of both texts."""
 
     def verify(example: Example, answer: Sequence[int]) -> bool:
-        mine, right = (
-            final_answer(tokenizer.decode(ids, skip_special_tokens=True)) for ids in (answer, example.answer)
-        )
+        mine, right = (final_answer(answer_text(tokenizer, ids)) for ids in (answer, example.answer))
         return mine == right
 
     return verify
