@@ -23,13 +23,7 @@ from limbeck.fitting.identifiability import Identifiability, identifiability
 from limbeck.fitting.model import Array, Model
 from limbeck.fitting.multistart import Starts
 from limbeck.fitting.objective import Loss, Prior, Problem
-from limbeck.fitting.prediction import (
-    Interval,
-    Prediction,
-    bca_interval,
-    check_level,
-    run_interval,
-)
+from limbeck.fitting.prediction import Interval, Prediction, bca_interval, check_level, run_interval
 from limbeck.fitting.resampling import Method, leave_one_out, leverage
 from limbeck.fitting.solver import refit
 from limbeck.fitting.tape import Program, trace
@@ -132,9 +126,8 @@ class Fit:
             FittingError: the fit has no draws.
         """
         self._need_draws()
-        return self.model.by_rows(
-            self.draws, {name: np.atleast_1d(np.asarray(v, float)) for name, v in columns.items()}
-        )
+        at = {name: np.atleast_1d(np.asarray(v, float)) for name, v in columns.items()}
+        return self.model.by_rows(self.draws, at)
 
     def simulate(self, **columns: ArrayLike) -> Array:
         """Return what one new run may give at each setting: every draw's prediction moved by a residual, [B, n].
@@ -145,8 +138,7 @@ class Fit:
             FittingError: the fit has no draws.
         """
         values = self.values(**columns)
-        shock = np.random.default_rng([self.seed, 1]).choice(self.noise, (len(values), 1))
-        return self.shifted(values, shock)
+        return self.shifted(values, np.random.default_rng([self.seed, 1]).choice(self.noise, (len(values), 1)))
 
     def predict(self, level: float = 0.8, **columns: ArrayLike) -> Prediction:
         """Predict one new run at each setting, with the run-to-run noise in the interval.
@@ -259,12 +251,10 @@ class Fit:
     ) -> dict[str, tuple[float, float] | None]:
         """Return intervals of the parameters; None where an interval means nothing, and where there are no draws."""
         check_level(level)
-        result: dict[str, tuple[float, float] | None] = dict.fromkeys(self.model.parameter_names)
-        for name, known in self.identifiability.identified.items():
-            if known and self.draws:
-                interval = self.derive(attrgetter(name), level, method=method)
-                result[name] = (interval.lower, interval.upper)
-        return result
+        known = [name for name, good in self.identifiability.identified.items() if good and self.draws]
+        found = {name: self.derive(attrgetter(name), level, method=method) for name in known}
+        ends: dict[str, tuple[float, float] | None] = {name: (i.lower, i.upper) for name, i in found.items()}
+        return {name: ends.get(name) for name in self.model.parameter_names}
 
     def without_interval(self, name: str) -> str:
         """Say why a parameter has no interval: "fixed", "not identified" or "no bootstrap"."""
@@ -282,10 +272,9 @@ class Fit:
         lines = [self.model.equation or self.model.name, "", f"{'':12}{'estimate':>12}   {level:.0%} interval"]
         intervals = self.intervals(level)
         for name, value in self.parameters.items():
-            interval = intervals[name]
-            right = self.without_interval(name).replace("identified", "identified by these runs")
-            right = right if interval is None else f"{interval[0]:.4g} – {interval[1]:.4g}"
-            lines.append(f"  {name:10}{value:>12.5g}   {right}")
+            why = self.without_interval(name).replace("identified", "identified by these runs")
+            ends = intervals[name]
+            lines.append(f"  {name:10}{value:>12.5g}   {why if ends is None else '{:.4g} – {:.4g}'.format(*ends)}")
         lines += ["", self.starts.summary(), *self.identifiability.words]
         if self.holdout is not None:
             lines.append(self.holdout.summary())

@@ -17,7 +17,7 @@ from limbeck.fitting.floor import floorless
 from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import run_interval
 from limbeck.fitting.resampling import pairs, prior_centres, run_noise
-from limbeck.fitting.solver import minimise
+from limbeck.fitting.solver import lowest, minimise
 from limbeck.fitting.validation import Cut, Score, Validation
 
 if TYPE_CHECKING:
@@ -122,14 +122,10 @@ def _refit(
 
 def _refit_floorless(fit: Fit, masks: NDArray[np.bool_]) -> Array | None:
     """Predictions [cuts, n] of the law without its floor, fitted below each cut."""
-    bare = floorless(fit)
-    if bare is None:
+    if (bare := floorless(fit)) is None:
         return None
-    rows = bare.problem.with_rows(weights=masks.astype(float))
-    cuts, starts = len(masks), len(bare.ends)
-    ends = minimise(rows, np.tile(bare.ends, (cuts, 1)), np.repeat(np.arange(cuts), starts), damping=0.1)
-    best = np.argmin(ends.objective.reshape(cuts, starts), axis=1) + starts * np.arange(cuts)
-    return fit.model.by_rows(bare.problem.natural(ends.z[best]), fit.data.columns)
+    ends = lowest(bare.problem.with_rows(weights=masks.astype(float)), bare.ends, len(masks))
+    return fit.model.by_rows(bare.problem.natural(ends.z), fit.data.columns)
 
 
 def _score(fit: Fit, predicted: Array, observed: Array) -> Score:

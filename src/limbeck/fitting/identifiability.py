@@ -14,7 +14,7 @@ from limbeck.fitting.floor import Floorless, floorless
 from limbeck.fitting.model import Array
 from limbeck.fitting.plain import plain
 from limbeck.fitting.profile import deviance
-from limbeck.fitting.solver import minimise
+from limbeck.fitting.solver import lowest
 
 if TYPE_CHECKING:
     from limbeck.fitting.fit import Fit
@@ -75,21 +75,17 @@ def identifiability(fit: Fit) -> Identifiability:
     identified = {name: bool(seen[k] and not (np.abs(right[lost, k]) > SHARE).any()) for k, name in enumerate(names)}
     design = Design.of(fit.data)
     words = design.words() + fit.model.remarks(fit.data.columns)
-    for name in design.untold(fit.model, [name for name in names if name not in fit.priors]):
-        identified[name] = False
-    if fit.model.floor in names:
-        words += _floor_words(fit, identified)
+    identified |= dict.fromkeys(design.untold(fit.model, [name for name in names if name not in fit.priors]), False)
+    if (without := floorless(fit)) is not None:
+        words += _floor_words(fit, without, identified)
     if condition > WARN:
         known = fit.model.floor if any("fits as well" in w for w in words) else None
         words += _weak_words([right[i] for i in lost] or [right[-1]], names, known, refused=condition > REFUSE)
     words += _bound_words(fit, identified)
-    trades = _trades(fit, scaled, identified)
-    if trades:
-        partners = " and ".join(dict.fromkeys(trades.values()))
-        verb = "trade" if len(trades) > 1 else "trades"
+    if trades := _trades(fit, scaled, identified):
+        partners, verb = " and ".join(dict.fromkeys(trades.values())), "trade" if len(trades) > 1 else "trades"
         words.append(f"{' and '.join(trades)} {verb} off with {partners}: read the predictions, not these.")
-    direction = right[-1] / np.abs(right[-1]).max()
-    weakest = {name: float(v) for name, v in zip(names, direction, strict=True)}
+    weakest = dict(zip(names, (right[-1] / np.abs(right[-1]).max()).tolist(), strict=True))
     return Identifiability(condition, weakest, identified, trades, tuple(words))
 
 
@@ -99,12 +95,12 @@ def _weak_words(directions: list[Array], names: tuple[str, ...], known: str | No
     words = []
     for direction in directions:
         relative = direction / direction[np.argmax(np.abs(direction))]
-        moving = [(name, share) for name, share in zip(names, relative, strict=True) if abs(share) > SHARE]
-        together = ", ".join(f"{name} {share:+.2g}" for name, share in moving)
+        moving = {name: share for name, share in zip(names, relative, strict=True) if abs(share) > SHARE}
         if len(moving) > 1:
-            words.append(f"{' and '.join(name for name, _ in moving)} trade off ({together}): {reading}.")
-        elif moving[0][0] != known:
-            words.append(f"{moving[0][0]} is not identified by these runs: no prediction here depends on it.")
+            together = ", ".join(f"{name} {share:+.2g}" for name, share in moving.items())
+            words.append(f"{' and '.join(moving)} trade off ({together}): {reading}.")
+        elif known not in moving:
+            words.append(f"{next(iter(moving))} is not identified by these runs: no prediction here depends on it.")
     return words
 
 
@@ -118,44 +114,37 @@ def _bound_words(fit: Fit, identified: dict[str, bool]) -> list[str]:
         bounds = np.array([fit.problem.lower[k], fit.problem.upper[k]])
         near = np.where(np.isfinite(bounds), 1e-6 * np.maximum(1.0, np.abs(bounds)), -1.0)
         share = float(np.mean((np.abs(draws[:, k, None] - bounds) <= near).any(1))) if len(draws) else 0.0
-        if (np.abs(fit.z[k] - bounds) <= near).any():
+        reason = f"{name} ran into a bound in {share:.0%} of the resamples: its interval means nothing"
+        if ended := (np.abs(fit.z[k] - bounds) <= near).any():
             reason = f"{name} ended at its bound ({_short(fit.parameters[name])}): the data would take it further"
-        elif share > STUCK:
-            reason = f"{name} ran into a bound in {share:.0%} of the resamples: its interval means nothing"
-        else:
-            continue
-        identified[name] = False
-        words.append(f"{reason}. Check the law, or fix it with fixed={{'{name}': ...}} (--fix {name}=...).")
+        if ended or share > STUCK:
+            identified[name] = False
+            words.append(f"{reason}. Check the law, or fix it with fixed={{'{name}': ...}} (--fix {name}=...).")
     return words
 
 
 def _trades(fit: Fit, scaled: Array, identified: dict[str, bool]) -> dict[str, str]:
     """Find parameters whose unit holds another free parameter that nearly determines them (correlation above 0.9)."""
-    inverse = np.linalg.pinv(scaled.T @ scaled, hermitian=True)
+    inverse, at = np.linalg.pinv(scaled.T @ scaled, hermitian=True), fit.free.index
     sd = np.sqrt(np.maximum(np.diag(inverse), 1e-300))
-    trades = {}
-    for parameter in fit.model.parameters:
-        for power in parameter.dimension.values():
-            if isinstance(power, str) and identified.get(parameter.name) and power in fit.free:
-                a, b = fit.free.index(parameter.name), fit.free.index(power)
-                if abs(inverse[a, b]) > 0.9 * sd[a] * sd[b]:
-                    trades[parameter.name] = power
-    return trades
+    pairs = [
+        (parameter.name, str(power))
+        for parameter in fit.model.parameters
+        for power in parameter.dimension.values()
+        if identified.get(parameter.name) and power in fit.free
+    ]
+    return {a: b for a, b in pairs if abs(inverse[at(a), at(b)]) > 0.9 * sd[at(a)] * sd[at(b)]}
 
 
-def _floor_words(fit: Fit, identified: dict[str, bool]) -> list[str]:
+def _floor_words(fit: Fit, other: Floorless, identified: dict[str, bool]) -> list[str]:
     """Say so where the law without its floor fits as well: the floor's profile is flat below."""
     floor = str(fit.model.floor)
-    other = floorless(fit)
-    if other is None:
-        return []
     direction = fit.problem.transform[fit.free.index(floor)]
     if deviance(fit, other.objective, direction) > SIGNIFICANT:
         return []
     identified[floor] = False
-    factor = _showing(fit, other, direction)
     step = ""
-    if factor is not None:
+    if (factor := _showing(fit, other, direction)) is not None:
         there = ", ".join(f"{name} = {_short(value * factor)}" for name, value in fit.largest.items())
         step = f"add one run at {there} or larger, or "
     value = fit.parameters[floor]
@@ -179,10 +168,8 @@ def _showing(fit: Fit, other: Floorless, direction: Array) -> float | None:
     problem = fit.problem_on(joined, **{str(fit.model.floor): 0.0})
     rows = np.concatenate([np.ones((len(factors), len(fit.data))), np.eye(len(factors))], 1)
     starts = problem.centred(other.problem.theta(other.ends))
-    index = np.repeat(np.arange(len(factors)), len(starts))
-    ends = minimise(problem.with_rows(weights=rows), np.tile(starts, (len(factors), 1)), index, damping=0.1)
-    without = ends.objective.reshape(len(factors), -1).min(1)
-    shown = np.flatnonzero(deviance(fit, without, direction) > 2 * SIGNIFICANT)
+    without = lowest(problem.with_rows(weights=rows), starts, len(factors))
+    shown = np.flatnonzero(deviance(fit, without.objective, direction) > 2 * SIGNIFICANT)
     return float(factors[shown[0]]) if len(shown) else None
 
 

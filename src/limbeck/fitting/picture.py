@@ -123,6 +123,23 @@ def layout(title: str, subtitle: str, x: Mapping[str, Any], y: Mapping[str, Any]
     return {**frame, "margin": {"l": 65, "r": 65, "t": 75, "b": 55}, **more}
 
 
+def chart(title: str, x: str, y: str, traces: Sequence[Mapping[str, Any]], *, log: str = "", **more: Any) -> go.Figure:
+    """Return traces between two named axes; `log` names the logarithmic ones, `more` is as for `layout`."""
+    import plotly.graph_objects as go
+
+    kind = {axis: {"type": "log"} if axis in log else {} for axis in "xy"}
+    across, up = (AXIS | kind[axis] | {"title": {"text": text}} for axis, text in (("x", x), ("y", y)))
+    shown = layout(title, "", across, up, **{"showlegend": True, **more})
+    return go.Figure({"data": [{"type": "scatter", **trace} for trace in traces], "layout": shown})
+
+
+def band_trace(x: Array, low: Array, high: Array, colour: str, **more: Any) -> dict[str, Any]:
+    """Return the area between two curves."""
+    outline = {"x": np.r_[x, x[::-1]], "y": np.r_[high, low[::-1]], "fill": "toself", "fillcolor": colour}
+    quiet = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "opacity": 0.15, "hoverinfo": "skip"}
+    return outline | quiet | {"showlegend": False} | more
+
+
 def _axis(fit: Fit, name: str) -> str:
     unit = fit.units.get(name, "")
     if unit and unit.lower().startswith(name.lower().rstrip("s")):

@@ -117,10 +117,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers."""
-        return {
-            "laws": [candidate.to_dict() for candidate in self.candidates],
-            "baselines": self.baselines,
-        }
+        return {"laws": [candidate.to_dict() for candidate in self.candidates], "baselines": self.baselines}
 
 
 def compare(fits: Sequence[Fit], cuts: Sequence[float] = CUTS, *, resamples: int = 200) -> Comparison:

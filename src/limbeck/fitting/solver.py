@@ -143,6 +143,13 @@ def minimise(
     return ends
 
 
+def lowest(problem: Problem, starts: Array, count: int) -> Optima:
+    """Minimise each of `count` rows of weights or targets from all of a few starts [S, p] and keep its best end."""
+    ends = minimise(problem, np.tile(starts, (count, 1)), np.repeat(np.arange(count), len(starts)), damping=0.1)
+    best = ends.objective.reshape(count, -1).argmin(1) + len(starts) * np.arange(count)
+    return Optima(*(getattr(ends, column.name)[best] for column in fields(ends)))
+
+
 def refit(problem: Problem, z: Array, count: int) -> dict[str, Array]:
     """Return every row's optimum in natural units, sought from z [p]; rows without a finite one are left out."""
     ends = minimise(problem, np.repeat(z[None], count, 0), damping=0.01)
