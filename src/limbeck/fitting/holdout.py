@@ -6,6 +6,7 @@ Leaving a run out is giving it weight 0, so that all cuts and all their resample
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,10 @@ CUTS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 LEVELS = (0.5, 0.8, 0.95)
 """Nominal coverages that are checked."""
+
+
+Intervals = dict[float, tuple[Array, Array]]
+"""By nominal coverage the lower and upper ends at all points, [n] each."""
 
 
 def validate(fit: Fit, cuts: Sequence[float] = CUTS, *, resamples: int = 200) -> Validation:
@@ -70,14 +75,14 @@ def validate(fit: Fit, cuts: Sequence[float] = CUTS, *, resamples: int = 200) ->
             LAST_TWO: last_two_scales(size[train], target[train], size[test]),
             NO_FLOOR: None if bare is None else bare[k, test],
         }
-        covered = {level: (target >= low) & (target <= high) for level, (low, high) in intervals[k].items()}
+        inside = {level: ((target >= low) & (target <= high))[test] for level, (low, high) in intervals[k].items()}
+        score = partial(Score.of, observed=target[test], space=fit.loss.space)
         cut = Cut(
             fraction=fraction, train=int(train.sum()), test=int(test.sum()),
-            extrapolation=float(size[test].max() / size[train].max()),
-            score=_score(fit, values[k, test], target[test]),
-            coverage={level: float(np.mean(inside[test])) for level, inside in covered.items()},
+            extrapolation=float(size[test].max() / size[train].max()), score=score(values[k, test]),
+            coverage={level: float(share.mean()) for level, share in inside.items()},
             parameters={name: float(v[k]) for name, v in parameters.items()},
-            baselines={name: _score(fit, f, target[test]) for name, f in forecasts.items() if f is not None},
+            baselines={name: score(forecast) for name, forecast in forecasts.items() if forecast is not None},
         )  # fmt: skip
         results.append(cut)
     return Validation(tuple(results), skipped, fit.loss.space)
@@ -91,13 +96,10 @@ def _too_few(fit: Fit, train: NDArray[np.bool_]) -> str:
     return f"{kinds} configurations from {runs} runs would remain, {len(fit.free)} parameters need {len(fit.free) + 1}"
 
 
-def _refit(
-    fit: Fit, masks: NDArray[np.bool_], resamples: int
-) -> tuple[dict[str, Array], list[dict[float, tuple[Array, Array]]]]:
+def _refit(fit: Fit, masks: NDArray[np.bool_], resamples: int) -> tuple[dict[str, Array], list[Intervals]]:
     """Parameters of each cut's fit, [cuts] each, and per cut and level the prediction intervals at all points."""
     problem, cuts = fit.problem, len(masks)
-    rows = problem.with_rows(weights=masks.astype(float))
-    ends = minimise(rows, np.repeat(fit.z[None], cuts, 0), damping=0.1)
+    ends = lowest(problem.with_rows(weights=masks.astype(float)), fit.z[None], cuts)
     rng = np.random.default_rng([fit.seed, 3])
     weights = np.zeros((cuts, resamples, len(fit.data)))
     for k, train in enumerate(masks):
@@ -114,8 +116,7 @@ def _refit(
         mean = fit.model(problem.parameters(ends.z[k]), **fit.data.columns)
         values = fit.model.by_rows(problem.natural(z), fit.data.columns)
         simulated = fit.shifted(values, rng.choice(noise, (len(z), 1)))
-        freedom = int(train.sum()) - len(fit.free)
-        log = fit.loss.space == "log"
+        freedom, log = int(train.sum()) - len(fit.free), fit.loss.space == "log"
         intervals.append({level: run_interval(simulated, mean, level, freedom, log=log) for level in LEVELS})
     return problem.natural(ends.z), intervals
 
@@ -126,10 +127,3 @@ def _refit_floorless(fit: Fit, masks: NDArray[np.bool_]) -> Array | None:
         return None
     ends = lowest(bare.problem.with_rows(weights=masks.astype(float)), bare.ends, len(masks))
     return fit.model.by_rows(bare.problem.natural(ends.z), fit.data.columns)
-
-
-def _score(fit: Fit, predicted: Array, observed: Array) -> Score:
-    """Errors in the fit's residual space."""
-    relative = predicted / observed - 1
-    residuals = {"log": np.log1p(relative), "linear": predicted - observed, "relative": relative}[fit.loss.space]
-    return Score.of(residuals, relative)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.fitting.model import Array
+from limbeck.fitting.objective import Space
 from limbeck.fitting.plain import plain
 
 
@@ -28,8 +29,10 @@ class Score:
     mape: float
 
     @staticmethod
-    def of(residuals: Array, relative: Array) -> Score:
-        """Return the errors from residuals and relative errors of the same points."""
+    def of(predicted: Array, observed: Array, space: Space) -> Score:
+        """Return the errors of predictions in a residual space."""
+        relative = predicted / observed - 1
+        residuals = {"log": np.log1p(relative), "linear": predicted - observed, "relative": relative}[space]
         return Score(float(residuals.mean()), float(np.sqrt(np.mean(residuals**2))), float(np.mean(np.abs(relative))))
 
 
@@ -79,7 +82,7 @@ class Validation:
 
     cuts: tuple[Cut, ...]
     skipped: tuple[str, ...] = ()
-    space: str = "log"
+    space: Space = "log"
 
     @property
     def error(self) -> float:
@@ -89,11 +92,8 @@ class Validation:
     def baseline_errors(self) -> dict[str, float]:
         """Mean held-out root mean square residual of each baseline that exists at every cut."""
         first = self.cuts[0].baselines if self.cuts else {}
-        return {
-            name: float(np.mean([cut.baselines[name].rmse for cut in self.cuts]))
-            for name in first
-            if all(name in cut.baselines for cut in self.cuts)
-        }
+        everywhere = [name for name in first if all(name in cut.baselines for cut in self.cuts)]
+        return {name: float(np.mean([cut.baselines[name].rmse for cut in self.cuts])) for name in everywhere}
 
     def summary(self) -> str:
         """Return one line a cut, and what was not possible."""
@@ -112,7 +112,7 @@ class Validation:
         """Rebuild from `to_dict()`."""
         cuts = []
         for cut in record["cuts"]:
-            coverage = {float(level): share for level, share in cut["coverage"].items()}
             baselines = {name: Score(**score) for name, score in cut["baselines"].items()}
+            coverage = {float(level): share for level, share in cut["coverage"].items()}
             cuts.append(Cut(**cut | {"score": Score(**cut["score"]), "coverage": coverage, "baselines": baselines}))
         return Validation(tuple(cuts), tuple(record["skipped"]), record["space"])
