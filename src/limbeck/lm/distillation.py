@@ -12,10 +12,12 @@ from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.lm.folders import claim, corpus_hash, records
 from limbeck.lm.jobs import DistilJob, FreshStudent
-from limbeck.lm.material import Cast, material
-from limbeck.lm.methods import Method
+from limbeck.lm.material import material
+from limbeck.lm.methods import Cast, Method
 from limbeck.lm.models import context_length, folder_digest, load_model, non_embedding_params, read_config, tiny_llama
 from limbeck.lm.rollouts import TransformersSampler
+from limbeck.lm.slots import Signal, Source
+from limbeck.lm.teacher_cache import CachedTeaching, cache_teacher
 from limbeck.lm.teaching import Divergence, Teaching, require_vocabulary
 from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenizer_name
 from limbeck.lm.training import threads, train_student
@@ -42,7 +44,7 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
     method = job.method or Method()
     if len(job.budgets) > 1 and method.answers != "data":
         raise ConfigError(f"method {method.name} writes answers: give one budget at a time")
-    make_student, tokenizer = student_of(job)
+    make_student, tokenizer, teacher_tokenizer = student_of(job)
     teachers = [load_model(folder).eval() for folder in job.teachers.values()]
     with threads(job.threads):
         student = make_student()
@@ -51,12 +53,15 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
                 raise ConfigError(
                     f"context {job.regime.context} is longer than the {name} can read: use context: {longest} or less"
                 )
-        cast = Cast(method, tokenizer, teachers or [make_student().eval()], lambda: make_student().eval())
-        read = material(job, cast)
-        signal = method.signal(cast.teachers, cast.start, job.divergence, job.ce_weight, job.vocabulary)
-        for teacher in teachers:
+        start = lambda: make_student().eval()  # noqa: E731
+        cast = Cast(tokenizer, teacher_tokenizer, teachers or [start()], start)
+        read, steps = material(job, method, cast), job.regime.steps(max(job.budgets))
+        signal = method.signal(cast, steps, job.divergence, job.ce_weight, job.vocabulary)
+        for teacher in teachers if job.vocabulary != "align" else []:
             compared = signal if isinstance(signal, Teaching) else Teaching(teacher)
             require_vocabulary(compared, teacher, student, read.probe, read.largest)
+        if job.cache:
+            signal = _cached(job, signal, read.source(student, steps, job.out), steps)
         columns = {
             "run": job.run,
             "seed": job.seed,
@@ -111,24 +116,39 @@ def _identity(job: DistilJob) -> dict[str, Any]:
         "divergence": (job.divergence or Divergence(**method.divergence)).describe(),
         "ce_weight": job.ce_weight,
         "vocabulary": job.vocabulary,
+        "cache": job.cache,
         "regime": asdict(job.regime),
     }
 
 
-def student_of(job: DistilJob) -> tuple[Callable[[], Any], Any]:
-    """A function that gives the untrained student, the same at every call, and the tokenizer of all.
+def _cached(job: DistilJob, signal: Signal, source: Source, steps: int) -> CachedTeaching:
+    """The same comparison from what the teacher said about all batches, kept in the job's folder."""
+    folders = list(job.teachers.values())
+    method = job.method or Method()
+    if not isinstance(signal, Teaching) or method.answers != "data" or len(folders) != 1:
+        raise ConfigError(f"cache: {job.cache} keeps what one teacher says about the data: it goes with method kd")
+    form: Any = job.cache
+    cache = cache_teacher(
+        folders[0], source, steps, job.out / "cache", form=form, temperature=signal.divergence.temperature
+    )
+    return CachedTeaching(cache, signal.divergence, job.ce_weight)
+
+
+def student_of(job: DistilJob) -> tuple[Callable[[], Any], Any, Any]:
+    """A function that gives the untrained student, the same at every call; its tokenizer; that of the teachers.
 
     Raises:
         ConfigError: not a model folder; tokenizers that differ; a fresh student without a teacher.
     """
-    folders = list(job.teachers.values())
-    if not folders and isinstance(job.student, FreshStudent):
+    folders, fresh = list(job.teachers.values()), isinstance(job.student, FreshStudent)
+    if not folders and fresh:
         raise ConfigError("without a teacher the student must be a trained model: a fresh one has nothing to teach")
-    tokenizer = load_tokenizer(folders[0] if isinstance(job.student, FreshStudent) else job.student)
-    for folder in folders:
+    first = load_tokenizer(folders[0]) if folders else None
+    tokenizer = first if isinstance(job.student, FreshStudent) else load_tokenizer(job.student)
+    for folder in folders if job.vocabulary != "align" else []:
         require_same_tokenizer(load_tokenizer(folder), tokenizer)
     if not isinstance(job.student, FreshStudent):
-        return partial(load_model, job.student), tokenizer
+        return partial(load_model, job.student), tokenizer, first or tokenizer
     config = read_config(folders[0])
     make = partial(
         tiny_llama,
@@ -140,7 +160,7 @@ def student_of(job: DistilJob) -> tuple[Callable[[], Any], Any]:
         end=separator_token(tokenizer),
         seed=job.seed,
     )
-    return make, tokenizer
+    return make, tokenizer, tokenizer
 
 
 def require_same_tokenizer(teacher: Any, student: Any) -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from limbeck.lm.teaching import Divergence
 
 RATE_TIMES_WIDTH = 0.256
-Vocabulary = Literal["error", "common", "pad"]
+Vocabulary = Literal["error", "common", "pad", "align"]
+Cached = Literal["", "hidden", "topk"]
 Precision = Literal["fp32", "bf16"]
 
 
@@ -143,7 +144,9 @@ class DistilJob:
         method: its choices; None reads the data and compares with the teacher.
         divergence: what is minimised; None leaves it to the method.
         ce_weight: share of the next-token loss.
-        vocabulary: what to do where the vocabularies differ in size.
+        vocabulary: what to do where the vocabularies differ: `common` and `pad` of `Teaching`, or `align` for another
+            tokenizer.
+        cache: keep what the teacher says about the data and read it again: `hidden` states, or `topk` of 128 tokens.
         regime: batch, schedule, optimiser.
         teacher_name: column `teacher` of the run records; by default the name of the teacher's folder.
         teacher_loss: validation loss of the teacher in nats per byte if it is known; None measures it.
@@ -162,6 +165,7 @@ class DistilJob:
     divergence: Divergence | None = None
     ce_weight: float = 0.0
     vocabulary: Vocabulary = "error"
+    cache: Cached = ""
     regime: Regime = field(default_factory=Regime)
     teacher_name: str = ""
     teacher_loss: float | None = None

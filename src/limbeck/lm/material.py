@@ -7,7 +7,7 @@ is held out; where it has no answer, the teacher writes one, so that the loss me
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,32 +18,15 @@ from torch import Tensor
 from limbeck.errors import ConfigError
 from limbeck.lm.conversations import AnswerLoss, Example, answer_loss, read_examples
 from limbeck.lm.corpus import load_corpus
-from limbeck.lm.evaluation import TextLoss, text_loss
+from limbeck.lm.evaluation import TextLoss
 from limbeck.lm.jobs import DistilJob
-from limbeck.lm.methods import Method
+from limbeck.lm.methods import Cast, Method
 from limbeck.lm.rollouts import Replay, TransformersSampler
 from limbeck.lm.slots import Source
-from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenize
+from limbeck.lm.tokenizers import separator_token, tokenize
 from limbeck.lm.windows import Windows, evaluation_windows
 
 HELD_OUT = 20
-
-
-@dataclass(frozen=True)
-class Cast:
-    """Who takes part in a distillation.
-
-    Args:
-        method: its choices.
-        tokenizer: of all.
-        teachers: one for each domain; the student as it starts where there is no other.
-        start: gives the student as it starts.
-    """
-
-    method: Method
-    tokenizer: Any
-    teachers: Sequence[Any]
-    start: Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -71,71 +54,79 @@ class Material:
     counted_in: str
 
 
-def material(job: DistilJob, cast: Cast) -> Material:
+def material(job: DistilJob, method: Method, cast: Cast) -> Material:
     """Read the data of a job: a corpus folder or a file of prompts.
 
     Raises:
         ConfigError: what cannot be read; prompts without answers for a method that reads them.
     """
-    return _text(job, cast) if job.data.is_dir() else _prompts(job, cast)
+    return _text(job, method, cast) if job.data.is_dir() else _prompts(job, method, cast)
 
 
-def _text(job: DistilJob, cast: Cast) -> Material:
+def _text(job: DistilJob, method: Method, cast: Cast) -> Material:
     corpus, context = load_corpus(job.data), job.regime.context
-    text = tokenize(corpus, cast.tokenizer)
-    windows = evaluation_windows(text.validation, context)
-    cut, evaluate = context // 2, TextLoss(windows, text.bytes_per_token)
+    text, theirs = tokenize(corpus, cast.tokenizer), tokenize(corpus, cast.teacher_tokenizer)
+    cut, windows = context // 2, evaluation_windows(text.validation, context)
+    judged = TextLoss(evaluation_windows(theirs.validation, context), theirs.bytes_per_token)
 
     def source(student: Any, steps: int, folder: Path) -> Source:
-        if cast.method.answers == "data":
+        if method.answers == "data" and not method.rollouts:
             return Windows(text.train, context, job.regime.batch, job.seed)
         count = len(text.train) // context
         rows = text.train[: count * context].reshape(count, context).tolist()
         examples = [Example(tuple(row[:cut]), tuple(row[cut:])) for row in rows]
-        return _written(job, cast, examples, student, steps, folder)
+        return _written(job, method, cast, examples, student, steps, folder)
 
     return Material(
         source,
-        evaluate,
-        lambda: sum(text_loss(one, windows) for one in cast.teachers) / len(cast.teachers) / text.bytes_per_token,
+        TextLoss(windows, text.bytes_per_token),
+        lambda: sum(judged(one)["loss"] for one in cast.teachers) / len(cast.teachers),
         [tuple(row[:cut]) for row in windows[:, 0].tolist()],
         windows[:8, 0],
         text.largest,
         f"{corpus.facts.source} sha256:{corpus.facts.sha256[:16]}",
-        "tokens" if cast.method.answers == "data" else "samples",
+        "tokens" if method.answers == "data" and not method.rollouts else "samples",
     )
 
 
-def _prompts(job: DistilJob, cast: Cast) -> Material:
+def _prompts(job: DistilJob, method: Method, cast: Cast) -> Material:
     context, end = job.regime.context, separator_token(cast.tokenizer)
-    domains = [name for name in job.teachers if name]
-    theirs = load_tokenizer(next(iter(job.teachers.values()))) if job.teachers else None
-    examples = read_examples(job.data, cast.tokenizer, context=context, domains=domains, teacher=theirs)
+    same = cast.teacher_tokenizer.get_vocab() == cast.tokenizer.get_vocab()
+    examples = read_examples(
+        job.data,
+        cast.tokenizer,
+        context=context,
+        domains=[name for name in job.teachers if name],
+        teacher=cast.teacher_tokenizer if same else None,
+    )
     held_out, rest = examples[::HELD_OUT], [one for k, one in enumerate(examples) if k % HELD_OUT]
     if not rest:
         raise ConfigError(f"{job.data} holds one prompt: give at least two, of which one is held out")
     prompts = [one.prompt for one in held_out]
     if silent := [one for one in held_out if not one.answer]:
-        room = min(cast.method.length, context - max(len(one.told or one.prompt) for one in silent))
+        if not same:
+            raise ConfigError(f"{job.data}: with another tokenizer the teacher cannot write the held-out answers")
+        room = min(method.length, context - max(len(one.told or one.prompt) for one in silent))
         writers = [TransformersSampler(teacher, room, end) for teacher in cast.teachers]
         told = [replace(one, prompt=one.told or one.prompt) for one in silent]
         answers = {one.prompt: one.answer for one in Replay(told, 1, job.seed, writers).examples}
         held_out = [one if one.answer else replace(one, answer=answers[one.told or one.prompt]) for one in held_out]
-    tokens = sum(len(one.answer) for one in held_out)
     size = sum(len(cast.tokenizer.decode(one.answer, skip_special_tokens=True).encode()) for one in held_out)
-    evaluate = AnswerLoss(held_out, max(1, size) / tokens)
 
     def teacher_loss() -> float:
+        read = held_out
+        if not same:
+            read = read_examples(job.data, cast.teacher_tokenizer, context=2**31)[::HELD_OUT]
         nats = 0.0
         for domain, teacher in enumerate(cast.teachers):
-            own = [replace(one, prompt=one.told or one.prompt) for one in held_out if one.domain == domain]
+            own = [replace(one, prompt=one.told or one.prompt) for one in read if one.domain == domain]
             nats += float(answer_loss(teacher, own)) * sum(len(one.answer) for one in own)
         return nats / max(1, size)
 
     longest = max(len(one.prompt) + len(one.answer) for one in held_out)
     return Material(
-        lambda student, steps, folder: _written(job, cast, rest, student, steps, folder),
-        evaluate,
+        lambda student, steps, folder: _written(job, method, cast, rest, student, steps, folder),
+        AnswerLoss(held_out, max(1, size) / sum(len(one.answer) for one in held_out)),
         teacher_loss,
         prompts,
         torch.tensor([[*one.prompt, *one.answer, *[end] * longest][:longest] for one in held_out[:8]]),
@@ -145,23 +136,14 @@ def _prompts(job: DistilJob, cast: Cast) -> Material:
     )
 
 
-def _written(job: DistilJob, cast: Cast, examples: list[Example], student: Any, steps: int, folder: Path) -> Source:
+def _written(
+    job: DistilJob, method: Method, cast: Cast, examples: list[Example], student: Any, steps: int, folder: Path
+) -> Source:
     """The method's source, once it is sure that answers fit the context."""
-    longest, length = max(len(one.told or one.prompt) for one in examples), cast.method.length
-    if cast.method.answers != "data" and longest + length > job.regime.context:
+    longest, length, context = max(len(one.told or one.prompt) for one in examples), method.length, job.regime.context
+    if (method.answers != "data" or method.rollouts) and longest + length > context:
         raise ConfigError(
-            f"a prompt of {longest} tokens and an answer of {length} do not fit the context of {job.regime.context}: "
-            f"use a longer context, or method: {{name: {cast.method.name}, length: "
-            f"{max(1, job.regime.context - longest)}}}"
+            f"a prompt of {longest} tokens and an answer of {length} do not fit the context of {context}: use a longer "
+            f"context, or method: {{name: {method.name}, length: {max(1, context - longest)}}}"
         )
-    return cast.method.source(
-        examples,
-        job.regime.batch,
-        job.seed,
-        steps,
-        student=student,
-        start=cast.start,
-        teachers=cast.teachers,
-        end=separator_token(cast.tokenizer),
-        kept=folder / "answers",
-    )
+    return method.source(cast, examples, job.regime.batch, job.seed, steps, student, folder / "answers")

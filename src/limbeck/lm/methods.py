@@ -3,6 +3,7 @@
 | name | answers | what is said | source |
 |---|---|---|---|
 | `kd` | data | divergence from the teacher | Hinton et al. 2015, arXiv 1503.02531 |
+| `sft` | data | next token | |
 | `seqkd` | teacher, once | next token | Kim and Rush 2016, arXiv 1606.07947 |
 | `gkd` | student in half of the steps, else data | generalised JSD, beta 1/2 | Agarwal et al. 2023, arXiv 2306.13649 |
 | `distillm` | student, half of them again later | skew forward KL, 0.1 | Ko et al. 2024, arXiv 2402.03898 |
@@ -10,6 +11,7 @@
 | `opd` | student | reverse KL, exact in each token | Song and Zheng 2026, arXiv 2604.00626 |
 | `g-opd` | student | the same beyond the teacher, scale 1.25 | Yang et al. 2026, arXiv 2602.12125 |
 | `spin` | data against the student as it starts | self-play, weight 0.1 | Chen et al. 2024, arXiv 2401.01335 |
+| `paced` | data, then student, weighed by pass rates | forward, then reverse KL | Xu et al. 2026, arXiv 2603.11178 |
 | `opsd` | student | forward KL from itself, told more (`context`) | Song and Zheng 2026 |
 
 `distillm` and `minillm` are reconstructed from the survey: the first takes back a fixed share of answers instead of
@@ -19,37 +21,68 @@ adapting it, the second leaves out the loss on pre-training text.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from limbeck.distill import beta_kernel
 from limbeck.errors import ConfigError, nearest
+from limbeck.lm.alignment import CrossTokenizer
 from limbeck.lm.conversations import Conversations, Example
 from limbeck.lm.estimators import Estimator
 from limbeck.lm.jobs import Vocabulary
 from limbeck.lm.models import load_model
 from limbeck.lm.on_policy import OnPolicy
+from limbeck.lm.pass_rates import (
+    PassRates,
+    StagedSignal,
+    StagedSource,
+    Weighted,
+    measure_pass_rates,
+    same_final_answer,
+)
 from limbeck.lm.rollouts import Kept, Mixture, Replay, Rollouts, TransformersSampler
 from limbeck.lm.self_play import Duels, SelfPlay
 from limbeck.lm.slots import NextToken, Signal, Source
 from limbeck.lm.teaching import Divergence, Teaching
+from limbeck.lm.tokenizers import separator_token
 from limbeck.settings import Count, FilePath, Number, Settings
 
 Answers = Literal["data", "student", "teacher", "duel"]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "kd": {},
-    "seqkd": {"answers": "teacher"},
+    "sft": {"says": "answers"},
+    "seqkd": {"answers": "teacher", "says": "answers"},
     "gkd": {"answers": "student", "share": 0.5, "divergence": {"name": "generalized_jsd", "beta": 0.5}},
     "distillm": {"answers": "student", "replay": 0.5, "divergence": {"name": "skew_forward_kl", "skew": 0.1}},
     "minillm": {"answers": "student", "mixed": 0.2, "estimator": "minillm", "discount": 1.0, "normalise": True},
     "opd": {"answers": "student", "estimator": "full"},
     "g-opd": {"answers": "student", "estimator": "full", "scale": 1.25},
     "spin": {"answers": "duel"},
+    "paced": {"rollouts": 8},
     "opsd": {"answers": "student", "divergence": {"name": "forward_kl"}},
 }
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who takes part in a distillation.
+
+    Args:
+        tokenizer: of the student; `teacher_tokenizer` of the teachers.
+        teachers: one for each domain; the student as it starts where there is no other.
+        start: gives the student as it starts.
+    """
+
+    tokenizer: Any
+    teacher_tokenizer: Any
+    teachers: Sequence[Any]
+    start: Callable[[], Any]
 
 
 class Method(Settings):
@@ -58,6 +91,7 @@ class Method(Settings):
     Args:
         name: which one.
         answers: who writes them: `data`, `student` (anew in every step), `teacher` (once), `duel` (data and student).
+        says: `teacher`: what it makes of them; `answers`: nothing but the next token.
         share: part of the steps with the student's answers, at the start; the others read the data.
         share_end: the same at the end, reached in a straight line.
         replay: part of the student's steps in which answers of an earlier step are read again.
@@ -67,11 +101,14 @@ class Method(Settings):
         scale, reference, max_log_ratio: of `OnPolicy`; the reference is by default the student as it starts.
         discount, normalise: of the future, for estimators that look there.
         weight: of the log-ratio in self-play.
+        rollouts: of every problem to measure how often the student solves it; 0 weighs all alike.
+        second: with rollouts, part of the steps with the student's answers and the reverse KL, at the end.
         length: tokens of an answer. temperature, top_k, top_p: of sampling.
     """
 
     name: str = "kd"
     answers: Answers = "data"
+    says: Literal["teacher", "answers"] = "teacher"
     share: Number = Field(default=1.0, ge=0, le=1)
     share_end: Number | None = Field(default=None, ge=0, le=1)
     replay: Number = Field(default=0.0, ge=0, lt=1)
@@ -84,6 +121,8 @@ class Method(Settings):
     discount: Number = Field(default=0.0, ge=0, le=1)
     normalise: bool = False
     weight: Number = Field(default=0.1, gt=0)
+    rollouts: Count = Field(default=0, ge=0)
+    second: Number = Field(default=0.5, ge=0, le=1)
     length: Count = Field(default=64, gt=0)
     temperature: Number = Field(default=1.0, gt=0)
     top_k: Count = Field(default=0, ge=0)
@@ -107,93 +146,99 @@ class Method(Settings):
         return self
 
     def signal(
-        self,
-        teachers: Sequence[Any],
-        start: Callable[[], Any],
-        divergence: Divergence | None,
-        ce_weight: float,
-        vocabulary: Vocabulary,
+        self, cast: Cast, steps: int, divergence: Divergence | None, ce_weight: float, vocabulary: Vocabulary
     ) -> Signal:
         """What is said about a batch.
 
         Args:
-            teachers: one for each domain.
-            start: gives the student as it starts.
+            cast: who takes part.
+            steps: of the whole training.
             divergence: None for the method's own.
-            ce_weight, vocabulary: of `Teaching`.
+            ce_weight, vocabulary: of `Teaching`; `align` compares across tokenizers.
 
         Raises:
             ConfigError: an option that this method has no use for.
         """
-        compared = self.answers in ("data", "student") and self.estimator is None
+        compared = self.says == "teacher" and self.answers != "duel" and self.estimator is None and not self.rollouts
         if not compared and (divergence is not None or ce_weight):
             raise ConfigError(f"method {self.name} has its own loss: remove divergence and ce_weight")
-        if self.answers == "teacher":
-            return NextToken()
+        if vocabulary == "align" and (not compared or len(cast.teachers) > 1 or divergence):
+            raise ConfigError(
+                "vocabulary: align compares one teacher token by token with a loss of its own (GOLD): it goes with the "
+                "methods kd, gkd, distillm and opsd, without divergence"
+            )
         if self.answers == "duel":
-            return SelfPlay(start(), self.weight)
-        if self.estimator is None:
-            teacher = teachers[0] if len(teachers) == 1 else tuple(teachers)
-            return Teaching(teacher, divergence or Divergence(**self.divergence), ce_weight, vocabulary)
-        reference = None
-        if self.scale != 1:
-            reference = load_model(self.reference) if self.reference else start()
-        return OnPolicy(
-            teachers,
-            reference,
-            self.scale,
-            self.estimator,
-            self.discount,
-            self.normalise,
-            self.max_log_ratio,
-            self.mixed,
-        )
+            return SelfPlay(cast.start(), self.weight)
+        if self.says == "answers":
+            return NextToken()
+        if vocabulary == "align":
+            return CrossTokenizer(cast.teachers[0], cast.teacher_tokenizer, cast.tokenizer, ce_weight=ce_weight)
+        if self.estimator is not None:
+            reference = None
+            if self.scale != 1:
+                reference = load_model(self.reference) if self.reference else cast.start()
+            named = ("scale", "estimator", "discount", "normalise", "max_log_ratio", "mixed")
+            return OnPolicy(cast.teachers, reference, **{name: getattr(self, name) for name in named})
+        teacher = cast.teachers[0] if len(cast.teachers) == 1 else tuple(cast.teachers)
+        teaching = Teaching(teacher, divergence or Divergence(**self.divergence), ce_weight, vocabulary)
+        if not self.rollouts:
+            return teaching
+        return StagedSignal(teaching, replace(teaching, divergence=Divergence("reverse_kl")), self.turn(steps))
+
+    def turn(self, steps: int) -> int:
+        """The step at which the second stage begins."""
+        return round(steps * (1 - self.second))
 
     def source(
-        self,
-        examples: Sequence[Example],
-        batch: int,
-        seed: int,
-        steps: int,
-        *,
-        student: Any,
-        start: Callable[[], Any],
-        teachers: Sequence[Any],
-        end: int,
-        kept: Path,
+        self, cast: Cast, examples: Sequence[Example], batch: int, seed: int, steps: int, student: Any, kept: Path
     ) -> Source:
         """Where batches come from.
 
         Args:
+            cast: who takes part.
             examples: prompts, with answers where these are read.
             batch: prompts a step.
             seed: of order and samples.
-            steps: of the whole training, for `share_end`.
-            student, start, teachers: who may write.
-            end: id that ends an answer.
-            kept: folder of the answers that are read again.
+            steps: of the whole training.
+            student: who writes.
+            kept: folder of what is written once: answers and pass rates.
 
         Raises:
             ConfigError: prompts without the answers that the method reads.
         """
-        how: dict[str, Any] = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
-        if self.answers == "data":
-            return Conversations(examples, batch, seed)
+
+        def writer(model: Any, **more: Any) -> TransformersSampler:
+            more |= {name: getattr(self, name) for name in ("temperature", "top_k", "top_p")}
+            return TransformersSampler(model, self.length, separator_token(cast.tokenizer), **more)
+
+        read = partial(Conversations, batch=batch, seed=seed)
+        write = partial(Rollouts, batch=batch, seed=seed)
         if self.answers in ("teacher", "duel"):
             needed = np.random.default_rng([seed, 6]).permutation(len(examples))[: steps * batch]
             examples = [examples[place] for place in sorted(needed)]
+        if self.rollouts:
+            own = writer(student)
+
+            def weighted(make: Callable[[list[Example]], Any], step: int) -> Source:
+                verify = same_final_answer(cast.tokenizer)
+                measure = partial(
+                    measure_pass_rates, examples, own, verify, rollouts=self.rollouts, seed=seed, step=step
+                )
+                rates = PassRates.kept(kept / f"pass-rates-{step}.json", measure)
+                return Weighted(make, examples, beta_kernel(rates.rates()))
+
+            begin = self.turn(steps)
+            first = weighted(read, 0)
+            return StagedSource(first, lambda: weighted(partial(write, sampler=own), begin), begin)
+        if self.answers == "data":
+            return read(examples)
         if self.answers == "teacher":
-            writers = [TransformersSampler(teacher, self.length, end, **how) for teacher in teachers]
-            return Replay(examples, batch, seed, writers, folder=kept)
+            return Replay(examples, batch, seed, [writer(teacher) for teacher in cast.teachers], folder=kept)
         if self.answers == "duel":
-            return Duels(examples, batch, seed, TransformersSampler(start(), self.length, end, **how), kept)
-        own = TransformersSampler(student, self.length, end, teacher=teachers[0], share=self.mixed, **how)
-        rollouts = Rollouts(examples, batch, seed, own)
+            return Duels(examples, batch, seed, writer(cast.start()), kept)
+        rollouts = write(examples, sampler=writer(student, teacher=cast.teachers[0], share=self.mixed))
         written: Source = Kept(rollouts, self.replay, seed, kept) if self.replay else rollouts
         last = self.share if self.share_end is None else self.share_end
         if self.share == last == 1:
             return written
-        share = self.share
-        return Mixture(
-            written, Conversations(examples, batch, seed), lambda step: share + (last - share) * step / steps, seed
-        )
+        return Mixture(written, read(examples), lambda step: self.share + (last - self.share) * step / steps, seed)

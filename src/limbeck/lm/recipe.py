@@ -26,7 +26,7 @@ from limbeck.lm.conversations import has_prompts
 from limbeck.lm.corpus import text_corpus
 from limbeck.lm.distillation import distil
 from limbeck.lm.folders import model_folder
-from limbeck.lm.jobs import DistilJob, FreshStudent, Precision, Regime, Vocabulary
+from limbeck.lm.jobs import Cached, DistilJob, FreshStudent, Precision, Regime, Vocabulary
 from limbeck.lm.methods import Method
 from limbeck.lm.models import context_length, read_config
 from limbeck.lm.teaching import Divergence, spaced
@@ -107,7 +107,8 @@ class DistillRecipe(Settings):
         method: by name, or with choices of its own.
         divergence: what is minimised, instead of the method's.
         ce_weight: share of the next-token loss, 0 to 1.
-        vocabulary: what to do where the vocabularies differ in size: error, common or pad.
+        vocabulary: what to do where the vocabularies differ: error, common, pad, or align for another tokenizer.
+        cache: keep what the teacher says about the data: hidden or topk.
         batch: windows or prompts a step.
         context: tokens a window, or of a prompt with its answer; by default 128, or what all models can read.
         accumulate: micro-batches a step (must divide the batch).
@@ -131,6 +132,7 @@ class DistillRecipe(Settings):
     divergence: DivergenceSettings | None = None
     ce_weight: Number = Field(default=0.0, ge=0, le=1)
     vocabulary: Vocabulary = "error"
+    cache: Cached = ""
     batch: Count = Field(default=8, gt=0)
     context: Count | None = Field(default=None, gt=0)
     accumulate: Count = Field(default=1, gt=0)
@@ -303,7 +305,7 @@ def job_of(recipe: DistillRecipe) -> DistilJob:
     prompts = has_prompts(data)
     if not prompts:
         data = text_corpus(recipe.data, recipe.field).save(training / "corpus")
-    if recipe.tokens and (prompts or recipe.method.answers != "data"):
+    if recipe.tokens and (prompts or recipe.method.answers != "data" or recipe.method.rollouts):
         raise ConfigError("answers have no fixed number of tokens: give steps instead of tokens")
     return DistilJob(
         run=recipe.out.name,
@@ -318,6 +320,7 @@ def job_of(recipe: DistillRecipe) -> DistilJob:
         divergence=Divergence(**recipe.divergence.model_dump()) if recipe.divergence else None,
         ce_weight=recipe.ce_weight,
         vocabulary=recipe.vocabulary,
+        cache=recipe.cache,
         regime=regime,
         checkpoint_every=recipe.checkpoint_every,
         threads=recipe.threads,

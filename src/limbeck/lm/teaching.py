@@ -122,6 +122,7 @@ class Teaching:
         with torch.no_grad():
             theirs, their_head = counted_states(self.frozen[0], batch if batch.told is None else batch.told)
         mine, my_head = counted_states(student, batch)
+        vocabulary: Any = self.vocabulary
         loss = fused_divergence(
             mine,
             my_head,
@@ -133,7 +134,7 @@ class Teaching:
             tau_squared=True,
             ce_weight=self.ce_weight,
             weight=batch.weights,
-            vocabulary=self.vocabulary,
+            vocabulary=vocabulary,
             **self.divergence.options,  # type: ignore[arg-type]  # numbers, which none of the named options takes
         )
         return {"loss": loss, "weight": batch.mask.sum()}
