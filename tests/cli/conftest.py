@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from limbeck.laws import Annealing, Schedule
+
 TRUTH = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
 
 
@@ -61,3 +63,26 @@ def fitted(limbeck: Callable[..., Said], runs_csv: Path) -> tuple[Path, Said]:
     """A fit made on the command line, and what it said."""
     out = runs_csv.parent / "fit.json"
     return out, limbeck("fit", runs_csv, "--out", out, "--plot", runs_csv.parent / "fit.html", "--json")
+
+
+SCHEDULES = {
+    "flat": Schedule(6000, 3e-4, warmup=200, decay=0.0).rates(),
+    "cosine": Schedule(6000, 3e-4, "cosine", 3e-5, warmup=200).rates(),
+}
+
+
+@pytest.fixture(scope="session")
+def curves_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two noisy loss curves of the annealing law: a plateau and a cosine."""
+    law, lines = Annealing(momentum=0.99), ["run,step,learning_rate,val_loss"]
+    rng = np.random.default_rng(0)
+    for run, rates in SCHEDULES.items():
+        at = np.arange(200, 6000, 40)
+        loss = law(
+            {"L0": 2.8, "A": 0.6, "C": 12.0, "alpha": 0.45}, **{k: v[at] for k, v in law.columns_of(rates).items()}
+        )
+        loss = loss * np.exp(1e-3 * rng.standard_normal(len(at)))
+        lines += [f"{run},{s},{rates[s]:.9g},{y:.6f}" for s, y in zip(at, loss, strict=True)]
+    path = tmp_path_factory.mktemp("curves") / "curves.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -3,28 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from limbeck.laws import SU_2024_BATCH, Annealing, Schedule
-
-SCHEDULES = {
-    "flat": Schedule(6000, 3e-4, warmup=200, decay=0.0).rates(),
-    "cosine": Schedule(6000, 3e-4, "cosine", 3e-5, warmup=200).rates(),
-}
-
-
-@pytest.fixture(scope="session")
-def curves_csv(tmp_path_factory):
-    law, lines = Annealing(momentum=0.99), ["run,step,learning_rate,val_loss"]
-    rng = np.random.default_rng(0)
-    for run, rates in SCHEDULES.items():
-        at = np.arange(200, 6000, 40)
-        loss = law(
-            {"L0": 2.8, "A": 0.6, "C": 12.0, "alpha": 0.45}, **{k: v[at] for k, v in law.columns_of(rates).items()}
-        )
-        loss = loss * np.exp(1e-3 * rng.standard_normal(len(at)))
-        lines += [f"{run},{s},{rates[s]:.9g},{y:.6f}" for s, y in zip(at, loss, strict=True)]
-    path = tmp_path_factory.mktemp("curves") / "curves.csv"
-    path.write_text("\n".join(lines) + "\n")
-    return path
+from limbeck.laws import SU_2024_BATCH
 
 
 def test_from_curves_to_a_schedule(limbeck, curves_csv, tmp_path):

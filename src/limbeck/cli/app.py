@@ -34,10 +34,10 @@ theories = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What t
 COMMANDS: list[tuple[typer.Typer, list[Callable[..., None]]]] = [
     (app, [train.demo, laws.fit, laws.predict, train.distill, evaluate.evaluate]),
     (app, [decide.report, train.reproduce, machine.doctor]),
-    (compare, [laws.compare_laws, methods.compare_methods, families.compare_families]),
+    (compare, [laws.compare_laws, methods.compare_methods, families.compare_families, families.compare_splits]),
     (plan, [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep]),
-    (plan, [curves.plan_batch, curves.plan_schedule, families.plan_parts]),
-    (task, [tasks.transfer, tasks.passes, task_forecast.forecast]),
+    (plan, [curves.plan_batch, curves.plan_schedule, curves.plan_decay, curves.plan_annealed, families.plan_parts]),
+    (task, [tasks.transfer, tasks.passes, task_forecast.forecast, tasks.observe]),
     (theories, [theory.exponents, theory.regimes, theory.superposition]),
 ]
 """A command's name is the last word of its function's."""

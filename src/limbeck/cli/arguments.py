@@ -73,7 +73,7 @@ class MixedReader(Reader):
 
 
 def shown(picture: str = "") -> Callable[[Callable[..., Any]], Callable[..., None]]:
-    """Show what a command returns: a result (`summary`, `to_dict`), or a record and its text.
+    """Show what a command returns: a result (`summary`, `to_dict`, `plot`), or a record, its text and what to plot.
 
     The command gets --json and, where `picture` says what the result's `plot` draws, --plot; a parameter of type
     `Reader` becomes the options of that class.
@@ -99,11 +99,13 @@ def shown(picture: str = "") -> Callable[[Callable[..., Any]], Callable[..., Non
             for name, reader in readers.items():
                 values[name] = reader(**{field: values.pop(field) for field in inspect.signature(reader).parameters})
             result = command(**values)
+            record, text, *drawn = result if isinstance(result, tuple) else (result.to_dict(), result.summary(), result)
             if page is not None:
                 from limbeck.files import write_text
 
-                write_text(page, result.plot().to_html())
-            emit(as_json, *(result if isinstance(result, tuple) else (result.to_dict(), result.summary())))
+                write_text(page, drawn[0].plot().to_html())
+                text += f"\npage: {page}"
+            emit(as_json, record, text)
 
         run.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
         run.__annotations__ = {name: p.annotation for name, p in options.items()}

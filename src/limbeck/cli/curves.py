@@ -1,4 +1,4 @@
-"""`limbeck plan schedule` and `limbeck plan batch`: decisions from laws of whole training curves."""
+"""`limbeck plan schedule`, `decay`, `annealed` and `batch`: decisions from laws of whole training curves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from limbeck.cli.arguments import LevelOption, option, quantities, quantity, shown
+from limbeck.cli.arguments import LevelOption, Reader, option, quantities, quantity, shown
 from limbeck.errors import LimbeckError
 
 
@@ -39,6 +39,53 @@ def plan_schedule(
         for (run,), rows in table.frame.sort("step").group_by("run", maintain_order=True):
             schedules[str(run)] = laws.logged_rates(rows["step"].to_numpy(), rows["lr"].to_numpy())
     return planning.compare_schedules(fit, schedules, level=level, **columns)
+
+
+@shown("Write the final loss of every share as a page.")
+def plan_decay(
+    fitted: Annotated[Path, typer.Argument(help="A fit saved by limbeck fit --law annealing.")],
+    steps: Annotated[float, quantity("Length of the training: 24k.")],
+    shape: Annotated[str, option("Of the decay: linear, cosine, 1-sqrt or exponential.")] = "linear",
+    end: Annotated[float | None, option("Rate at its end; a tenth of the peak by default.")] = None,
+    params: Annotated[float | None, quantity("Model size, for a fit of annealing-size.")] = None,
+    level: LevelOption = 0.8,
+) -> Any:
+    """Over which last part of a training the learning rate should decay.
+
+    Example: limbeck plan decay fit.json --steps 24k
+
+    Example: limbeck plan decay fit.json --steps 24k --shape 1-sqrt --end 0 --plot decay.html
+    """
+    from limbeck import laws, planning
+
+    columns = {} if params is None else {"params": params}
+    return planning.best_decay(laws.load_fit(fitted), int(steps), shape=shape, end=end, level=level, **columns)
+
+
+@shown()
+def plan_annealed(
+    fitted: Annotated[Path, typer.Argument(help="A fit saved by limbeck fit --law annealing, on such curves.")],
+    runs: Annotated[str, typer.Argument(help="Table of checkpoints: run, step, lr, loss.")],
+    read: Reader,
+    decay: Annotated[float, option("Share of the steps that the imagined decay takes.")] = 0.2,
+    shape: Annotated[str, option("Of the imagined decay: linear, cosine, 1-sqrt or exponential.")] = "linear",
+    end: Annotated[float, option("Rate at its end.")] = 0.0,
+    from_tokens: Annotated[float | None, quantity("Leave earlier checkpoints out: 1e9, 1B.")] = None,
+    out: Annotated[Path, option("Where the table is written.")] = Path("annealed.csv"),
+) -> Any:
+    """Turn checkpoints into final losses: what each would have been had its run decayed and stopped there.
+
+    Example: limbeck plan annealed fit.json curves.csv --out annealed.csv && limbeck fit annealed.csv
+    """
+    from limbeck import laws
+    from limbeck.files import write_text
+
+    given: dict[str, Any] = {"decay": decay, "shape": shape, "end": end, "from_tokens": from_tokens or 0.0}
+    table = laws.annealed(laws.load_fit(fitted), read(runs), **given)
+    write_text(out, table.frame.write_csv())
+    gain = float((table.column("loss") - table.column("raw_loss")).mean())
+    count, text = len(table), f"{table.derived['loss']}: {gain:+.3g} on average, {len(table)} checkpoints"
+    return {"saved": str(out), "checkpoints": count, "mean_change": gain, **given}, f"{text}\nsaved {out}"
 
 
 @shown("Write the predicted curves as a page.")

@@ -90,7 +90,7 @@ def plan_bits(
     return planning.choose_bits(fit, total_bits=total, params=params, tokens=tokens, bits=bits, level=level)
 
 
-@shown()
+@shown("Write a page with the error of each policy.")
 def plan_keep(
     features: Annotated[
         Path | None, typer.Argument(help="Embeddings of your examples: .npz with features and labels, or .npy.")
@@ -102,7 +102,6 @@ def plan_keep(
     tolerance: Annotated[float, option("Accepted increase of the error: 0.1.")] = 0.1,
     seed: SeedOption = 0,
     out: Annotated[Path | None, option("Write the kept rows, one number a line.")] = None,
-    plot: Annotated[Path | None, option("Write a page with the error of each policy.")] = None,
 ) -> Any:
     """Which examples to keep, and how many: the hard ones of a large pool, the easy ones of a small one, or any.
 
@@ -126,9 +125,7 @@ def plan_keep(
         if rows is None:
             raise LimbeckError("--out needs a file of features: without one there are no rows to name.")
         write_text(out, "".join(f"{row}\n" for row in rows))
-    if plot is not None:
-        write_text(plot, plan.plot().to_html())
-    return plan.to_dict() | {"rows": rows}, plan.summary()
+    return plan.to_dict() | {"rows": rows}, plan.summary(), plan
 
 
 @shown()

@@ -1,4 +1,4 @@
-"""`limbeck compare families` and `limbeck plan parts`: rules for families of models, and models of two parts."""
+"""`limbeck compare families`, `compare splits` and `plan parts`: families, kinds of data, models of two parts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from limbeck.cli.arguments import LevelOption, Reader, RunsArgument, option, quantities, quantity, shown
+from limbeck.cli.arguments import LevelOption, MixedReader, Reader, RunsArgument, option, quantities, quantity, shown
 from limbeck.errors import LimbeckError, nearest
 
 
-@shown()
+@shown("Write the errors as a page.")
 def compare_families(
     runs: RunsArgument,
     read: Reader,
@@ -40,6 +40,25 @@ def compare_families(
         reason = skipped.get(family) or f"there are {', '.join(known)}.{nearest(family, known)}"
         raise LimbeckError(f"{runs} has no family {family} that can be used: {reason}")
     return known[family].study(law)
+
+
+@shown("Write runs and laws of every split as a page.")
+def compare_splits(
+    runs: RunsArgument,
+    read: MixedReader,
+    splits: Annotated[str, option("Columns of losses, that of the training sources first: id,lsf,monash.")],
+    scales: Annotated[str, option("Columns to pay for.")] = "params,samples",
+    level: LevelOption = 0.8,
+) -> Any:
+    """Which splits of the data scale alike, and what to pay for when what counts is data that the training never saw.
+
+    Example: limbeck compare splits runs.csv --splits id,ood --scales params,samples --plot splits.html
+
+    One row per run, a column per scale and per split; empty cells are left out.
+    """
+    from limbeck import planning
+
+    return planning.compare_splits(read(runs), splits.split(","), scales=scales.split(","), level=level)
 
 
 @shown()

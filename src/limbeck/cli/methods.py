@@ -11,7 +11,7 @@ from limbeck.cli.arguments import LevelOption, Reader, SeedOption, option, quant
 from limbeck.errors import LimbeckError
 
 
-@shown()
+@shown("Write the curves as a page.")
 def compare_methods(
     sources: Annotated[
         list[str],
@@ -30,7 +30,6 @@ def compare_methods(
     bootstrap: Annotated[int, typer.Option("--bootstrap", help="Resamples.", min=50)] = 400,
     level: LevelOption = 0.8,
     seed: SeedOption = 0,
-    plot: Annotated[Path | None, option("Write both curves as a page.")] = None,
 ) -> Any:
     """Compare methods at a scale beyond their runs: who is better, how surely, where they cross; or undecided.
 
@@ -41,7 +40,6 @@ def compare_methods(
     Example: limbeck compare methods fit.json besiroglu-2024 --at 1e24
     """
     from limbeck import planning
-    from limbeck.files import write_text
 
     if not at:
         raise LimbeckError("at which scale? Write: limbeck compare methods plain.csv new.csv --at 1e22")
@@ -59,15 +57,12 @@ def compare_methods(
     if not laws:
         options |= {"quantity": metric, "score": score, "frontier": frontier, "bootstrap": bootstrap, "seed": seed}
         options |= {"sweep": sweep.split(",") if sweep else (), "skip_bad": read.skip_bad}
-    if len(tables) > 2 and (plot or len(at) > 1):
-        raise LimbeckError(f"{len(tables)} methods are ranked at one scale, without a plot: choose two (--methods).")
+    if len(tables) > 2 and len(at) > 1:
+        raise LimbeckError(f"{len(tables)} methods are ranked at one scale: choose two (--methods), or one scale.")
     if len(tables) > 2:
         return planning.rank_methods(tables, at[0], **options)
     compare: Any = planning.compare_curves if laws else planning.compare_methods
-    result = compare(laws or tables, at, confidence=confidence, **options)
-    if plot is not None:
-        write_text(plot, result.plot().to_html())
-    return result
+    return compare(laws or tables, at, confidence=confidence, **options)
 
 
 def _law(text: str) -> Any:

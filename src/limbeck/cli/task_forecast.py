@@ -11,7 +11,7 @@ from limbeck.cli.arguments import LevelOption, MixedReader, RunsArgument, droppe
 from limbeck.errors import LimbeckError
 
 
-@shown()
+@shown("Write a page with the forecasts as a picture.")
 def forecast(
     runs: RunsArgument,
     read: MixedReader,
@@ -20,7 +20,6 @@ def forecast(
     task: Annotated[list[str] | None, option("One task (all by default). Repeatable.")] = None,
     through: Annotated[list[str] | None, option("One intermediate loss, a column. Repeatable.")] = None,
     level: LevelOption = 0.8,
-    plot: Annotated[Path | None, option("Write a page with the forecasts as a picture.")] = None,
 ) -> Any:
     """Forecast task accuracies of a larger model from the checkpoints of smaller ones, task by task.
 
@@ -29,7 +28,6 @@ def forecast(
     Accuracies are columns named TASK_acc, fractions from 0 to 1. Each task goes through the losses (TASK_bpb, c4_ce,
     ...) that forecast the largest sizes best from the smaller ones; a task whose curves are noise gets no number.
     """
-    from limbeck.files import write_text
     from limbeck.planning import forecast_tasks
     from limbeck.runs import read_runs
 
@@ -38,8 +36,5 @@ def forecast(
         raise LimbeckError("give the larger model as params=7B tokens=4T, or a table of them as --targets FILE.")
     table, goal = read(runs), read_runs(targets or [one], mix_setups=True)
     found = forecast_tasks(table, goal, tasks=task, through=through, level=level)
-    lines = [found.summary(), *dropped(table)]
-    if plot is not None:
-        write_text(plot, found.plot().to_html())
-        lines.append(f"page: {plot}")
-    return found.to_dict() | {"dropped": dropped(table)}, "\n".join(lines)
+    text = "\n".join([found.summary(), *dropped(table)])
+    return found.to_dict() | {"dropped": dropped(table)}, text, found

@@ -1,9 +1,10 @@
-"""`limbeck task transfer` and `limbeck task passes`: what a task's scores and pass rates say about larger scales."""
+"""`limbeck task transfer`, `passes` and `observe`: what scores and pass rates of a task say about larger scales."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
+import typer
 from rich.text import Text
 
 from limbeck.cli.arguments import LevelOption, Reader, RunsArgument, SeedOption, option, quantity, shown
@@ -11,7 +12,7 @@ from limbeck.errors import FittingError
 from limbeck.runs.quantities import si
 
 
-@shown()
+@shown("Write the scores and their curves as a page.")
 def transfer(
     runs: RunsArgument,
     read: Reader,
@@ -36,10 +37,10 @@ def transfer(
         table.column("tokens"), table.column("score"), cross_entropy=losses, baseline=baseline, noise=noise, seed=seed
     )
     record, text = _with_prediction(report, level, "tokens", at, "not extrapolated", force=force)
-    return record, _rendered(text)
+    return record, _rendered(text), report
 
 
-@shown()
+@shown("Write the pass rates and their growth as a page.")
 def passes(
     runs: RunsArgument,
     read: Reader,
@@ -70,7 +71,33 @@ def passes(
         each = curve.predict_instances(at, level, seed=seed)
         record["by_instance"] = each.to_dict()
         text += [f"by instance: {each.value:.3g} ({level:.0%}: {each.lower:.3g} – {each.upper:.3g}) at {si(at)}"]
-    return record, _rendered(text)
+    return record, _rendered(text), curve
+
+
+@shown("Write scores against compute as a page.")
+def observe(
+    runs: Annotated[str, typer.Argument(help="Table of models: a name, flops, and benchmarks (0 to 1).")],
+    read: Reader,
+    task: Annotated[str, option("Column of the score to forecast.")],
+    cutoff: Annotated[float, quantity("Compute up to which models are known: 8.4e22.")],
+    scores: Annotated[str | None, option("A second table that has the task, joined by the models' names.")] = None,
+    benchmarks: Annotated[str | None, option("Columns to read: MMLU,HellaSwag; the first table's without.")] = None,
+    skills: Annotated[int | None, option("Number of components; the best of 1 to 3 without.")] = None,
+    ceiling: Annotated[float | None, option("Score of the best model, where it is known.")] = None,
+    level: LevelOption = 0.8,
+) -> Any:
+    """Forecast a task of models larger than a compute, from the benchmarks that everybody publishes.
+
+    Example: limbeck task observe models.csv --task arithmetic --cutoff 8.4e22 --plot observed.html
+
+    Example: limbeck task observe models.csv --scores tasks.csv --task arithmetic --cutoff 8.4e22 --skip-bad
+    """
+    from limbeck import planning
+
+    other = None if scores is None else read(scores, mix_setups=True)
+    names = benchmarks.split(",") if benchmarks else ()
+    given: dict[str, Any] = {"cutoff": cutoff, "skills": skills, "ceiling": ceiling, "level": level}
+    return planning.observe_runs(read(runs, mix_setups=True), task, scores=other, benchmarks=names, **given)
 
 
 def _with_prediction(

@@ -22,6 +22,7 @@ from limbeck.fitting.data import Data
 from limbeck.fitting.design import check_distinct
 from limbeck.fitting.model import Array
 from limbeck.fitting.multistart import grid_starts
+from limbeck.fitting.picture import chart
 from limbeck.laws.law import Source, get
 from limbeck.runs import RunTable, read_runs
 from limbeck.runs.conditions import Where, choose
@@ -246,6 +247,20 @@ class FamilyStudy:
         if worst and abs(worst[1] - self.are) > max(0.01, self.are / 2):
             words.append(f"the answer hangs on the {si(worst[0])} models: {100 * worst[1]:.1f} % without them")
         return words
+
+    def plot(self) -> Any:
+        """Draw the error from fewer models and shorter trainings against their compute."""
+        marks: list[dict[str, Any]] = []
+        for k in sorted({cell.models for cell in self.grid}):
+            cells = sorted((cell for cell in self.grid if cell.models == k), key=lambda cell: cell.flops)
+            x, y = [cell.flops for cell in cells], [100 * cell.are for cell in cells]
+            marks.append({"x": x, "y": y, "mode": "lines+markers", "name": f"{k} sizes"})
+        title = f"{self.name}: {100 * self.are:.2g} % off on a model {self.scale_up:.3g}× larger"
+        ends = [min(cell.flops for cell in self.grid), max(cell.flops for cell in self.grid)] if self.grid else []
+        for name, error in self.baselines.items():
+            line = {"x": ends, "y": [100 * error] * len(ends), "mode": "lines", "name": name}
+            marks.append(line | {"line": {"dash": "dot"}})
+        return chart(title, "compute of what is fitted, FLOP", "error at the largest model, %", marks, log="xy")
 
     def summary(self) -> str:
         """Return the errors as plain text."""

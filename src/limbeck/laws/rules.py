@@ -20,6 +20,7 @@ from limbeck.errors import FittingError
 from limbeck.fitting import Loss, Problem, minimise
 from limbeck.fitting.model import Array
 from limbeck.fitting.multistart import grid_starts
+from limbeck.fitting.picture import chart
 from limbeck.fitting.prediction import percentile_interval
 from limbeck.fitting.separable import LEAST, normal_solution, solve_linear
 from limbeck.laws.families import ENOUGH, Family
@@ -283,6 +284,18 @@ class FamilyComparison:
             f"{100 * median['most trained']:.2f} %"
         )
         return "\n".join([*lines, *(f"{name} left out: {reason}" for name, reason in self.skipped.items())])
+
+    def plot(self) -> Any:
+        """Draw the error of every family's rule beside those of the baselines."""
+        names = [f"{family.name}, {family.scale_up:.3g}× " for family in self.families]
+        simple = [family.baselines() for family in self.families]
+        errors = {"the rule that the others chose": self.are.tolist()}
+        errors |= {name: [one[name] for one in simple] for name in simple[0]}
+        marks = [{"x": 100 * np.array(e), "y": names, "name": name, "mode": "markers"} for name, e in errors.items()]
+        chosen, best = (100 * self.medians()[name] for name in ("chosen", "best loss"))
+        title = f"Median error {chosen:.2g} %, of the best loss so far {best:.2g} %"
+        figure = chart(title, "error at the largest model, %", "", marks, log="x")
+        return figure.update_yaxes(automargin=True, autorange="reversed")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words."""

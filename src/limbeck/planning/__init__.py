@@ -18,10 +18,10 @@ from limbeck.planning.crossover import (
 )
 from limbeck.planning.estimate import Estimate, Source
 from limbeck.planning.keep import KeepOption, KeepPlan, choose_examples, plan_keep, read_features
-from limbeck.planning.observational import ObservedTask, observe_task
+from limbeck.planning.observational import ObservedTask, observe_runs, observe_task
 from limbeck.planning.ranking import Ranking, rank_methods
 from limbeck.planning.recipe import Recipe, best_teacher_loss, recipe
-from limbeck.planning.schedule import SchedulePlan, best_decay, compare_schedules, standard_schedules
+from limbeck.planning.schedule import Decay, SchedulePlan, best_decay, compare_schedules, standard_schedules
 from limbeck.planning.shortlist import Candidate, Shortlist, choose_by_short_runs
 from limbeck.planning.splits import SplitPlan, SplitRow, compare_splits
 from limbeck.planning.task_forecast import Route, TaskForecast, TaskForecasts, Training, forecast_tasks, trainings
@@ -29,13 +29,13 @@ from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teache
 from limbeck.planning.two_parts import TwoPartPlan, allocate_two_parts
 
 __all__ = [
-    "SCENARIOS", "BatchPlan", "BitOption", "BitPlan", "Candidate", "ComputePlan", "Estimate", "InferencePlan",
+    "SCENARIOS", "BatchPlan", "BitOption", "BitPlan", "Candidate", "ComputePlan", "Decay", "Estimate", "InferencePlan",
     "KeepOption", "KeepPlan", "LogRatio", "MethodComparison", "ObservedTask", "Option", "Ranking", "Recipe", "Route",
     "SchedulePlan", "Shortlist", "Source", "SplitPlan", "SplitRow", "Sweep", "Target", "TaskForecast",
     "TaskForecasts", "Teacher", "TeacherPlan", "Training", "TwoPartPlan", "allocate_two_parts", "best_decay",
     "best_teacher_loss", "choose_bits", "choose_by_short_runs", "choose_examples", "choose_teacher", "compare_curves",
     "compare_methods", "compare_schedules", "compare_splits", "compute_optimal", "crossings", "decision_accuracy",
-    "distillation_flops", "forecast_tasks", "inference_aware", "lower_envelope", "observe_task", "plan_batch",
-    "plan_keep", "rank_methods", "read_features", "read_teachers", "recipe", "regime", "split_methods",
+    "distillation_flops", "forecast_tasks", "inference_aware", "lower_envelope", "observe_runs", "observe_task",
+    "plan_batch", "plan_keep", "rank_methods", "read_features", "read_teachers", "recipe", "regime", "split_methods",
     "standard_schedules", "trainings", "value_of_rung",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from limbeck.errors import PlanningError, nearest
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import band_trace
 from limbeck.laws import binned_frontier, pareto
 from limbeck.planning.crossover import lower_envelope
 from limbeck.runs import RunTable, read_runs
@@ -17,6 +18,7 @@ from limbeck.runs.quantities import quantity as words
 from limbeck.runs.readers import refuse_mixture
 from limbeck.runs.vocabulary import recognise
 
+COLOURS = ("#2fa58c", "#8a55b5", "#3b82c4", "#e07b22", "#c43b6a", "#8a8f98")
 ROW = "_row"
 REUSE = ("tokens", "unique_tokens", "loss", "train_loss")
 """Columns that tell how often a training saw its data."""
@@ -111,6 +113,23 @@ def method_points(
     return Points(x[rows], y[rows], column, what, log, tuple(notes), reuse, mistuned)
 
 
+def curve_traces(
+    name: str, colour: str, x: Array, rows: Array, points: Points | None, level: float
+) -> list[dict[str, Any]]:
+    """Return one method as a picture: its runs as points, its curve [1 + draws, k] with a band, dashed beyond them."""
+    low, high = np.quantile(rows[min(1, len(rows) - 1) :], ((1 - level) / 2, (1 + level) / 2), axis=0)
+    end = x[-1] if points is None else points.x[-1]
+    line = {"name": name, "legendgroup": name, "mode": "lines", "showlegend": points is None}
+    traces = [band_trace(x, low, high, colour, name=name, legendgroup=name)]
+    for part, dash in ((x <= end, "solid"), (x >= end, "dash")):
+        traces.append(line | {"x": x[part], "y": rows[0, part], "line": {"color": colour, "dash": dash}})
+        line["showlegend"] = False
+    if points is not None:
+        runs = {"x": points.x, "y": points.y, "mode": "markers", "marker": {"color": colour}, "showlegend": True}
+        traces.append(line | runs)
+    return traces
+
+
 def split_methods(table: RunTable, by: Sequence[str], names: Sequence[str] | None = None) -> dict[str, RunTable]:
     """Return the runs of every method in a table that holds several.
 
@@ -128,10 +147,11 @@ def split_methods(table: RunTable, by: Sequence[str], names: Sequence[str] | Non
         >>> {name: len(runs) for name, runs in split_methods(table, ["arm"]).items()}
         {'a': 1, 'b': 1}
     """
-    columns = [(recognise(name) or (name,))[0] for name in by]
+    columns = [name if name in table.columns else (recognise(name) or (name,))[0] for name in by]
     for name in columns:
         if name not in table.columns:
-            raise PlanningError(f'{table.source} has no column "{name}".{nearest(name, table.columns)}')
+            known = f"{nearest(name, table.columns)} It has: {', '.join(table.columns)}."
+            raise PlanningError(f'{table.source} has no column "{name}".{known}')
     parts = {}
     for key, rows in table.frame.with_columns(table.rows.alias(ROW)).group_by(columns, maintain_order=True):
         name = " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in key)

@@ -11,6 +11,7 @@ import numpy as np
 from limbeck.errors import PlanningError
 from limbeck.fitting import Fit
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
 from limbeck.laws.batch import Batch, BatchLaw
 from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook
 from limbeck.runs.quantities import quantity, si
@@ -81,14 +82,9 @@ class BatchPlan(Plan):
 
     def plot(self) -> Any:
         """Draw the predicted loss of every batch size along the steps."""
-        from plotly import graph_objects as go
-
-        figure = go.Figure()
-        for o in self.options:
-            figure.add_scatter(x=o.at, y=o.curve, name=f"{si(o.batch)} tokens", mode="lines")
         title = f"Beyond {si(self.critical.value)} tokens a batch saves few steps"
-        figure.update_layout(title=title, template="simple_white", xaxis_title="step", yaxis_title="loss, nats/token")
-        return figure.update_xaxes(type="log")
+        lines = [{"x": o.at, "y": o.curve, "name": f"{si(o.batch)} tokens", "mode": "lines"} for o in self.options]
+        return chart(title, "step", "loss, nats/token", lines, log="x")
 
 
 def plan_batch(

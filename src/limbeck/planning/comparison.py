@@ -6,27 +6,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from limbeck.errors import PlanningError
 from limbeck.fitting import validate
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
 from limbeck.fitting.prediction import check_level
 from limbeck.laws import Published
 from limbeck.planning._forms import ONE_FLOOR, Form, Mixture, fit_forms, side_by_side, source_rows
-from limbeck.planning._points import Points, method_points
+from limbeck.planning._points import COLOURS, Points, curve_traces, method_points
 from limbeck.planning._search import last_crossing
 from limbeck.planning.crossover import crossings, regime, value_of_rung
 from limbeck.planning.estimate import Estimate, Source
 from limbeck.runs import COLUMNS
 from limbeck.runs.quantities import number, quantity, scientific
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-COLOURS = ("#2fa58c", "#8a55b5")
 REACH = 4.0
 """Beyond this factor on the shorter ladder an extrapolation gets a warning: what the paper's own check covers."""
 
@@ -248,27 +245,16 @@ class MethodComparison:
             "notes": list(self.caveats),
         }
 
-    def plot(self) -> go.Figure:
+    def plot(self) -> Any:
         """Draw both methods: runs as points, curves with their bands, dashed beyond the runs, and the crossing."""
-        import plotly.graph_objects as go
-
-        figure, x = go.Figure(), np.geomspace(*self.range, 97)
-        tails = (1 - self.level) / 2, (1 + self.level) / 2
-        for k, (name, rows) in enumerate(zip(self.names, self.curves(x), strict=True)):
-            line = {"name": name, "legendgroup": name, "line_color": COLOURS[k], "mode": "lines", "showlegend": False}
-            low, high = np.quantile(rows[min(1, len(rows) - 1) :], tails, axis=0)
-            band = {"x": np.r_[x, x[::-1]], "y": np.r_[high, low[::-1]], "fill": "toself", "opacity": 0.2}
-            figure.add_scatter(**line, **band, line_width=0)
-            end = self.points[k].x[-1] if self.points else x[-1]
-            for part, dash in ((x <= end, "solid"), (x >= end, "dash")):
-                figure.add_scatter(**line, x=x[part], y=rows[0, part], line_dash=dash)
-            if self.points:
-                runs = {"x": self.points[k].x, "y": self.points[k].y, "mode": "markers", "showlegend": True}
-                figure.add_scatter(**line | runs)
+        x = np.geomspace(*self.range, 97)
+        traces: list[dict[str, Any]] = []
+        for name, rows, points in zip(self.names, self.curves(x), self.points or (None, None), strict=True):
+            traces += curve_traces(name, COLOURS[len(traces) > 0], x, rows, points, self.level)
+        title = self._verdict(self.targets[-1]).partition(", ")[0]
+        figure = chart(title, self.column, self.quantity, traces, log="xy")
         for at in self.crossings:
             figure.add_vline(at, line_dash="dot", line_color="grey")
-        figure.update_layout(title=self._verdict(self.targets[-1]).partition(", ")[0], template="simple_white")
-        figure.update_xaxes(title=self.column, type="log").update_yaxes(title=self.quantity, type="log")
         return figure
 
 

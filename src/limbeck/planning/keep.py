@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -13,12 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import PlanningError
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
 from limbeck.planning.estimate import Plan
 from limbeck.runs.quantities import si
 from limbeck.theory import el2n, out_of_fold, prototype_distance, prune, pruned_perceptron
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 POLICIES = ("hard", "easy", "random")
 NOTES = (
@@ -90,23 +88,14 @@ class KeepPlan(Plan):
         """Return plain numbers and words."""
         return super().to_dict() | {"best": self.best.policy, "gain": self.gain, "fraction": self.kept / self.pool}
 
-    def plot(self) -> go.Figure:
+    def plot(self) -> Any:
         """Draw the error of each policy against the kept share of the pool."""
-        from plotly import graph_objects as go
-
-        shares = np.geomspace(0.02, 1, 20)
-        figure = go.Figure()
-        for policy in POLICIES:
-            figure.add_scatter(x=shares, y=self._errors(shares, policy), name=policy, mode="lines")
-        figure.add_vline(self.kept / self.pool, line_dash="dot")
-        title = f"A pool of {si(self.pool / self.dimension)} examples per dimension wants {self.best.policy} examples"
-        figure.update_layout(title=title, template="simple_white")
-        figure.update_xaxes(title="kept share of the pool", type="log")
-        figure.update_yaxes(title="expected error", type="log")
-        return figure
-
-    def _errors(self, shares: Array, policy: str) -> Array:
-        return pruned_perceptron(shares * self.pool / self.dimension, shares, self.angle, policy).error
+        shares, given = np.geomspace(0.02, 1, 20), self.pool / self.dimension
+        errors = pruned_perceptron(shares * given, shares, self.angle, np.array(POLICIES)[:, None]).error
+        title = f"A pool of {si(given)} examples per dimension wants {self.best.policy} examples"
+        lines = [{"x": shares, "y": y, "name": one, "mode": "lines"} for one, y in zip(POLICIES, errors, strict=True)]
+        figure = chart(title, "kept share of the pool", "expected error", lines, log="xy")
+        return figure.add_vline(self.kept / self.pool, line_dash="dot")
 
 
 def plan_keep(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
 from limbeck.errors import PlanningError
+from limbeck.fitting.picture import chart
 from limbeck.planning._forms import Mixture, fit_forms
-from limbeck.planning._points import Points, method_points
+from limbeck.planning._points import COLOURS, Points, curve_traces, method_points
 from limbeck.planning.crossover import decision_accuracy
 from limbeck.planning.estimate import Estimate, Plan
 from limbeck.runs.quantities import number, quantity
@@ -32,6 +34,7 @@ class Ranking(Plan):
         accuracy: common scale -> share of pairs that are in the target's order there.
         rung: smallest common scale whose order is the target's with probability 0.9, None where none is.
         notes: caveats, in words.
+        curves, points: of each method, for the picture.
     """
 
     names: tuple[str, ...]
@@ -43,6 +46,9 @@ class Ranking(Plan):
     accuracy: dict[float, Estimate]
     rung: float | None
     notes: tuple[str, ...]
+    level: float = 0.8
+    curves: tuple[Mixture, ...] = ()
+    points: tuple[Points, ...] = ()
 
     def _lines(self) -> list[str]:
         wide = max(map(len, self.names)) + 2
@@ -59,7 +65,18 @@ class Ranking(Plan):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words."""
-        return super().to_dict() | {"accuracy": [{"at": x, **e.to_dict()} for x, e in self.accuracy.items()]}
+        record = asdict(replace(self, curves=(), points=()))
+        record["accuracy"] = [{"at": x, **e.to_dict()} for x, e in self.accuracy.items()]
+        return {name: value for name, value in record.items() if name not in ("curves", "points")}
+
+    def plot(self) -> Any:
+        """Draw the runs and the curve of every method, dashed beyond its runs, in the order of the ranking."""
+        ends = [x for p in self.points for x in (p.x[0], p.x[-1])]
+        x, traces = np.geomspace(min(ends), max(*ends, self.at), 97), []
+        for name, curve, points, colour in zip(self.names, self.curves, self.points, cycle(COLOURS)):
+            traces += curve_traces(name, colour, x, curve(x)[0], points, self.level)
+        title = f"{self.names[0]} comes first of {len(self.names)} at {quantity(self.column, self.at)}"
+        return chart(title, self.column, self.quantity, traces, log="xy").add_vline(self.at, line_dash="dot")
 
 
 def rank_methods(
@@ -94,10 +111,9 @@ def rank_methods(
             left[name] = str(error)
     if len(found) < 2:
         raise PlanningError("\n".join(["fewer than two methods can be ranked.", *left.values()]))
-    rows = []
-    for k, one in enumerate(found.values()):
-        curve = Mixture(fit_forms([one], log=one.log, count=bootstrap, seed=seed + k), bootstrap)
-        rows.append(curve(np.array([float(at)]))[0, :, 0])
+    fitted = (fit_forms([one], log=one.log, count=bootstrap, seed=seed + k) for k, one in enumerate(found.values()))
+    curves = [Mixture(forms, bootstrap) for forms in fitted]
+    rows = [curve(np.array([float(at)]))[0, :, 0] for curve in curves]
     values = np.array([row[: min(map(len, rows))] for row in rows])
     order = np.argsort(values[:, 0])
     names, points, values = [[*found][k] for k in order], [[*found.values()][k] for k in order], values[order]
@@ -115,4 +131,7 @@ def rank_methods(
         {float(x): decision_accuracy(y, values[:, 0], level=level) for x, y in zip(common, seen.T, strict=True)},
         next((float(x) for x, p in zip(common, same, strict=True) if p >= KNOWN), None),
         (*notes, *(note for p in points for note in p.notes)),
+        level,
+        tuple(curves[k] for k in order),
+        tuple(points),
     )

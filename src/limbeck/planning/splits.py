@@ -10,7 +10,9 @@ import numpy as np
 
 from limbeck.errors import PlanningError
 from limbeck.fitting import Interval
+from limbeck.fitting.picture import chart, points_trace
 from limbeck.laws.time_series import SplitLaw, slope_difference, slope_ratio, split_law
+from limbeck.planning._points import COLOURS
 from limbeck.planning.estimate import Plan
 from limbeck.runs import read_runs
 
@@ -24,6 +26,7 @@ class SplitRow:
         law: of the split.
         ratio: its alpha over that of the first split, from the same runs; None for the first split itself.
         verdict: `scales alike`, `specialises` (flatter than the first split), `steeper` or `undecided`.
+        x, loss: the runs behind it.
     """
 
     scale: str
@@ -31,6 +34,8 @@ class SplitRow:
     law: SplitLaw
     ratio: Interval | None = None
     verdict: str = ""
+    x: tuple[float, ...] = ()
+    loss: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,21 @@ class SplitPlan(Plan):
         for split, scale in self.advice.items():
             lines.append(f"{split}: {f'double the {scale}' if scale else 'the scales cannot be told apart'}")
         return lines
+
+    def plot(self) -> Any:
+        """Draw the runs and the law of every split along every scale."""
+        splits, scales = (list(dict.fromkeys(getattr(row, name) for row in self.rows)) for name in ("split", "scale"))
+        traces: list[dict[str, Any]] = []
+        for row in self.rows:
+            colour = COLOURS[splits.index(row.split) % len(COLOURS)]
+            x = np.array([min(row.x), max(row.x)])
+            dash = ("solid", "dash", "dot")[scales.index(row.scale) % 3]
+            law = {"x": x, "y": row.law.trend.value(x), "mode": "lines", "name": f"{row.split}, {row.scale}"}
+            traces += [law | {"line": {"color": colour, "dash": dash}}, points_trace(row.x, row.loss, colour, [])]
+            traces[-1] |= {"showlegend": False, "hovertemplate": None}
+        found = [f"{split} {row.verdict}" for split in splits[1:] for row in self.rows if row.split == split][:4]
+        title = f"Against {splits[0]}: {', '.join(dict.fromkeys(found))}" if found else f"Loss of {splits[0]}"
+        return chart(title, ", ".join(scales), "loss", traces, log="xy")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words."""
@@ -110,7 +130,8 @@ def compare_splits(
                 notes.append(f"{name}, {split}: fewer than three runs that differ in {name} alone")
                 continue
             ratio = None if split == splits[0] else slope_ratio(x, reference, loss, level=level)
-            rows.append(SplitRow(name, split, split_law(x, loss), ratio, "" if ratio is None else verdict(ratio)))
+            said = "" if ratio is None else verdict(ratio)
+            rows.append(SplitRow(name, split, split_law(x, loss), ratio, said, tuple(x.tolist()), tuple(loss.tolist())))
     if not rows:
         raise PlanningError(
             f"no law to compare in {table.source}: three or more runs are needed along a scale "

@@ -21,6 +21,7 @@ from scipy.special import stdtrit
 from limbeck.errors import LimbeckError, PlanningError, nearest
 from limbeck.fitting import Fit, Interval, Loss, fit
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
 from limbeck.fitting.selection import stacking_weights
 from limbeck.laws.checkpoint_dynamics import FEWEST, MULTIPLE_CHOICE, WINDOW, ScoreCurve, TaskDynamics, task_dynamics
 from limbeck.laws.loss import Chinchilla
@@ -174,22 +175,18 @@ class TaskForecasts(Plan):
 
     def plot(self) -> Any:
         """Draw every forecast with its interval, and what was measured."""
-        from plotly import graph_objects as go
-
-        figure = go.Figure()
         shown = [task for task in self.tasks if not task.doubt]
-        names = [task.task for task in shown]
+        marks: list[dict[str, Any]] = []
         for k, target in enumerate(self.targets):
-            value, low, high = 100 * np.array([astuple(task.accuracy[k])[:3] for task in shown]).T
+            value, low, high = 100 * np.array([astuple(task.accuracy[k])[:3] for task in shown]).reshape(-1, 3).T
             bars = {"array": high - value, "arrayminus": value - low, "symmetric": False}
-            figure.add_scatter(x=names, y=value, error_y=bars, mode="markers", name=f"{target['name']}, forecast")
             known = 100 * np.array([task.measured[k] for task in shown], float)
-            figure.add_scatter(x=names, y=known, mode="markers", marker_symbol="x", name=f"{target['name']}, measured")
+            base = {"x": [task.task for task in shown], "mode": "markers"}
+            marks.append(base | {"y": value, "error_y": bars, "name": f"{target['name']}, forecast"})
+            marks.append(base | {"y": known, "marker": {"symbol": "x"}, "name": f"{target['name']}, measured"})
         reach = max(target["reach"] for target in self.targets)
         title = f"{len(shown)} of {len(self.tasks)} tasks forecast {reach:.2g}× beyond the largest run"
-        figure.update_layout(title=title, template="simple_white", scattermode="group")
-        figure.update_yaxes(title=f"accuracy, % ({self.level:.0%} interval)")
-        return figure
+        return chart(title, "", f"accuracy, % ({self.level:.0%} interval)", marks, scattermode="group")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and words; accuracies are fractions."""
