@@ -77,12 +77,11 @@ class Profile:
 
     def _crossing(self, side: slice, limit: float) -> float | None:
         """Where √deviance, which is nearly straight, first passes the limit when one walks away from the estimate."""
-        values, root = self.values[side], np.sqrt(self.deviance[side])
-        beyond = np.flatnonzero(root > math.sqrt(limit))
-        if not len(beyond):
+        values, root, edge = self.values[side], np.sqrt(self.deviance[side]), math.sqrt(limit)
+        if not (root > edge).any():
             return None
-        k = int(beyond[0])
-        return float(np.interp(math.sqrt(limit), root[k - 1 : k + 1], values[k - 1 : k + 1]))
+        k = int(np.argmax(root > edge))
+        return float(np.interp(edge, root[k - 1 : k + 1], values[k - 1 : k + 1]))
 
 
 def profile(fit: Fit, parameter: str, *, robust: bool = True) -> Profile:
@@ -98,25 +97,20 @@ def profile(fit: Fit, parameter: str, *, robust: bool = True) -> Profile:
     """
     if parameter not in fit.free:
         raise FittingError(f"{parameter} is not a free parameter of this fit; free are: {', '.join(fit.free)}.")
-    problem, z = fit.problem, fit.z
-    k = fit.free.index(parameter)
-    direction = problem.transform[k]
-    centre = float(problem.theta(z[None])[0, k])
+    problem, z, k = fit.problem, fit.z, fit.free.index(parameter)
+    direction, centre = problem.transform[k], problem.theta(z[None])[0, k]
     positive = next(p for p in fit.model.parameters if p.name == parameter).log
-    longest = 1.0 if positive else float(np.linalg.norm(direction))  # of one step of the coordinates
-    error = math.sqrt(max(float(direction @ fit.covariance() @ direction), 0.0))
-    error = float(np.clip(error, 1e-6 * longest, longest))
-    stiffness = 2 * fit.objective / (evidence(fit) * error**2)
+    longest = 1.0 if positive else np.linalg.norm(direction)  # of one step of the coordinates
+    error = np.clip(np.sqrt(max(direction @ fit.covariance() @ direction, 0.0)), 1e-6 * longest, longest)
+    stiffness = 200 * fit.objective / (evidence(fit) * error**2)
     steps = STEPS * error
     if positive:  # it may vanish, or come back from nothing
         steps = np.concatenate([steps[steps < 2.0], [2.0, 4.0, 8.0, 16.0, 24.0, 32.0, 48.0]])
     targets = centre + np.concatenate([-steps[::-1], [0.0], steps])
-    precision, own = problem.prior_precision.copy(), problem.prior_precision[k]
-    precision[k] += 100 * stiffness
-    mean = np.repeat(np.atleast_2d(problem.prior_mean), len(targets), 0)
-    mean[:, k] = (own * mean[:, k] + 100 * stiffness * targets) / precision[k]
-    pulled = replace(problem, prior_precision=precision, prior_mean=mean)
-    ends = _follow(pulled, z, len(targets))
+    own, precision = problem.prior_precision, problem.prior_precision + stiffness * (np.arange(len(z)) == k)
+    mean = np.tile(problem.prior_mean, (len(targets), 1))
+    mean[:, k] = (own[k] * mean[:, k] + stiffness * targets) / precision[k]
+    ends = _follow(replace(problem, prior_precision=precision, prior_mean=mean), z, len(targets))
     values = problem.theta(ends)[:, k]
     return _profile(fit, parameter, np.exp(values) if positive else values, ends, direction if robust else None)
 
@@ -136,12 +130,10 @@ def profile_prediction(fit: Fit, *, robust: bool = True, **columns: ArrayLike) -
     at = {name: np.atleast_1d(np.asarray(v, float))[:1] for name, v in columns.items()}
     data, here = fit.data, fit.value(**at)
     problem = fit.problem_on(data.joined(at, here, 10 * float(data.weights.sum())))
-    z = problem.coordinates(fit.parameters)
     error = float(fit.standard_error(**at)[0]) * (float(here[0]) if fit.loss.space == "relative" else 1.0)
     targets = np.concatenate([-STEPS[::-1], [0.0], STEPS]) * error
-    rows = np.repeat(np.atleast_2d(problem.target), len(targets), 0)
-    rows[:, -1] += targets
-    ends = _follow(problem.with_rows(target=rows), z, len(targets))
+    rows = problem.target + targets[:, None] * (np.arange(len(data) + 1) == len(data))
+    ends = _follow(problem.with_rows(target=rows), problem.coordinates(fit.parameters), len(targets))
     values = fit.model.by_rows(problem.natural(ends), at)[:, 0]
     direction = fit.slope(**at)[:, 0] if robust else None
     return _profile(fit, fit.model.target, values, fit.problem.centred(problem.theta(ends)), direction)
@@ -187,8 +179,7 @@ def _follow(problem: Problem, z: Array, count: int) -> Array:
 
 def _profile(fit: Fit, name: str, values: Array, ends: Array, direction: Array | None) -> Profile:
     objective = fit.problem.objective(ends, np.zeros(len(ends), int))
-    usable = np.isfinite(objective) & np.isfinite(values)
-    values, objective = values[usable], objective[usable]
     order = np.argsort(values)
-    estimate = float(values[np.argmin(objective)])
-    return Profile(name, estimate, values[order], deviance(fit, objective[order], direction))
+    order = order[np.isfinite(objective + values)[order]]
+    values, objective = values[order], objective[order]
+    return Profile(name, float(values[np.argmin(objective)]), values, deviance(fit, objective, direction))
