@@ -110,7 +110,7 @@ class DistillRecipe(Settings):
         vocabulary: what to do where the vocabularies differ: error, common, pad, or align for another tokenizer.
         cache: keep what the teacher says about the data: hidden or topk.
         batch: windows or prompts a step.
-        context: tokens a window, or of a prompt with its answer; by default 128, or what all models can read.
+        context: tokens of a window, by default 128; of a prompt with its answer at most what all models can read.
         accumulate: micro-batches a step (must divide the batch).
         precision, lora, recompute, evaluate_every, patience: see `Regime`.
         lr: peak learning rate; by default 0.256 / hidden size.
@@ -296,13 +296,14 @@ def job_of(recipe: DistillRecipe) -> DistilJob:
     """
     teachers = list(recipe.teacher.values()) if isinstance(recipe.teacher, Mapping) else [recipe.teacher]
     configs = [read_config(folder) for folder in (*teachers, recipe.student.folder) if folder is not None]
+    training, data = recipe.out / "training", recipe.data
+    prompts = has_prompts(data)
+    limits = [*map(context_length, configs), *([] if prompts else [128])]
     regime = Regime(
-        context=recipe.context or min(128, *map(context_length, configs)),
+        context=recipe.context or min(limits),
         learning_rate=recipe.lr,
         **{name: getattr(recipe, name) for name in SAME_IN_REGIME},
     )
-    training, data = recipe.out / "training", recipe.data
-    prompts = has_prompts(data)
     if not prompts:
         data = text_corpus(recipe.data, recipe.field).save(training / "corpus")
     if recipe.tokens and (prompts or recipe.method.answers != "data" or recipe.method.rollouts):
