@@ -50,12 +50,10 @@ class Starts:
 
     def summary(self) -> str:
         """Return the agreement in words."""
-        text = f"optimum reached from {self.reached} of {self.total} starts"
-        if self.rugged:
-            others = f"{self.basins} different optima" if self.basins > 1 else "the others stopped short of it"
-            others = others if self.reached else f"none ended there by itself, the best was refined; {others}"
-            text += f" ({others}: rugged, treat the parameters with care)"
-        return text
+        others = f"{self.basins} different optima" if self.basins > 1 else "the others stopped short of it"
+        others = others if self.reached else f"none ended there by itself, the best was refined; {others}"
+        care = f" ({others}: rugged, treat the parameters with care)" if self.rugged else ""
+        return f"optimum reached from {self.reached} of {self.total} starts{care}"
 
 
 def grid_starts(problem: Problem, *, limit: int = 512, seed: int = 0) -> Array:
@@ -69,31 +67,22 @@ def grid_starts(problem: Problem, *, limit: int = 512, seed: int = 0) -> Array:
         FittingError: a parameter has neither start values nor a linear role.
     """
     free = [p for p in problem.model.parameters if p.name in problem.free]
-    linear = linear_parameters(problem)
-    axes: list[tuple[float, ...]] = []
-    for i, parameter in enumerate(free):
-        if i in linear:
-            axes.append((0.0,))
-        elif not parameter.start:
-            raise FittingError(
-                f"{problem.model.name}: parameter {parameter.name} has no start values; declare start=(...)."
-            )
-        else:
-            axes.append(parameter.axis)
+    axes = [(0.0,) if p.name in problem.model.linear else p.axis for p in free]
+    if () in axes:
+        name = free[axes.index(())].name
+        raise FittingError(f"{problem.model.name}: parameter {name} has no start values; declare start=(...).")
     rng = np.random.default_rng(seed)
     if math.prod(map(len, axes)) > limit:
         z = np.stack([rng.choice(axis, limit) for axis in axes], 1)
     else:
         z = np.array(list(itertools.product(*axes)), float).reshape(-1, len(axes))
-    if not linear:
+    linear = len(linear_parameters(problem))
+    z = solve_linear(problem, z, np.zeros(len(z), int)) if linear else z
+    if linear < len(free) or problem.loss.space != "log":
         return z
-    z = solve_linear(problem, z, np.zeros(len(z), int))
-    if len(linear) < len(free) or problem.loss.space != "log":
-        return z
-    chosen = np.argsort(rng.random((EXACT, problem.program.n)), axis=1) < len(free)
-    through = problem.with_rows(weights=chosen.astype(float))
-    exact = solve_linear(through, np.zeros((EXACT, len(free))), np.arange(EXACT))
-    z = np.concatenate([z, exact])
+    chosen = np.argsort(rng.random((EXACT, problem.program.n)), axis=1) < linear
+    exact = problem.with_rows(weights=chosen.astype(float))
+    z = np.concatenate([z, solve_linear(exact, np.zeros((EXACT, linear)), np.arange(EXACT))])
     finite = np.isfinite(problem.objective(z, np.zeros(len(z), int)))
     return z[finite] if finite.any() else z
 
