@@ -113,9 +113,8 @@ class BatchLaw:
         """S_min, steps with an endless batch; infinite at and below the floor."""
         c = self.constants
         with np.errstate(divide="ignore"):
-            return np.asarray(
-                c["S_c"] * np.maximum(np.asarray(loss, float) - self.floor(params), 0.0) ** (-1 / c["alpha_S"])
-            )
+            reducible = np.maximum(np.asarray(loss, float) - self.floor(params), 0.0)
+            return np.asarray(c["S_c"] * reducible ** (-1 / c["alpha_S"]))
 
     def min_tokens(self, loss: ArrayLike, params: ArrayLike) -> Array:
         """E_min, tokens with a small batch."""
@@ -247,16 +246,13 @@ def stepwise(runs: RunTable, *, levels: int = 12) -> Stages:
     columns = np.stack([runs.column(name) for name in ("params", "batch_tokens", "step", "loss")])
     of_run = [columns[:, runs.clusters() == k] for k in range(runs.clusters().max() + 1)]
     curves = sorted((one[:, one[2].argsort()] for one in of_run), key=lambda one: (one[0, 0], one[1, 0]))
-    floors = {
-        float(one[0, 0]): fit(PowerFloor("step"), {"step": one[2]}, one[3], bootstrap=0).parameters["E"]
-        for one in curves  # of each size the largest batch comes last
-    }
+    longest = {float(one[0, 0]): fit(PowerFloor("step"), {"step": one[2]}, one[3], bootstrap=0) for one in curves}
+    floors = {n: one.parameters["E"] for n, one in longest.items()}  # of each size the largest batch came last
     several = max(floors, key=lambda n: len({one[1, 0] for one in curves if one[0, 0] == n}))
     own = [one for one in curves if one[0, 0] == several]
     tried = np.geomspace(min(one[3, 0] for one in own), min(one[3].min() for one in own), levels + 1)[1:]
-    reached = np.array([steps_to(one[2], one[3], tried) for one in own])
+    reached, batches = np.array([steps_to(one[2], one[3], tried) for one in own]), [one[1, 0] for one in own]
     by_all = np.isfinite(reached).all(0)
-    batches = [one[1, 0] for one in own]
     found = {float(x): Hyperbola.through(batches, s) for x, s in zip(tried[by_all], reached[:, by_all].T, strict=True)}
     usable = {x: h.critical_batch for x, h in found.items() if 0 < h.critical_batch < math.inf}
     size = Trend.through([*floors], [*floors.values()]) if len(floors) > 1 and all(floors.values()) else None

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -16,14 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
+from limbeck.fitting.plain import Plain
 from limbeck.laws.law import Source
 
 YANG_2024 = Source(
-    "The Fine Line: Navigating Large Language Model Pretraining with Down-streaming Capability Analysis",
-    "Yang et al.",
-    2024,
-    "2404.01204",
-)
+    "The Fine Line: Navigating Large Language Model Pretraining with Down-streaming Capability Analysis", "Yang et al.",
+    2024, "2404.01204",
+)  # fmt: skip
 WINDOW = 5
 """Checkpoints that one smoothed score averages."""
 GRID = np.geomspace(0.02, 1.0, 40)
@@ -61,11 +59,10 @@ class ScoreCurve:
             >>> ScoreCurve.of([1e9, 2e9, 4e9], [0.3, float("nan"), 0.4]).fraction.tolist()
             [0.25, 1.0]
         """
-        t, y = np.asarray(tokens, float), np.asarray(score, float)
-        kept = np.isfinite(y)
+        kept = np.isfinite(np.asarray(score, float))
         if not kept.any():
             raise FittingError("a curve needs scores; all of these are missing.")
-        t, y = t[kept], y[kept]
+        t, y = (np.asarray(one, float)[kept] for one in (tokens, score))
         back = np.flatnonzero(np.diff(t) <= 0)
         if len(back):
             raise FittingError(
@@ -100,10 +97,9 @@ def smooth(score: ArrayLike, window: int = WINDOW) -> Array:
         >>> smooth([1.0, 3.0, 5.0, 7.0], 2)
         array([1., 2., 4., 6.])
     """
-    total = np.cumsum(np.concatenate([[0.0], np.asarray(score, float)]))
-    last = np.arange(1, len(total))
-    first = np.maximum(last - window, 0)
-    return np.asarray((total[last] - total[first]) / (last - first))
+    total = np.cumsum(np.asarray(score, float))
+    count = np.minimum(np.arange(1, len(total) + 1), window)
+    return np.asarray((total - np.concatenate([np.zeros(window), total])[: len(total)]) / count)
 
 
 @dataclass(frozen=True)
@@ -187,8 +183,7 @@ def signal_to_noise(score: ArrayLike) -> SignalToNoise:
         0.5
     """
     y = np.asarray(score, float)
-    late = y[int(0.7 * len(y)) :]
-    x = np.arange(len(late))
+    late, x = y[int(0.7 * len(y)) :], np.arange(len(y) - int(0.7 * len(y)))
     noise = float(np.std(late - np.polyval(np.polyfit(x, late, 1), x)))
     return SignalToNoise(noise, float(y[-WINDOW:].mean() - y[:WINDOW].mean()))
 
@@ -297,7 +292,7 @@ def loss_spikes(loss: ArrayLike, window: int = 20) -> NDArray[np.int_]:
 
 
 @dataclass(frozen=True)
-class TaskDynamics:
+class TaskDynamics(Plain):
     """Whether a task's score is worth tracking.
 
     Args:
@@ -331,9 +326,6 @@ class TaskDynamics:
             "insufficient": "too few checkpoints or trainings to tell",
         }[self.verdict]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and words."""
-        return asdict(self)
 
 
 def task_dynamics(

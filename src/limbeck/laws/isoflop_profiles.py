@@ -12,7 +12,7 @@ from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
 from limbeck.laws.compute_frontier import ComputeFrontier
 from limbeck.laws.loss import Chinchilla
-from limbeck.laws.trend import Trend
+from limbeck.laws.trend import Trend, bottom
 
 
 @dataclass(frozen=True)
@@ -89,27 +89,24 @@ def budgets(flops: ArrayLike, *, tolerance: float = 0.1) -> list[Array]:
     return np.split(order, np.flatnonzero(np.diff(log[order]) > tolerance) + 1)
 
 
-def vertex(params: ArrayLike, loss: ArrayLike) -> tuple[float | None, str]:
-    """Return the size at the vertex of the parabola loss = c0 + c1 ln N + c2 ln² N, or None and why there is none.
+def vertex(params: ArrayLike, loss: ArrayLike) -> tuple[float | None, float, str]:
+    """Return the size at the vertex of loss = c0 + c1 ln N + c2 ln² N, 0.0, and why there is none where it is None.
 
     Example:
-        >>> size, flag = vertex([1e8, 1e9, 1e10], [2.3, 2.2, 2.3])
+        >>> size, _, flag = vertex([1e8, 1e9, 1e10], [2.3, 2.2, 2.3])
         >>> round(size), flag
         (1000000000, '')
-        >>> vertex([1e8, 1e9, 1e10], [2.3, 2.2, 2.15])[1]
+        >>> vertex([1e8, 1e9, 1e10], [2.3, 2.2, 2.15])[2]
         'optimum outside the sizes tried (above)'
     """
     x, y = np.log(np.asarray(params, float)), np.asarray(loss, float)
     if len(np.unique(x)) < 3:
-        return None, "fewer than three sizes"
-    centre = x.mean()
-    c2, c1, _ = np.polyfit(x - centre, y, 2)
-    if c2 <= 0:
-        return None, "no minimum: the parabola opens downwards"
-    log_size = centre - c1 / (2 * c2)
+        return None, 0.0, "fewer than three sizes"
+    if (log_size := bottom(x, y)) is None:
+        return None, 0.0, "no minimum: the parabola opens downwards"
     if not x.min() <= log_size <= x.max():
-        return None, f"optimum outside the sizes tried ({'above' if log_size > x.max() else 'below'})"
-    return float(np.exp(log_size)), ""
+        return None, 0.0, f"optimum outside the sizes tried ({'above' if log_size > x.max() else 'below'})"
+    return float(np.exp(log_size)), 0.0, ""
 
 
 def _akima(
@@ -132,16 +129,9 @@ def _akima(
 
 
 def isoflop(
-    params: ArrayLike,
-    flops: ArrayLike,
-    loss: ArrayLike,
-    *,
-    method: str = "parabola",
-    noise: float = 0.002,
-    resamples: int = 400,
-    seed: int = 0,
-    tolerance: float = 0.1,
-) -> IsoFlop:
+    params: ArrayLike, flops: ArrayLike, loss: ArrayLike, *, method: str = "parabola", noise: float = 0.002,
+    resamples: int = 400, seed: int = 0, tolerance: float = 0.1,
+) -> IsoFlop:  # fmt: skip
     """Return the compute-optimal size of every budget and the trend through them.
 
     Args:
@@ -167,25 +157,16 @@ def isoflop(
     for rows in budgets(c, tolerance=tolerance):
         rows = rows[np.argsort(n[rows], kind="stable")]
         budget = float(np.exp(np.log(c[rows]).mean()))
-        if method == "parabola":
-            optimum, flag = vertex(n[rows], y[rows])
-            spread = 0.0
-        else:
-            optimum, spread, flag = _akima(n[rows], y[rows], noise, resamples, rng)
-        profiles.append(Profile(budget, n[rows], y[rows], optimum, spread, flag))
+        own = n[rows], y[rows]
+        optimum, sd, flag = vertex(*own) if method == "parabola" else _akima(*own, noise, resamples, rng)
+        profiles.append(Profile(budget, *own, optimum, sd, flag))
     good = [p for p in profiles if p.optimum is not None]
     if len(good) < 2:
         reasons = "; ".join(f"{p.flops:.2g} FLOP: {p.flag}" for p in profiles if p.flag)
         raise FittingError(f"{len(good)} of {len(profiles)} budgets bracket their optimum, two are needed. {reasons}.")
-    compute = np.array([p.flops for p in good])
-    optima = np.array([p.optimum for p in good])
-    spreads = np.array([p.log_sd for p in good])
+    compute, optima, spreads = np.array([(p.flops, p.optimum, p.log_sd) for p in good], float).T
     weights = 1 / np.maximum(spreads, 1e-3) ** 2 if method == "akima" else None
-    return IsoFlop(
-        tuple(profiles),
-        Trend.through(compute, optima, weights),
-        Trend.through(compute, compute / (6 * optima), weights),
-    )
+    return IsoFlop(tuple(profiles), *Trend.of_optima(compute, optima, weights))
 
 
 def parabola_bias(parameters: Mapping[str, float], grid: Mapping[float, ArrayLike]) -> ParabolaBias:
@@ -202,7 +183,6 @@ def parabola_bias(parameters: Mapping[str, float], grid: Mapping[float, ArrayLik
     budget = np.repeat([float(f) for f in grid], [len(s) for s in sizes])
     params = np.concatenate(sizes)
     fit = isoflop(params, budget, law(parameters, params=params, tokens=budget / (6 * params)))
-    good = [p for p in fit.profiles if p.optimum is not None]
-    flops = np.array([p.flops for p in good])
-    ratio = np.array([p.optimum for p in good]) / truth.params(flops)
+    flops, optima = np.array([(p.flops, p.optimum) for p in fit.profiles if p.optimum is not None]).T
+    ratio = optima / truth.params(flops)
     return ParabolaBias(flops, ratio, fit.size.exponent - float(truth.size_exponent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +13,6 @@ from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Fit, Interval
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
-from limbeck.fitting.prediction import percentile_interval
 from limbeck.laws.loss import OneColumn, Power, PowerFloor
 from limbeck.laws.trend import Trend
 
@@ -130,32 +130,23 @@ def regions(m: ArrayLike, error: ArrayLike) -> Regions:
     detector is ours.
     """
     x, y = np.log(np.asarray(m, float)), np.log(np.asarray(error, float))
-    n = len(x)
-    inner = range(1, n - 1)
-    candidates = [(), *((i,) for i in inner), *((i, j) for i in inner for j in inner if j > i + 1)]
+    n, inner = len(x), range(1, len(x) - 1)
     best: tuple[float, tuple[int, ...], Array] | None = None
-    for breaks in candidates:
+    for breaks in [(), *((i,) for i in inner), *((i, j) for i in inner for j in inner if j > i + 1)]:
         basis = np.stack([np.ones(n), x, *(np.maximum(0.0, x - x[k]) for k in breaks)], 1)
         coefficients = np.linalg.lstsq(basis, y, rcond=None)[0]
-        rss = float(((y - basis @ coefficients) ** 2).sum())
-        count = 2 + 2 * len(breaks)
+        rss, count = float(((y - basis @ coefficients) ** 2).sum()), 2 + 2 * len(breaks)
         bic = n * math.log(max(rss / n, 1e-16)) + count * math.log(n)
         if count < n and (best is None or bic < best[0] - 1e-9):
             best = bic, breaks, coefficients
     if best is None:
         raise FittingError(f"regions need at least 3 shards; given {n}.")
     _, breaks, coefficients = best
-    slopes = np.cumsum(coefficients[1:])
-    borders = np.exp(x[list(breaks)])
-    steepest = float(slopes.min())
+    slopes, borders = np.cumsum(coefficients[1:]).tolist(), np.exp(x[list(breaks)]).tolist()
     first_flat = len(slopes) > 1 and slopes[0] > -0.02
-    last_flat = len(slopes) > 1 and abs(slopes[-1]) < abs(steepest) / 2 and not (first_flat and len(slopes) == 2)
-    return Regions(
-        tuple(map(float, slopes)),
-        tuple(map(float, borders)),
-        float(borders[0]) if first_flat else None,
-        float(borders[-1]) if last_flat else None,
-    )
+    last_flat = len(slopes) > 1 + first_flat and abs(slopes[-1]) < abs(min(slopes)) / 2
+    ends = borders[0] if first_flat else None, borders[-1] if last_flat else None
+    return Regions(tuple(slopes), tuple(borders), *ends)
 
 
 def range_warning(m: ArrayLike, error: ArrayLike) -> str | None:
@@ -195,15 +186,9 @@ class LearningCurveFit:
 
 
 def fit_learning_curve(
-    samples: ArrayLike,
-    error: ArrayLike,
-    *,
-    best_guess: float = math.inf,
-    floor: bool | None = None,
-    test_size: int | None = None,
-    bootstrap: int = 1000,
-    seed: int = 0,
-) -> LearningCurveFit:
+    samples: ArrayLike, error: ArrayLike, *, best_guess: float = math.inf, floor: bool | None = None,
+    test_size: int | None = None, bootstrap: int = 1000, seed: int = 0,
+) -> LearningCurveFit:  # fmt: skip
     """Fit err(m) = alpha m^beta + gamma to the power-law and irreducible regions of a learning curve.
 
     Args:
@@ -229,13 +214,12 @@ def fit_learning_curve(
     shards = np.unique(m)
     means = np.array([e[m == size].mean() for size in shards])
     found = regions(shards, means) if len(shards) >= 4 else None
-    start = found.small_data_end if found is not None and found.small_data_end is not None else 0.0
+    start = (found.small_data_end if found else None) or 0.0
     keep = (m >= start) & np.isin(m, shards[means < 0.9 * best_guess])
 
     def law_fit(law: OneColumn, rows: NDArray[np.bool_], draws: int) -> Fit:
-        return fit_model(
-            law, {"samples": m[rows]}, e[rows], loss=SQUARED, weights=weights[rows], bootstrap=draws, seed=seed
-        )
+        how: dict[str, Any] = {"loss": SQUARED, "weights": weights[rows], "bootstrap": draws, "seed": seed}
+        return fit_model(law, {"samples": m[rows]}, e[rows], **how)
 
     laws: dict[bool, OneColumn] = {True: PowerFloor("samples", "error"), False: Power("samples", "error")}
     if floor is None:
@@ -244,9 +228,8 @@ def fit_learning_curve(
         floor = len(np.unique(m[inner])) > 3
         if floor:
             both = {key: law_fit(law, inner, 0) for key, law in laws.items()}
-            miss = {
-                k: abs(math.log(float(f.value(samples=m[largest][0])) / e[largest].mean())) for k, f in both.items()
-            }
+            there = {key: float(one.value(samples=m[largest][0])) for key, one in both.items()}
+            miss = {key: abs(math.log(value / e[largest].mean())) for key, value in there.items()}
             noise = float(np.sqrt(np.mean(both[True].noise ** 2) / largest.sum()))
             floor = miss[True] + 2 * noise < miss[False]
     fit = law_fit(laws[floor], keep, bootstrap)
@@ -262,8 +245,7 @@ def exponent_shift(first: Fit, second: Fit, level: float = 0.8) -> Interval:
     """
     count = min(len(first.draws["alpha"]), len(second.draws["alpha"]))
     draws = first.draws["alpha"][:count] - second.draws["alpha"][:count]
-    low, high = percentile_interval(draws, level)
-    return Interval(first.parameters["alpha"] - second.parameters["alpha"], float(low), float(high), level)
+    return Interval.of(draws, first.parameters["alpha"] - second.parameters["alpha"], level)
 
 
 def smallest_good_size(params: ArrayLike, loss: ArrayLike, standard_error: ArrayLike) -> float:
@@ -274,10 +256,9 @@ def smallest_good_size(params: ArrayLike, loss: ArrayLike, standard_error: Array
         loss: mean validation loss of each, [n].
         standard_error: of those means, [n].
     """
-    sizes, losses = np.asarray(params, float), np.asarray(loss, float)
+    sizes, losses, errors = np.broadcast_arrays(params, loss, standard_error)
     best = int(losses.argmin())
-    limit = losses[best] + np.broadcast_to(np.asarray(standard_error, float), losses.shape)[best]
-    return float(sizes[losses <= limit].min())
+    return float(sizes[losses <= losses[best] + errors[best]].min())
 
 
 def model_size(m: ArrayLike, params: ArrayLike) -> tuple[Trend, str | None]:

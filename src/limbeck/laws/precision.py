@@ -18,7 +18,6 @@ from scipy.optimize import brentq
 from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Fit, Interval, Parameter
 from limbeck.fitting.model import Array
-from limbeck.fitting.prediction import percentile_interval
 from limbeck.laws.law import Law, Source
 from limbeck.laws.loss import A, B, E, exponent
 from limbeck.runs import RunTable
@@ -95,15 +94,16 @@ class BitLevel(Law):
         scale: dict[str, Any] = {"start": (0.01, 1.0), "log": True, "dimension": {"total_bits": 1.0}}
         meaning, few = "bits at which the reducible loss is 1", (0.1, 0.3, 1.0)
         scales = (Parameter(f"x{b:g}", meaning, **scale) for b in self.levels)
-        alphas = [f"alpha{b:g}" for b in self.levels] if self.own_exponents else ["alpha"]
-        return (E, *scales, *(exponent(a, "exponent", few) for a in alphas))
+        return (E, *scales, *(exponent(a, "exponent", few) for a in self._alphas))
+
+    @property
+    def _alphas(self) -> list[str]:
+        return [f"alpha{b:g}" for b in self.levels] if self.own_exponents else ["alpha"]
 
     def formula(self, p: Any, x: Any) -> Any:
         """E + (x_b/S)^alpha_b."""
         scale = self._between([np.log(getattr(p, f"x{b:g}")) for b in self.levels], x.bits)
-        alpha = (
-            self._between([getattr(p, f"alpha{b:g}") for b in self.levels], x.bits) if self.own_exponents else p.alpha
-        )
+        alpha = self._between([getattr(p, name) for name in self._alphas], x.bits)
         return p.E + np.exp(alpha * (scale - np.log(x.total_bits)))
 
     def _between(self, values: list[Any], bits: Any) -> Any:
@@ -152,8 +152,7 @@ def level_gain(base: Fit, method: Fit, bits: float, *, level: float = 0.8) -> In
 
     count = min(len(base.draws[own]), len(method.draws[own]))
     draws = gain(*({name: draw[:count] for name, draw in fit.draws.items()} for fit in (base, method)))
-    low, high = percentile_interval(draws, level)
-    return Interval(float(gain(base.parameters, method.parameters)), float(low), float(high), level)
+    return Interval.of(draws, gain(base.parameters, method.parameters), level)
 
 
 @dataclass(frozen=True)
@@ -242,9 +241,8 @@ class Precision(Law):
         size = self.effective_params(p, x) if self.unified else x.params
         lost = p.C_T * x.tokens**p.gamma_D * size**-p.gamma_N * np.exp(-x.post_bits / p.gamma_post)
         for column in self.trained if self.unified else ():
-            lost = lost * -np.expm1(
-                -getattr(p, f"C_{TRAINED[column]}") * np.maximum(getattr(x, column) - x.post_bits, 0.0)
-            )
+            spare = np.maximum(getattr(x, column) - x.post_bits, 0.0)
+            lost = lost * -np.expm1(-getattr(p, f"C_{TRAINED[column]}") * spare)
         return lost
 
     def formula(self, p: Any, x: Any) -> Any:

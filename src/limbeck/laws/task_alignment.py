@@ -41,13 +41,9 @@ class Alignment:
 
 
 def judge_alignment(
-    tokens: ArrayLike,
-    score: ArrayLike,
-    *,
-    noise: float | None = None,
-    baseline: float | None = None,
+    tokens: ArrayLike, score: ArrayLike, *, noise: float | None = None, baseline: float | None = None,
     cross_entropy: ArrayLike | None = None,
-) -> Alignment:
+) -> Alignment:  # fmt: skip
     """Return whether scores rise with pre-training: aligned, misaligned or uncertain.
 
     Misaligned: the largest drop exceeds 3 standard errors of a difference, or the last score is not above the baseline

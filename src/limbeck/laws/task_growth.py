@@ -13,7 +13,7 @@ from scipy.special import stdtr
 from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Fit, Interval, Parameter, Prediction
 from limbeck.fitting.model import Array
-from limbeck.fitting.prediction import percentile_interval
+from limbeck.fitting.plain import plain
 from limbeck.laws._fit import fit
 from limbeck.laws.loss import OneColumn, exponent
 from limbeck.laws.task_passes import HU, Estimator, PassCounts
@@ -202,8 +202,8 @@ class TaskCurve:
             raise FittingError("predicting every instance takes two or more sizes, measured on the same instances.")
         passes, draws = (np.array([getattr(one, name) for one in self.counts]) for name in ("passes", "draws"))
         rates = instance_rates(self.x, passes, draws, at)
-        low, high = percentile_interval(np.random.default_rng(seed).choice(rates, (1000, len(rates))).mean(1), level)
-        return Interval(float(rates.mean()), float(low), float(high), level)
+        drawn = np.random.default_rng(seed).choice(rates, (1000, len(rates))).mean(1)
+        return Interval.of(drawn, rates.mean(), level)
 
     def summary(self) -> str:
         """Return the rates, the test of emergence and what limits them."""
@@ -218,16 +218,10 @@ class TaskCurve:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers."""
-        return {
-            "column": self.column,
-            "x": self.x.tolist(),
-            "rates": self.rates.tolist(),
-            "errors": self.errors.tolist(),
-            "given_up": [counts.censored for counts in self.counts],
-            "growth": asdict(self.growth),
-            "laws": {name: one.parameters for name, one in self.fits.items()},
-            "notes": list(self.notes),
-        }
+        same = {name: getattr(self, name) for name in ("column", "x", "rates", "errors", "notes")}
+        given_up = [counts.censored for counts in self.counts]
+        laws = {name: one.parameters for name, one in self.fits.items()}
+        return dict(plain({**same, "given_up": given_up, "growth": asdict(self.growth), "laws": laws}))
 
     def plot(self) -> Any:
         """Draw the rates with the law and its band."""
@@ -235,14 +229,9 @@ class TaskCurve:
 
 
 def task_curve(
-    x: ArrayLike,
-    counts: Sequence[PassCounts],
-    *,
-    column: str = "params",
-    estimator: Estimator = "umvu",
-    bootstrap: int = 200,
-    seed: int = 0,
-) -> TaskCurve:
+    x: ArrayLike, counts: Sequence[PassCounts], *, column: str = "params", estimator: Estimator = "umvu",
+    bootstrap: int = 200, seed: int = 0,
+) -> TaskCurve:  # fmt: skip
     """Fit the task law to the pass rates of a series of models, and test for emergence.
 
     Sizes with a mean rate of 0 or 1 have no ln(-ln rate): they are named and left out. The law needs two others, the
@@ -275,11 +264,11 @@ def task_curve(
     columns = {column: sizes[usable], "pass_rate": rates[usable]}
     weights = (rates[usable] / np.maximum(errors[usable], 1e-9)) ** 2
     how: dict[str, Any] = {"weights": weights, "bootstrap": bootstrap, "method": "wild", "seed": seed}
-    if inside > 1:
+    if inside < 2:
+        notes.append(f"{inside} sizes with a rate between 0 and 1: the law needs two or more")
+    else:
         fits["law"] = fit(PassRate(column), columns, fixed={"E": 0.0}, **how | {"bootstrap": bootstrap * (inside > 3)})
     if inside > 3:
         fits["law with a floor"] = fit(PassRate(column), columns, **how)
-    if inside < 2:
-        notes.append(f"{inside} sizes with a rate between 0 and 1: the law needs two or more")
     bend = growth(sizes[usable], rates[usable], errors[usable])
     return TaskCurve(column, sizes, counts, rates, errors, bend, fits, tuple(notes))

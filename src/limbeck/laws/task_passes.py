@@ -13,7 +13,7 @@ from scipy.special import betainc, betaincinv, binom, hyp2f1
 from limbeck.errors import FittingError
 from limbeck.fitting import Interval
 from limbeck.fitting.model import Array
-from limbeck.fitting.prediction import check_level, percentile_interval
+from limbeck.fitting.prediction import check_level
 from limbeck.laws.law import Source
 
 HU = Source("Predicting Emergent Abilities with Infinite Resolution Evaluation", "Hu et al.", 2023, "2310.03262")
@@ -141,8 +141,7 @@ class PassCounts:
         """
         rates = self.rates(estimator)
         drawn = np.random.default_rng(seed).choice(rates, (resamples, len(rates))).mean(1)
-        low, high = percentile_interval(drawn, level)
-        return Interval(float(rates.mean()), float(low), float(high), level)
+        return Interval.of(drawn, rates.mean(), level)
 
 
 def mle_mean(rate: ArrayLike, needed: int = 1) -> Array:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from limbeck.errors import FittingError, MisalignedError
 from limbeck.fitting import Fit, Prediction, Prior
 from limbeck.fitting.model import Array
+from limbeck.fitting.plain import plain
 from limbeck.laws._fit import fit
 from limbeck.laws.task_alignment import Alignment, by_tokens, judge_alignment
 from limbeck.laws.task_score import CeilingScore, TransferScore
@@ -114,17 +115,11 @@ class TransferReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers."""
-        held = self.held_out
-        return {
-            "tokens": self.tokens.tolist(),
-            "score": self.score.tolist(),
-            "noise": self.noise,
-            **asdict(self.alignment),
-            "curves": {k: {"parameters": one.parameters, "held_out": held.get(k)} for k, one in self.fits.items()},
-            "cross_entropy": None if self.cross_entropy is None else self.cross_entropy.parameters,
-            "saturates": self.saturates,
-            "notes": list(self.notes),
-        }
+        held, entropy = self.held_out, self.cross_entropy
+        curves = {k: {"parameters": one.parameters, "held_out": held.get(k)} for k, one in self.fits.items()}
+        same = {name: getattr(self, name) for name in ("tokens", "score", "noise", "saturates", "notes")}
+        more = {"curves": curves, "cross_entropy": None if entropy is None else entropy.parameters}
+        return dict(plain({**asdict(self.alignment), **same, **more}))
 
     def plot(self) -> Any:
         """Draw the scores with the log-law and its band."""
@@ -132,15 +127,9 @@ class TransferReport:
 
 
 def transfer_curve(
-    tokens: ArrayLike,
-    score: ArrayLike,
-    *,
-    cross_entropy: ArrayLike | None = None,
-    baseline: float | None = None,
-    noise: float | None = None,
-    bootstrap: int = 200,
-    seed: int = 0,
-) -> TransferReport:
+    tokens: ArrayLike, score: ArrayLike, *, cross_entropy: ArrayLike | None = None, baseline: float | None = None,
+    noise: float | None = None, bootstrap: int = 200, seed: int = 0,
+) -> TransferReport:  # fmt: skip
     """Judge a corpus by the scores of its checkpoints, each fine-tuned alike, and fit curves through them.
 
     With five token counts or fewer, beta has the prior ln beta ~ N(0, 1).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -56,26 +55,14 @@ class Envelope:
     @classmethod
     def of(cls, flops: Array, params: Array, loss: Array, sizes: Array, weights: Array | None = None) -> Envelope:
         """Return the envelope with its trends drawn through the points."""
-        grid = np.unique(sizes)
-        resolution = float(np.diff(np.log(grid)).mean() / 2) if len(grid) > 1 else float("inf")
-        warnings = []
-        if len(grid) < 5:
-            warnings.append(
-                f"{len(grid)} sizes allow {len(grid) - 1} switch points: the exponent is biased, use 5 or more sizes"
-            )
         if len(np.unique(params)) < 2:
             raise FittingError(
                 "one size is best at every budget of these curves: no frontier can be drawn through them."
             )
-        return cls(
-            flops,
-            params,
-            loss,
-            Trend.through(flops, params, weights),
-            Trend.through(flops, flops / (6 * params), weights),
-            resolution,
-            tuple(warnings),
-        )
+        grid = np.unique(sizes)
+        few = f"{len(grid)} sizes allow {len(grid) - 1} switch points: the exponent is biased, use 5 or more sizes"
+        resolution, warnings = float(np.diff(np.log(grid)).mean() / 2), (few,) * (len(grid) < 5)
+        return cls(flops, params, loss, *Trend.of_optima(flops, params, weights), resolution, warnings)
 
 
 def _on_grid(curves: Sequence[Curve], points: int, smooth: float) -> tuple[Array, Array, Array]:
@@ -84,13 +71,11 @@ def _on_grid(curves: Sequence[Curve], points: int, smooth: float) -> tuple[Array
 
     if len(curves) < 2:
         raise FittingError(f"an envelope needs two or more training curves; given {len(curves)}.")
-    low, high = min(c.flops.min() for c in curves), max(c.flops.max() for c in curves)
-    grid = np.linspace(np.log(low), np.log(high), points)
-    rows = []
+    ends = np.log([(c.flops.min(), c.flops.max()) for c in curves])
+    grid, rows = np.linspace(ends[:, 0].min(), ends[:, 1].max(), points), []
     for curve in curves:
         x, y = np.log(curve.flops), np.log(np.asarray(curve.loss, float))
-        if smooth:
-            y = gaussian_filter1d(y, smooth, mode="nearest")
+        y = gaussian_filter1d(y, smooth, mode="nearest") if smooth else y
         rows.append(np.interp(grid, x, y, left=np.inf, right=np.inf))
     return grid, np.array(rows), np.array([c.params for c in curves])
 
@@ -121,14 +106,8 @@ def envelope(
         ends = np.array([c.flops.max() for c in curves])[best]
         keep &= flops >= (1.0 - last_share) * ends
     if keep.sum() < 2:
-        raise FittingError(
-            "fewer than two budgets have their best run inside the range of sizes"
-            + (
-                " and near its end: raise last_share or add schedule lengths."
-                if last_share is not None
-                else ": add sizes."
-            )
-        )
+        more = ": add sizes." if last_share is None else " and near its end: raise last_share or add schedule lengths."
+        raise FittingError(f"fewer than two budgets have their best run inside the range of sizes{more}")
     return Envelope.of(flops[keep], params[keep], np.exp(loss[keep]), sizes)
 
 
@@ -152,18 +131,15 @@ def frontier(curves: Sequence[Curve], *, points: int = 2000, floor: float = 0.0)
     loss = np.exp(rows[best, np.arange(points)]) - floor
     keep = np.isfinite(loss) & (loss > 0)
     x, y, owner = grid[keep], np.log(loss[keep]), best[keep]
-    hull = _lower_hull(x, y)
-    middles, means, weights = [], [], []
-    for left, right in pairwise(hull):
-        if sizes[owner[left]] != sizes[owner[right]]:
-            middles.append((x[left] + x[right]) / 2)
-            means.append((np.log(sizes[owner[left]]) + np.log(sizes[owner[right]])) / 2)
-            weights.append(x[right] - x[left])
-    if len(middles) < 2:
+    hull, log_size = np.array(_lower_hull(x, y)), np.log(sizes[owner])
+    left, right = hull[:-1], hull[1:]
+    changed = log_size[left] != log_size[right]
+    if changed.sum() < 2:
         raise FittingError("fewer than two changes of the best size along these curves: add sizes or longer runs.")
-    flops, params = np.exp(middles), np.exp(means)
+    left, right = left[changed], right[changed]
+    middles, params = (x[left] + x[right]) / 2, np.exp((log_size[left] + log_size[right]) / 2)
     at = np.exp(np.interp(middles, x[hull], y[hull])) + floor
-    return Envelope.of(flops, params, at, sizes, np.array(weights))
+    return Envelope.of(np.exp(middles), params, at, sizes, x[right] - x[left])
 
 
 def _lower_hull(x: Array, y: Array) -> list[int]:

@@ -68,3 +68,15 @@ class Trend:
     def inverse(self, y: ArrayLike) -> Array:
         """Return the x where the trend takes the value y."""
         return np.asarray((np.asarray(y, float) / self.coefficient) ** (1.0 / self.exponent))
+
+    @classmethod
+    def of_optima(cls, flops: Array, params: Array, weights: Array | None = None) -> tuple[Trend, Trend]:
+        """Return the trends of optimal sizes N* and of their data D* = C/(6 N*) in compute."""
+        return cls.through(flops, params, weights), cls.through(flops, flops / (6 * params), weights)
+
+
+def bottom(x: Array, y: Array, weights: Array | None = None) -> float | None:
+    """Return where the parabola through points, weighted by 1/s.d., is least; None where it opens downwards."""
+    centre = x.mean()
+    c2, c1, _ = np.polyfit(x - centre, y, 2, w=weights)
+    return None if c2 <= 0 else float(centre - c1 / (2 * c2))
