@@ -79,14 +79,13 @@ def picture(
     y = log_axis(float(np.nanmin(heights)), float(np.nanmax(heights)), partial(plain, ""))
     error = np.median(np.abs(fit.data.target / fit.value(**columns) - 1.0))
     points = f"{len(fit.data)} points" + ("" if fit.data.runs == len(fit.data) else f" of {fit.data.runs} runs")
+    lines = f"one line per value of {shade} · " if shade else ""
     shown = layout(
         f"{fit.model.name} follows {points} to {100 * error:.2g} % (median error)",
-        (f"one line per value of {shade} · " if shade else "")
-        + f"band: one new run, {100 * level:.0f} % · dashed: beyond the data",
-        x | {"title": {"text": _axis(fit, across)}},
-        y | {"title": {"text": _axis(fit, fit.model.target)}},
+        f"{lines}band: one new run, {100 * level:.0f} % · dashed: beyond the data",
+        x | {"title": {"text": _axis(fit, across)}}, y | {"title": {"text": _axis(fit, fit.model.target)}},
         meta={"across": across},
-    )
+    )  # fmt: skip
     return go.Figure({"data": traces, "layout": shown})
 
 
@@ -100,9 +99,8 @@ def residual_picture(
     left = 100.0 * (fit.data.target / fit.value(**fit.data.columns) - 1.0)
     ranks = np.array([numbered(size), numbered(left)], float)
     trend = float(np.atleast_2d(np.corrcoef(ranks))[0, 1]) if np.ptp(size) > 0 else 0.0
-    found = f"Residuals {'rise' if trend > 0 else 'fall'} with size: the form is not quite right"
-    if abs(trend) * np.sqrt(len(size) - 1) < 2.6:
-        found = "Residuals show no trend with size"
+    trends = f"Residuals {'rise' if trend > 0 else 'fall'} with size: the form is not quite right"
+    found = trends if abs(trend) * np.sqrt(len(size) - 1) >= 2.6 else "Residuals show no trend with size"
     low, high = percentile_interval(left, level)
     band = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": float(low), "y1": float(high)}
     shown = layout(
@@ -142,9 +140,8 @@ def band_trace(x: Array, low: Array, high: Array, colour: str, **more: Any) -> d
 
 def _axis(fit: Fit, name: str) -> str:
     unit = fit.units.get(name, "")
-    if unit and unit.lower().startswith(name.lower().rstrip("s")):
-        return unit
-    return f"{name} ({unit})" if unit else name
+    says_so = unit.lower().startswith(name.lower().rstrip("s"))
+    return unit if says_so else f"{name} ({unit})" if unit else name
 
 
 def log_axis(low: float, high: float, text: Callable[[float], str]) -> dict[str, Any]:
@@ -184,9 +181,8 @@ def _line(
     fit: Fit, across: str, shade: str | None, value: float, member: NDArray[np.bool_], end: float
 ) -> dict[str, Array]:
     """The columns of one line, from the first of its points to `end`."""
-    columns = {name: np.full(LINE, np.median(v[member])) for name, v in fit.data.columns.items()}
-    if shade:
-        columns[shade] = np.full(LINE, value)
+    middle = {name: value if name == shade else np.median(v[member]) for name, v in fit.data.columns.items()}
+    columns = {name: np.full(LINE, v) for name, v in middle.items()}
     first = fit.data.columns[across][member].min()
     columns[across] = (np.geomspace if fit.data.columns[across].min() > 0 else np.linspace)(first, end, LINE)
     return columns
@@ -203,9 +199,7 @@ def _law(
 ) -> list[dict[str, Any]]:
     """Traces of one line of the law: band, the part inside the data, the part beyond it, and its label at the end."""
     x, mean = line[across], fit.value(**line)
-    inside = np.ones(len(x), bool)
-    for name, values in line.items():
-        inside &= fit.data.inside(name, values)
+    inside = np.all([fit.data.inside(name, values) for name, values in line.items()], axis=0)
     outside = ~inside
     outside[:-1] |= outside[1:]
     base = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "name": text}
@@ -217,8 +211,7 @@ def _law(
     traces[-1] |= {"textposition": "middle right", "textfont": {"color": colour}}
     if fit.draws or fit.degrees_of_freedom >= 2:
         band = replace(fit, forced=True).predict(level, **line)
-        outline = {"x": np.r_[x, x[::-1]], "y": np.r_[band.upper, band.lower[::-1]], "line": {"width": 0}}
-        traces.insert(0, base | outline | {"fill": "toself", "fillcolor": colour, "opacity": 0.15})
+        traces.insert(0, band_trace(x, band.lower, band.upper, colour, name=text))
     return traces
 
 
