@@ -129,6 +129,8 @@ def test_padding_weights_and_uncounted_tokens() -> None:
     assert found["weight"] == one["weight"] + two["weight"]
     expected = (2 * one["loss"] * one["weight"] + 0.5 * two["loss"] * two["weight"]) / found["weight"]
     assert found["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    with pytest.raises(TrainingError, match="cannot be told more"):
+        signal.loss(STUDENT, first._replace(told=second))
     nothing = first._replace(counted=torch.zeros_like(first.counted))
     assert signal.loss(STUDENT, nothing)["weight"] == 0 == signal.loss(STUDENT, nothing)["loss"]
     half = first.counted.clone()
@@ -168,7 +170,7 @@ def test_gradients_of_merging_and_of_both_distances() -> None:
 
 def test_out_of_range() -> None:
     for wrong in ({"beta": 0.0}, {"beta": 1.0}, {"temperature": 0.0}, {"ce_weight": 1.5}):
-        with pytest.raises(ConfigError, match="without the ends"):
+        with pytest.raises(ConfigError, match="needed are 0 < beta < 1"):
             CrossTokenizer(STUDENT, BYTES, BYTES, **wrong)
     words = CrossTokenizer(STUDENT, BYTES, BYTES, ce_weight=0.5).describe()
     assert words == "distil across tokenizers hybrid observed beta=0.5 temperature=1 ce_weight=0.5"

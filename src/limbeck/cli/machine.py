@@ -12,7 +12,8 @@ from limbeck.cli.arguments import JsonOption, emit
 MEMBERS = {
     "core": ("numpy", "scipy", "narwhals", "polars", "pydantic", "typer", "rich", "plotly", "jinja2", "pyyaml"),
     "distill": ("torch", "safetensors", "accelerate"),
-    "lm": ("transformers", "tokenizers", "datasets", "peft", "openai", "rapidfuzz"),
+    "lm": ("transformers", "tokenizers", "datasets", "peft", "rapidfuzz"),
+    "endpoint": ("openai",),
     "vision": ("scikit-learn", "pillow", "onnxruntime"),
     "fast": ("numba",),
 }

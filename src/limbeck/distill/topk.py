@@ -57,16 +57,9 @@ def topk_kl(
 
 
 def kept_divergence(
-    student: Tensor,
-    tokens: Tensor,
-    log_p: Tensor,
-    tail: Tensor,
-    *,
-    kept: Kept = "tail",
-    divergence: str = "forward_kl",
-    temperature: float = 1.0,
-    **options: float,
-) -> Tensor:
+    student: Tensor, tokens: Tensor, log_p: Tensor, tail: Tensor, *, kept: Kept = "tail",
+    divergence: str = "forward_kl", temperature: float = 1.0, **options: float,
+) -> Tensor:  # fmt: skip
     """A divergence from a teacher of whom k tokens a position were kept, in nats; values [...].
 
     With K the tokens kept and `P = sum_K p` the teacher's mass there:

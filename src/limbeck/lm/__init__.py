@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Choice, farthest, fault, hardest, latent_shift, smoke_test, token_entropy, trace_distance, try_questions,
     )
     from limbeck.lm.distillation import distil
+    from limbeck.lm.endpoint import Endpoint, EndpointSampler, write_answers
     from limbeck.lm.estimators import future_returns, sequence_kl
     from limbeck.lm.evaluation import TextLoss, continue_text, text_loss
     from limbeck.lm.folders import budget_folder, finished, model_folder
@@ -51,24 +52,25 @@ _MODULES = (
     "corpus", "folders", "jobs", "windows", "slots", "estimators", "teaching", "tokenizers", "conversations",
     "rollouts", "on_policy", "pass_rates", "teacher_hacking", "models", "evaluation", "training", "pretraining",
     "distillation", "recipe", "teacher_cache", "methods", "self_play", "alignment", "audit", "model_audit", "curation",
+    "endpoint",
 )
 """In the order in which a name is looked for: those that need no torch first."""
 
 __all__ = [
     "Agreement", "Alarm", "AnswerLoss", "Audit", "Batch", "CachedTeaching", "Choice", "Conversations", "Corpus",
     "CorpusFacts", "CrossTokenizer", "Distance", "DistilJob", "DistillRecipe", "DistillationResult", "Divergence",
-    "Document", "Duels", "Example", "Fidelity", "FreshStudent", "Gain", "HackingMonitor", "HackingReport", "Kept",
-    "Method", "Mixture", "NextToken", "OnPolicy", "PassRates", "PretrainJob", "Regime", "Replay", "Rollouts", "Sampler",
-    "SelfPlay", "Signal", "Source", "StagedSignal", "StagedSource", "TaskAudit", "TeacherCache", "Teaching", "TextLoss",
-    "TokenStream", "TransformersSampler", "Trend", "Weighted", "Windows", "agreement", "answer_loss", "bleu",
-    "budget_folder", "build_corpus", "byte_tokenizer", "cache_teacher", "clustered_mean", "collate", "compare_texts",
-    "continue_text", "distance", "distil", "distill", "embedded_corpus", "evaluate", "evaluation_windows",
-    "extrapolate", "farthest", "fault", "fidelity", "final_answer", "finished", "future_returns", "get_tokenizer",
-    "hardest", "holm", "judge", "latent_shift", "law_alarm", "load_corpus", "load_model", "load_tokenizer",
-    "measure_pass_rates", "model_folder", "non_embedding_params", "paired_gain", "pretrain", "read_examples",
-    "read_recipe", "same_final_answer", "same_tokens", "save_model", "sequence_kl", "smoke_test", "text_corpus",
-    "text_loss", "tiny_llama", "token_entropy", "tokenize", "trace_distance", "train_student", "train_text",
-    "trained_tokenizer", "trend", "try_questions",
+    "Document", "Duels", "Endpoint", "EndpointSampler", "Example", "Fidelity", "FreshStudent", "Gain", "HackingMonitor",
+    "HackingReport", "Kept", "Method", "Mixture", "NextToken", "OnPolicy", "PassRates", "PretrainJob", "Regime",
+    "Replay", "Rollouts", "Sampler", "SelfPlay", "Signal", "Source", "StagedSignal", "StagedSource", "TaskAudit",
+    "TeacherCache", "Teaching", "TextLoss", "TokenStream", "TransformersSampler", "Trend", "Weighted", "Windows",
+    "agreement", "answer_loss", "bleu", "budget_folder", "build_corpus", "byte_tokenizer", "cache_teacher",
+    "clustered_mean", "collate", "compare_texts", "continue_text", "distance", "distil", "distill", "embedded_corpus",
+    "evaluate", "evaluation_windows", "extrapolate", "farthest", "fault", "fidelity", "final_answer", "finished",
+    "future_returns", "get_tokenizer", "hardest", "holm", "judge", "latent_shift", "law_alarm", "load_corpus",
+    "load_model", "load_tokenizer", "measure_pass_rates", "model_folder", "non_embedding_params", "paired_gain",
+    "pretrain", "read_examples", "read_recipe", "same_final_answer", "same_tokens", "save_model", "sequence_kl",
+    "smoke_test", "text_corpus", "text_loss", "tiny_llama", "token_entropy", "tokenize", "trace_distance",
+    "train_student", "train_text", "trained_tokenizer", "trend", "try_questions", "write_answers",
 ]
 
 

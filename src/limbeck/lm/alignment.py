@@ -88,7 +88,7 @@ def sorted_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 def hybrid_distance(
     student: Tensor, teacher: Tensor, shared: Mapping[int, int], beta: float = 0.5
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Generalised Jensen-Shannon divergence on the tokens that both have, sorted distance on the others.
 
     `w matched + (1 - w) unmatched`, w the share of the teacher's vocabulary that the student has too. Matched
@@ -102,12 +102,12 @@ def hybrid_distance(
     Returns:
         Total, matched and unmatched [G].
     """
-    ids, jsd = (list(shared.values()), list(shared)), get_loss("generalized_jsd").generator
+    sides, jsd = ((student, list(shared.values())), (teacher, list(shared))), get_loss("generalized_jsd").generator
     assert jsd is not None
-    matched = [one[:, some].clamp(min=math.log(1e-8)) for one, some in zip((student, teacher), ids, strict=True)]
-    others = [one.exp().index_fill(1, torch.tensor(some, dtype=torch.int64, device=one.device), 0)
-              for one, some in zip((student, teacher), ids, strict=True)]  # fmt: skip
-    divergence, distance = jsd.value(*reversed(matched), beta=beta), sorted_distance(*others)
+    q, p = (one[:, ids].clamp(min=math.log(1e-8)) for one, ids in sides)
+    places = [torch.tensor(ids, dtype=torch.int64, device=one.device) for one, ids in sides]
+    others = (one.exp().index_fill(1, place, 0) for (one, _), place in zip(sides, places, strict=True))
+    divergence, distance = jsd.value(p, q, beta=beta), sorted_distance(*others)
     share = len(shared) / teacher.shape[1]
     return share * divergence + (1 - share) * distance, divergence, distance
 
@@ -169,8 +169,8 @@ class CrossTokenizer:
     def __post_init__(self) -> None:
         if not (0 < self.beta < 1 and self.temperature > 0 and 0 <= self.ce_weight <= 1):
             raise ConfigError(
-                f"beta {self.beta:g} must lie between 0 and 1 without the ends, temperature {self.temperature:g} must "
-                f"be positive and ce_weight {self.ce_weight:g} between 0 and 1"
+                f"needed are 0 < beta < 1, temperature > 0 and 0 <= ce_weight <= 1; given are beta {self.beta:g}, "
+                f"temperature {self.temperature:g} and ce_weight {self.ce_weight:g}"
             )
 
     @property
@@ -212,12 +212,12 @@ class CrossTokenizer:
         """Return `loss` and `weight`, the number of spans that it is a mean over.
 
         Raises:
-            TrainingError: as `read`.
+            TrainingError: as `read`; the batch tells the teacher something else.
         """
+        if batch.told is not None:
+            raise TrainingError("a teacher with another tokenizer reads what the student reads: it cannot be told more")
         begin = [one for one in self.teacher_tokenizer("")["input_ids"] if one == self.teacher_tokenizer.bos_token_id]
-        label = (
-            (batch.mask.flatten().cumsum(0) - 1).view(batch.mask.shape).tolist()
-        )  # its number among those that count
+        label = (batch.mask.flatten().cumsum(0) - 1).view(batch.mask.shape).tolist()  # among those that count
         mine, theirs, weights, told, before = list[Span](), list[Span](), list[float](), list[Example](), len(begin) - 1
         for row, (tokens, counted, there) in enumerate(zip(*(one.tolist() for one in batch[:3]), strict=True)):
             places = [one for one, token in enumerate(tokens) if there[one] and self._bytes[0].get(token)]
@@ -252,6 +252,5 @@ class CrossTokenizer:
 
     def describe(self) -> str:
         """One phrase for a run table."""
-        beta = f" beta={self.beta:g}" if self.distance == "hybrid" else ""
-        mix = f" ce_weight={self.ce_weight:g}" if self.ce_weight else ""
-        return f"distil across tokenizers {self.distance} {self.merge}{beta} temperature={self.temperature:g}{mix}"
+        how = f"beta={self.beta:g} temperature={self.temperature:g} ce_weight={self.ce_weight:g}"
+        return f"distil across tokenizers {self.distance} {self.merge} {how}"

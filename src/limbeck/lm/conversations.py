@@ -48,6 +48,31 @@ def has_prompts(path: Path | str) -> bool:
     return isinstance(row, dict) and bool(row.keys() & {"prompt", "messages"})
 
 
+def read_prompts(path: Path | str) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of a file of prompts (JSON lines with `prompt` or `messages`), and where each stands.
+
+    Raises:
+        ConfigError: no such file, or no row in it; a row that is not one of these.
+    """
+    path, rows = Path(path), []
+    if not path.is_file():
+        raise ConfigError(f"file of prompts {path} does not exist")
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, row {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ConfigError(f"{where}: not JSON ({error})") from error
+        if not isinstance(row, dict) or not row.keys() & {"prompt", "messages"}:
+            raise ConfigError(f'{where}: expected {{"prompt": ..., "completion": ...}} or {{"messages": [...]}}')
+        rows.append((where, row))
+    if not rows:
+        raise ConfigError(f"{path} holds no row")
+    return rows
+
+
 def read_examples(
     path: Path | str, tokenizer: Any, *, context: int, domains: Sequence[str] = (), teacher: Any = None
 ) -> list[Example]:
@@ -68,20 +93,8 @@ def read_examples(
         ConfigError: no such file; a row that is not one of these; an example longer than the context; a domain that is
             not a teacher's; messages without a chat template.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"file of prompts {path} does not exist")
     end, examples = separator_token(tokenizer), []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, row {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"{where}: not JSON ({error})") from error
-        if not isinstance(row, dict) or not row.keys() & {"prompt", "messages"}:
-            raise ConfigError(f'{where}: expected {{"prompt": ..., "completion": ...}} or {{"messages": [...]}}')
+    for where, row in read_prompts(path):
         prompt, answer = _texts(row, tokenizer, where)
         theirs = prompt if teacher is None else _texts(row, teacher, where)[0]
         ids, told = (
@@ -98,8 +111,6 @@ def read_examples(
             raise ConfigError(f'{where}: no teacher for the domain "{name}"; there are: {", ".join(domains)}')
         domain = domains.index(name) if domains else 0
         examples.append(Example(tuple(ids), tuple(reply), domain, tuple(told) if told != ids else ()))
-    if not examples:
-        raise ConfigError(f"{path} holds no row")
     return examples
 
 

@@ -38,17 +38,10 @@ LEAST_MASS = 0.98
 
 
 def cache_teacher(
-    teacher: Path | str,
-    source: Callable[[int], Batch],
-    steps: int,
-    out: Path | str,
-    *,
-    form: Literal["hidden", "topk", "sampled"] = "topk",
-    k: int = 128,
-    temperature: float = 1.0,
-    precision: Literal["float32", "bfloat16", "float16"] = "float32",
-    seed: int = 0,
-) -> TeacherCache:
+    teacher: Path | str, source: Callable[[int], Batch], steps: int, out: Path | str, *,
+    form: Literal["hidden", "topk", "sampled"] = "topk", k: int = 128, temperature: float = 1.0,
+    precision: Literal["float32", "bfloat16", "float16"] = "float32", seed: int = 0,
+) -> TeacherCache:  # fmt: skip
     """Write the outputs of a teacher at all counted tokens of the first steps of a source.
 
     Every step is a file that is whole or not there. The same call after a kill goes on, and ends with the same bytes;
@@ -72,21 +65,19 @@ def cache_teacher(
     out, model = Path(out), load_model(teacher).eval()
     if form == "hidden" and not has_plain_head(model):
         raise ConfigError("the teacher's logits are not its hidden states times a matrix: use the form topk")
+    own = {"k": min(k, model.config.vocab_size), "temperature": temperature, "seed": seed}
     facts: dict[str, Any] = {"teacher": folder_digest(teacher), "form": form, "precision": precision}
-    facts |= {} if form == "hidden" else {"k": min(k, model.config.vocab_size), "temperature": temperature}
-    facts |= {"seed": seed} if form == "sampled" else {}
-    theirs = json.loads((out / INDEX).read_text())["facts"] if (out / INDEX).is_file() else facts
-    if theirs != facts:
+    facts |= {} if form == "hidden" else own
+    if not (out / INDEX).is_file():
+        write_json(out / INDEX, {"facts": facts, "files": {}})
+    if (theirs := _index(out, absent=True)["facts"]) != facts:
         raise TrainingError(f"{out} holds another cache: choose another folder, or delete it.\n  {theirs}\n  {facts}")
-    write_json(out / INDEX, {"facts": facts, "files": {}})
     for step in range(steps):
         batch, path = source(step), out / f"step-{step:06d}.safetensors"
         moved: list[Any] = [one.to(model.device) for one in (batch.told or batch)[:5]]
-        batch = Batch(*moved)
-        keys = torch.tensor(identities(batch))
         if not path.is_file():
-            _save(path, {"keys": keys, "lengths": batch.mask.sum(1), **_outputs(model, batch, facts, step)})
-        elif not torch.equal(_opened(path).get_tensor("keys"), keys):
+            _save(path, _outputs(model, Batch(*moved), facts, step))
+        elif _opened(path).get_tensor("keys").tolist() != identities(batch):
             raise TrainingError(f"{path} holds other sequences: choose another folder, or delete {out}")
     if form == "hidden":
         _save(out / HEAD, {"head": model.get_output_embeddings().weight.detach().to(getattr(torch, precision))})
@@ -97,19 +88,20 @@ def cache_teacher(
 
 @torch.no_grad()
 def _outputs(model: Any, batch: Batch, facts: Mapping[str, Any], step: int) -> dict[str, Tensor]:
-    """What is stored of the labels that count, in their order."""
+    """What is stored of a step: of the labels that count, in their order."""
+    rows = {"keys": torch.tensor(identities(batch)), "lengths": batch.mask.sum(1)}
     precision = getattr(torch, facts["precision"])
     if facts["form"] == "hidden":
-        return {"hidden": counted_states(model, batch)[0].to(precision)}
+        return rows | {"hidden": counted_states(model, batch)[0].to(precision)}
     log_p = (counted_logits(model, batch).float() / facts["temperature"]).log_softmax(-1)
     tokens = log_p.topk(facts["k"]).indices
     if facts["form"] == "sampled":
-        state = int(np.random.SeedSequence([facts["seed"], step]).generate_state(1)[0])
+        state = int(np.random.default_rng([facts["seed"], step]).integers(2**63))
         draw = torch.Generator(log_p.device).manual_seed(state)
         tokens = log_p.exp().multinomial(facts["k"], replacement=True, generator=draw)
     tail = log_p.scatter(-1, tokens, -torch.inf).logsumexp(-1)
-    narrow = torch.uint16 if log_p.shape[-1] <= 2**16 else torch.int32
-    return {"tokens": tokens.to(narrow), "log_p": log_p.gather(-1, tokens).to(precision), "tail": tail}
+    narrow = tokens.to(torch.uint16 if log_p.shape[-1] <= 2**16 else torch.int32)
+    return rows | {"tokens": narrow, "log_p": log_p.gather(-1, tokens).to(precision), "tail": tail}
 
 
 def identities(batch: Batch) -> list[int]:
@@ -135,13 +127,10 @@ class TeacherCache:
         self.folder = Path(folder)
         if not (self.folder / INDEX).is_file():
             raise ConfigError(f"{folder} holds no teacher cache: {INDEX} is missing (write it with cache_teacher)")
-        index = json.loads((self.folder / INDEX).read_text())
+        index = _index(self.folder)
         self.facts: dict[str, Any] = index["facts"]
         if not index["files"]:
             raise TrainingError(f"the cache in {folder} is not complete: call cache_teacher again, it goes on")
-        for name, checksum in index["files"].items():
-            if not (self.folder / name).is_file() or _checksum(self.folder / name) != checksum:
-                raise TrainingError(f"{self.folder / name} is missing or damaged{AGAIN}")
         self.head = _opened(self.folder / HEAD).get_tensor("head") if HEAD in index["files"] else None
         self._files = [_opened(self.folder / name) for name in index["files"] if name != HEAD]
         self._places: dict[int, tuple[Any, int, int]] = {}
@@ -186,10 +175,9 @@ class TeacherCache:
 
     def summary(self) -> str:
         """What is stored, and how much of the teacher's mass it holds."""
-        size = sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+        size, (mean, low) = sum(path.stat().st_size for path in self.folder.glob("*.safetensors")), self.mass()
         facts = " ".join(f"{name}={value}" for name, value in self.facts.items())
-        mass = "mass {:.4f} (5 %: {:.4f})".format(*self.mass())
-        return f"{len(self._places)} sequences, {size / 1e6:.3g} MB, {mass}; {facts}"
+        return f"{len(self._places)} sequences, {size / 1e6:.3g} MB, mass {mean:.4f} (5 %: {low:.4f}); {facts}"
 
 
 @dataclass(frozen=True)
@@ -233,20 +221,19 @@ class CachedTeaching:
         mine = self.divergence
         options: dict[str, Any] = {"temperature": mine.temperature, **mine.options}
         stored = {name: one.to(batch.tokens.device) for name, one in self.cache(batch).items()}
-        if self.cache.head is None:
-            logits = counted_logits(student, batch)
-            kept = stored["tokens"].long(), stored["log_p"], stored["tail"]
-            each = kept_divergence(logits, *kept, kept=self.kept, divergence=mine.name, **options)
-            each = mine.temperature**2 * each
-        else:
+        if self.cache.head is not None:
             hidden, head = stored["hidden"].float(), self.cache.head.to(batch.tokens.device).float()
             if mine.generator is not None and has_plain_head(student):
                 states = (*counted_states(student, batch), hidden, head, batch.targets)
                 options |= {"tau_squared": True, "ce_weight": self.ce_weight, "weight": batch.weights}
-                loss = fused_divergence(*states, divergence=mine.generator, **options)
-                return {"loss": loss, "weight": batch.mask.sum()}
-            logits = counted_logits(student, batch)
+                return {"loss": fused_divergence(*states, divergence=mine.name, **options), "weight": batch.mask.sum()}
+        logits = counted_logits(student, batch)
+        if self.cache.head is not None:
             each = mine(logits, F.linear(hidden, head))
+        else:
+            kept = stored["tokens"].long(), stored["log_p"], stored["tail"]
+            each = kept_divergence(logits, *kept, kept=self.kept, divergence=mine.name, **options)
+            each = each * mine.temperature**2
         loss = (1 - self.ce_weight) * (each * batch.weights).sum() / max(1, len(each))
         if self.ce_weight:
             loss = loss + self.ce_weight * cross_entropy(logits, batch)
@@ -264,6 +251,15 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     write_bytes(path, save({name: one.cpu().contiguous() for name, one in tensors.items()}))
 
 
+def _index(folder: Path, absent: bool = False) -> dict[str, Any]:
+    """The index of a cache, whose files are what they were when it was written; `absent` allows for missing ones."""
+    index: dict[str, Any] = json.loads((folder / INDEX).read_text())
+    for name, checksum in index["files"].items():
+        if _checksum(folder / name) not in (checksum, "absent" if absent else checksum):
+            raise TrainingError(f"{folder / name} is missing or damaged{AGAIN}")
+    return index
+
+
 def _opened(path: Path) -> Any:
     try:
         return safe_open(path, "pt")
@@ -272,5 +268,4 @@ def _opened(path: Path) -> Any:
 
 
 def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() if path.is_file() else "absent"
