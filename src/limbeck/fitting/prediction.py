@@ -87,7 +87,7 @@ def percentile_interval(draws: ArrayLike, level: float) -> tuple[Array, Array]:
     check_level(level)
     values = np.asarray(draws, float)
     quantile = np.nanquantile if np.isnan(values).any() else np.quantile
-    low, high = quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = quantile(values, tails(level), axis=0)
     return np.asarray(low), np.asarray(high)
 
 
@@ -138,11 +138,16 @@ def bca_interval(draws: ArrayLike, estimate: float, jackknife: ArrayLike, level:
     d = left_out.mean() - left_out
     spread = float((d**2).sum())
     a = float((d**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    below = (float((values < estimate).sum()) + 0.5 * float((values == estimate).sum())) / len(values)
+    below = float((values < estimate).mean() + 0.5 * (values == estimate).mean())
     z0 = ndtri(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values)))
-    shifted = z0 + ndtri([(1 - level) / 2, (1 + level) / 2])
+    shifted = z0 + ndtri(tails(level))
     low, high = np.quantile(values, ndtr(z0 + shifted / (1 - a * shifted)))
     return np.asarray(low), np.asarray(high)
+
+
+def tails(level: float) -> tuple[float, float]:
+    """Return the quantiles at the ends of the central interval."""
+    return (1 - level) / 2, (1 + level) / 2
 
 
 def check_level(level: float) -> None:

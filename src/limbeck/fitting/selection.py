@@ -14,7 +14,7 @@ from limbeck.fitting.baselines import NO_FLOOR
 from limbeck.fitting.fit import Fit
 from limbeck.fitting.holdout import CUTS, validate
 from limbeck.fitting.model import Array
-from limbeck.fitting.prediction import Prediction, check_level
+from limbeck.fitting.prediction import Prediction, check_level, tails
 from limbeck.fitting.validation import Validation
 
 
@@ -91,18 +91,19 @@ class Comparison:
         needed = dict.fromkeys(name for c in self.candidates for name in c.fit.model.columns)
         if other := next((name for name in columns if name not in needed), None):
             raise FittingError(f'no law here reads "{other}".{nearest(other, needed)} They read: {", ".join(needed)}.')
-        fits = [c.fit for c in self.candidates]
-        own = [{name: columns[name] for name in fit.model.columns if name in columns} for fit in fits]
-        each = [fit.predict(level, **at) for fit, at in zip(fits, own, strict=True)]
-        length = max(len(p.mean) for p in each)
-        weight = np.array([c.weight for c in self.candidates])
-        means = np.array([np.broadcast_to(p.mean, length) for p in each])
-        mean = weight @ means
-        runs = [fit.simulate(**at) for fit, at in zip(fits, own, strict=True)]
+        own = [
+            (c.fit, {name: columns[name] for name in c.fit.model.columns if name in columns}) for c in self.candidates
+        ]
+        each = [fit.predict(level, **at) for fit, at in own]
+        length, weight = max(len(p.mean) for p in each), np.array([c.weight for c in self.candidates])
+        means, reaches = (
+            [np.broadcast_to(getattr(p, name), length) for p in each] for name in ("mean", "extrapolation")
+        )
+        runs = [fit.simulate(**at) for fit, at in own]
         pool = np.concatenate([np.broadcast_to(rows, (len(rows), length)) for rows in runs])
         share = np.concatenate([np.full(len(rows), w / len(rows)) for rows, w in zip(runs, weight, strict=True)])
         lower, upper = _weighted_interval(pool, share, level)
-        reach = np.max([np.broadcast_to(p.extrapolation, length) for p in each], axis=0)
+        mean, reach = weight @ means, np.max(reaches, axis=0)
         outside = tuple(name for name in needed if any(name in p.outside for p in each))
         return Prediction(mean, lower, upper, level, reach, outside, np.sqrt(weight @ (means - mean) ** 2))
 
@@ -171,7 +172,6 @@ def stacking_weights(errors: ArrayLike) -> Array:
 def _weighted_interval(values: Array, weights: Array, level: float) -> tuple[Array, Array]:
     """Quantiles [n] of rows [B, n] that count as much as their weights [B], which add up to 1."""
     order = np.argsort(values, axis=0)
-    below = np.cumsum(weights[order], axis=0)
-    ends = [np.argmax(below >= q - 1e-12, axis=0) for q in ((1 - level) / 2, (1 + level) / 2)]
-    low, high = (np.take_along_axis(values, np.take_along_axis(order, end[None], 0), 0)[0] for end in ends)
+    below, ranked = np.cumsum(weights[order], axis=0), np.take_along_axis(values, order, 0)
+    low, high = (ranked[np.argmax(below >= q - 1e-12, axis=0), np.arange(values.shape[1])] for q in tails(level))
     return low, high
