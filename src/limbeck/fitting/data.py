@@ -71,12 +71,9 @@ class Data:
 
     def joined(self, columns: Mapping[str, Array], target: Array, weight: float) -> Data:
         """Return the points with further ones of one weight, each a run of its own."""
-        return Data(
-            {name: np.append(values, columns[name]) for name, values in self.columns.items()},
-            np.append(self.target, target),
-            np.append(self.weights, np.full(len(target), weight)),
-            np.append(self.clusters, self.runs + np.arange(len(target))),
-        )
+        more = Data(columns, target, np.full(len(target), weight), self.runs + np.arange(len(target)))
+        both = {name: np.append(values, columns[name]) for name, values in self.columns.items()}
+        return Data(both, *(np.append(getattr(self, n), getattr(more, n)) for n in ("target", "weights", "clusters")))
 
     def inside(self, name: str, values: Array) -> NDArray[np.bool_]:
         """Return which values of a column lie in its range."""

@@ -31,11 +31,8 @@ class Design:
     def of(data: Data) -> Design:
         """Look at the columns of a data set."""
         logs = {name: np.log(v) if (v > 0).all() else v for name, v in data.columns.items()}
-        constant = {
-            name: float(data.columns[name][0])
-            for name, v in logs.items()
-            if np.ptp(v) <= 1e-6 * max(1.0, float(np.abs(v).max()))
-        }
+        still = [name for name, v in logs.items() if np.ptp(v) <= 1e-6 * max(1.0, float(np.abs(v).max()))]
+        constant = {name: float(data.columns[name][0]) for name in still}
         names = [name for name in logs if name not in constant]
         if len(names) < 2:
             return Design(constant, {})
@@ -45,9 +42,9 @@ class Design:
         if singular[-1] > TOGETHER * singular[0]:
             return Design(constant, {})
         powers = right[-1] / length
-        powers = powers / powers[np.argmax(np.abs(powers))]
-        line = {name: float(power) for name, power in zip(names, powers, strict=True) if abs(power) > 1e-2}
-        return Design(constant, line)
+        powers /= powers[np.argmax(np.abs(powers))]
+        line = zip(names, powers.tolist(), strict=True)
+        return Design(constant, {name: power for name, power in line if abs(power) > 1e-2})
 
     def words(self) -> list[str]:
         """Return each gap with a next step.

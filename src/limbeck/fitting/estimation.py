@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +14,7 @@ from limbeck.fitting.data import Data
 from limbeck.fitting.design import check_distinct
 from limbeck.fitting.fit import Fit
 from limbeck.fitting.holdout import validate
-from limbeck.fitting.model import Array, Model
+from limbeck.fitting.model import Model
 from limbeck.fitting.multistart import best_of, grid_starts
 from limbeck.fitting.objective import Loss, Prior, Problem
 from limbeck.fitting.resampling import Method, prior_centres, resample, run_noise
@@ -68,39 +68,30 @@ def fit(
     if holdout is not None and not 0 < holdout < 1:
         raise FittingError(f"holdout is the share of the largest runs left out, between 0 and 1; got {holdout:g}.")
     data = Data.of(model, columns, target, weights, clusters)
-    fixed, priors = dict(fixed or {}), dict(priors or {})
+    how: dict[str, Any] = {"fixed": dict(fixed or {}), "priors": dict(priors or {}), "prior_noise": prior_noise}
     if not priors:
-        check_distinct(model, data, len(model.parameters) - len(fixed))
+        check_distinct(model, data, len(model.parameters) - len(how["fixed"]))
     loss = loss or Loss()
     if isinstance(delta, float | int):
         loss = replace(loss, delta=float(delta))
-    problem = Problem.build(
-        model, data.columns, data.target, loss=loss, weights=data.weights, fixed=fixed, priors=priors,
-        prior_noise=prior_noise,
-    )  # fmt: skip
+    problem = Problem.build(model, data.columns, data.target, loss=loss, weights=data.weights, **how)
     starts = grid_starts(problem, seed=seed) if start is None else problem.coordinates(start)[None]
     z, objective, agreement = best_of(problem, starts)
     if delta == "auto":
-        loss = replace(loss, delta=automatic_delta(problem.residuals(z[None])[0]))
-        problem = replace(problem, loss=loss)
+        problem = replace(problem, loss=replace(loss, delta=automatic_delta(problem.residuals(z[None])[0])))
         z, objective, agreement = best_of(problem, starts)
     result = Fit(
-        model=model, parameters=problem.parameters(z), objective=objective, loss=loss, data=data, starts=agreement,
-        draws={}, noise=run_noise(problem, z), fixed=fixed, priors=priors, prior_noise=prior_noise, method=method,
-        seed=seed, units=dict(units or {}),
+        model=model, parameters=problem.parameters(z), objective=objective, loss=problem.loss, data=data,
+        starts=agreement, draws={}, noise=run_noise(problem, z), method=method, seed=seed,
+        units=dict(units or {}), **how,
     )  # fmt: skip
     if bootstrap:
-        result = _bootstrapped(result, problem, z, bootstrap, method)
+        rng = np.random.default_rng([seed, 0])
+        drawn = resample(problem, z, data, method, bootstrap, rng)
+        centres = prior_centres(problem, prior_noise, bootstrap, rng)
+        rows = problem.with_rows(weights=drawn.weights, target=drawn.target, prior_mean=centres)
+        result = replace(result, draws=refit(rows, z, bootstrap), degenerate=drawn.degenerate)
     return result if holdout is None else replace(result, holdout=validate(result, cuts=(1.0 - holdout,)))
-
-
-def _bootstrapped(fit: Fit, problem: Problem, z: Array, count: int, method: Method) -> Fit:
-    """Return the fit with draws, one batch of warm starts."""
-    rng = np.random.default_rng([fit.seed, 0])
-    resamples = resample(problem, z, fit.data, method, count, rng)
-    centres = prior_centres(problem, fit.prior_noise, count, rng)
-    rows = problem.with_rows(weights=resamples.weights, target=resamples.target, prior_mean=centres)
-    return replace(fit, draws=refit(rows, z, count), degenerate=resamples.degenerate)
 
 
 def automatic_delta(residuals: ArrayLike) -> float:

@@ -94,13 +94,11 @@ def hierarchical_draws(fit: Fit, noise: NoiseComponents, count: int, *, form: fl
         FittingError: the fit is not in log space.
     """
     if fit.loss.space != "log":
-        raise FittingError(
-            f"hierarchical noise is a noise of log {fit.model.target}; the fit used {fit.loss.space} residuals."
-        )
+        space = fit.loss.space
+        raise FittingError(f"hierarchical noise is a noise of log {fit.model.target}; the fit used {space} residuals.")
     rng = np.random.default_rng([seed, 2])
-    problem, z = fit.problem, fit.z
+    problem, z, clusters = fit.problem, fit.z, fit.data.clusters
     fitted = problem.program.evaluate(problem.theta(z[None]))[0][0].copy()
-    clusters = fit.data.clusters
     scale = np.sqrt(noise.degrees / rng.chisquare(noise.degrees, (count, 1))) if noise.degrees else np.ones((count, 1))
     shared = rng.normal(size=(count, int(clusters.max()) + 1))[:, clusters]
     own = rng.normal(size=(count, len(fitted)))

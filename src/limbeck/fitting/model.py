@@ -123,11 +123,8 @@ class Model(ABC):
 
     def check_names(self, kind: str, given: Mapping[str, Any], expected: tuple[str, ...]) -> None:
         """Raise a `FittingError` unless exactly the expected names are given."""
-        for name in given:
-            if name not in expected:
-                raise FittingError(
-                    f'{self.name} has no {kind} "{name}".{nearest(name, expected)} It has: {", ".join(expected)}.'
-                )
-        missing = [name for name in expected if name not in given]
-        if missing:
-            raise FittingError(f"{self.name} needs the {kind}s {', '.join(expected)}; missing: {', '.join(missing)}.")
+        known = ", ".join(expected)
+        if (name := next((name for name in given if name not in expected), None)) is not None:
+            raise FittingError(f'{self.name} has no {kind} "{name}".{nearest(name, expected)} It has: {known}.')
+        if missing := [name for name in expected if name not in given]:
+            raise FittingError(f"{self.name} needs the {kind}s {known}; missing: {', '.join(missing)}.")

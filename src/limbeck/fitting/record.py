@@ -50,7 +50,7 @@ def from_record(record: Mapping[str, Any], model: Model) -> Fit:
     data, loss = record["data"], record["loss"]
     clusters = np.array(data["clusters"], int)
     return Fit(
-        model=model, loss=Loss(**{**loss, "delta": float(loss["delta"])}),
+        model=model, loss=Loss(**loss | {"delta": float(loss["delta"])}),
         data=Data(_arrays(data["columns"]), _array(data["target"]), _array(data["weights"]), clusters),
         starts=Starts(**record["starts"]), draws=_arrays(record["draws"]), noise=_array(record["noise"]),
         priors={name: Prior(**prior) for name, prior in record["priors"].items()},
