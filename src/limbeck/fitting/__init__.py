@@ -15,12 +15,12 @@ from limbeck.fitting.multistart import Starts
 from limbeck.fitting.objective import SQUARED, Loss, Prior, Problem
 from limbeck.fitting.prediction import Interval, Prediction
 from limbeck.fitting.profile import Profile, profile, profile_prediction
-from limbeck.fitting.selection import Candidate, Comparison, compare
+from limbeck.fitting.selection import Candidate, Comparison, aicc, compare
 from limbeck.fitting.solver import Optima, minimise
 from limbeck.fitting.validation import Cut, Score, Validation
 
 __all__ = [
     "SQUARED", "Candidate", "Comparison", "Cut", "Data", "Fit", "Identifiability", "Interval", "Loss", "Model",
     "Optima", "Parameter", "Prediction", "Prior", "Problem", "Profile", "Score", "Starts", "Validation",
-    "automatic_delta", "compare", "fit", "minimise", "profile", "profile_prediction", "validate",
+    "aicc", "automatic_delta", "compare", "fit", "minimise", "profile", "profile_prediction", "validate",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -175,3 +176,17 @@ def _weighted_interval(values: Array, weights: Array, level: float) -> tuple[Arr
     below, ranked = np.cumsum(weights[order], axis=0), np.take_along_axis(values, order, 0)
     low, high = (ranked[np.argmax(below >= q - 1e-12, axis=0), np.arange(values.shape[1])] for q in tails(level))
     return low, high
+
+
+def aicc(rss: float, points: int, parameters: int) -> float:
+    """Return Akaike's criterion for small samples, n ln(RSS/n) + 2 k n/(n - k - 1), k the parameters and the noise.
+
+    It is infinite where there are not two points more than parameters; a mean square below 1e-20 counts as exact.
+
+    Example:
+        >>> round(aicc(0.04, 10, 2), 2), aicc(0.04, 3, 2)
+        (-45.21, inf)
+    """
+    k, left = parameters + 1, points - parameters - 2
+    exact = 1e-20
+    return points * math.log(max(rss / points, exact)) + 2 * k * points / left if left > 0 else math.inf

@@ -38,14 +38,14 @@ from limbeck.laws.modalities import (
     MODALITIES, Modality, PowerPlusConstant, infogain, mutual_information, trend_conflict,
 )
 from limbeck.laws.multi_power import MultiPower, multi_power
-from limbeck.laws.overtraining import DownstreamError, OvertrainedLoss, Overtraining, chain, informative
+from limbeck.laws.overtraining import OvertrainedLoss, Overtraining, chain, informative
 from limbeck.laws.precision import BitLevel, Precision, critical_tokens, level_gain, optimal_training_bits, total_bits
 from limbeck.laws.pruning import PruningGain, pruning_gain
 from limbeck.laws.quality_break import QualityBreak, quality_break
 from limbeck.laws.rules import FamilyComparison, Rule, compare_families
 from limbeck.laws.saturation import NEZHURINA_2025, ShiftedPower, binned_frontier, pareto
 from limbeck.laws.schedules import Schedule, areas, logged_rates
-from limbeck.laws.task_accuracy import TaskAccuracy
+from limbeck.laws.task_accuracy import DownstreamError, TaskAccuracy
 from limbeck.laws.task_growth import (
     Growth, PassRate, TaskCurve, growth, instance_rates, multi_circuit, multi_step, task_curve,
 )

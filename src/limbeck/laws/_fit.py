@@ -10,30 +10,18 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError
-from limbeck.fitting import Comparison, Fit, Loss, Model, Prior
-from limbeck.fitting import compare as compare_fits
-from limbeck.fitting import fit as fit_model
+from limbeck.fitting import Comparison, Fit, Loss, Model, Prior, estimation, selection
 from limbeck.fitting.resampling import Method
 from limbeck.laws.law import Law, get
 from limbeck.runs import COLUMNS, RunTable, read_runs
 
 
 def fit(
-    law: Model | str,
-    runs: RunTable | str | Path | Mapping[str, ArrayLike] | Any,
-    *,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    fixed: Mapping[str, float] | None = None,
-    priors: Mapping[str, Prior] | None = None,
-    prior_noise: float = 0.01,
-    loss: Loss | None = None,
-    delta: float | Literal["auto"] | None = None,
-    weights: ArrayLike | None = None,
-    method: Method | None = None,
-    holdout: float | None = None,
-    **read: Any,
-) -> Fit:
+    law: Model | str, runs: RunTable | str | Path | Mapping[str, ArrayLike] | Any, *, bootstrap: int = 1000,
+    seed: int = 0, fixed: Mapping[str, float] | None = None, priors: Mapping[str, Prior] | None = None,
+    prior_noise: float = 0.01, loss: Loss | None = None, delta: float | Literal["auto"] | None = None,
+    weights: ArrayLike | None = None, method: Method | None = None, holdout: float | None = None, **read: Any,
+) -> Fit:  # fmt: skip
     """Fit a law to runs. Checkpoints of one run are resampled together.
 
     Args:
@@ -63,23 +51,13 @@ def fit(
     """
     model = get(law) if isinstance(law, str) else law
     model, table = _prepared(model, _read(runs, read), read)
-    return fit_model(
-        model,
-        {name: table.column(name) for name in model.columns},
-        table.column(model.target),
-        loss=loss or (model.preferred_loss if isinstance(model, Law) else None),
-        delta=delta,
-        weights=weights,
-        clusters=table.clusters(),
-        fixed=fixed,
-        priors=priors,
-        prior_noise=prior_noise,
-        bootstrap=bootstrap,
-        method=method or (model.resampling if isinstance(model, Law) else "pairs"),
-        holdout=holdout,
-        seed=seed,
+    own_loss, own_method = (model.preferred_loss, model.resampling) if isinstance(model, Law) else (None, "pairs")
+    return estimation.fit(
+        model, {name: table.column(name) for name in model.columns}, table.column(model.target),
+        clusters=table.clusters(), loss=loss or own_loss, delta=delta, weights=weights, fixed=fixed, priors=priors,
+        prior_noise=prior_noise, bootstrap=bootstrap, method=method or own_method, holdout=holdout, seed=seed,
         units={name: COLUMNS[name].unit for name in (*model.columns, model.target) if name in COLUMNS},
-    )
+    )  # fmt: skip
 
 
 def _read(runs: Any, read: Mapping[str, Any]) -> RunTable:
@@ -95,14 +73,9 @@ def _prepared(model: Model, table: RunTable, read: Mapping[str, Any]) -> tuple[M
 
 
 def compare(
-    laws: Sequence[Model | str],
-    runs: RunTable | str | Path | Mapping[str, ArrayLike] | Any,
-    *,
-    bootstrap: int = 200,
-    seed: int = 0,
-    loss: Loss | None = None,
-    **read: Any,
-) -> Comparison:
+    laws: Sequence[Model | str], runs: RunTable | str | Path | Mapping[str, ArrayLike] | Any, *, bootstrap: int = 200,
+    seed: int = 0, loss: Loss | None = None, **read: Any,
+) -> Comparison:  # fmt: skip
     """Compare laws on the same runs by how well each predicts the largest from the smaller ones.
 
     Args:
@@ -125,7 +98,7 @@ def compare(
     for i, model in enumerate(models):
         models[i], table = _prepared(model, table, read)
     fits = [fit(model, table, bootstrap=bootstrap, seed=seed, loss=loss or Loss()) for model in models]
-    return compare_fits(fits, resamples=bootstrap)
+    return selection.compare(fits, resamples=bootstrap)
 
 
 def load_fit(path: str | Path) -> Fit:
@@ -134,12 +107,10 @@ def load_fit(path: str | Path) -> Fit:
     Raises:
         FittingError: the file is missing, is not a saved fit, or its law is not defined here.
     """
-    path = Path(path)
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(Path(path).read_text())
         law, options = record["law"], record["options"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FittingError(
-            f"{path} is not a saved fit ({error}). Write one with: limbeck fit runs.csv --law NAME"
-        ) from error
+        advice = "Write one with: limbeck fit runs.csv --law NAME"
+        raise FittingError(f"{path} is not a saved fit ({error}). {advice}") from error
     return Fit.from_dict(record, get(law, **options))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError
-from limbeck.fitting import Loss, Model, Parameter
+from limbeck.fitting import Model, Parameter
 from limbeck.fitting.model import Array
 from limbeck.laws.trend import Trend
-
-LEAST_SQUARES = Loss(delta=math.inf, space="linear")
 
 
 @dataclass(frozen=True)

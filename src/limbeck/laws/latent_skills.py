@@ -58,15 +58,9 @@ class LatentSkills:
 
     @classmethod
     def of(
-        cls,
-        family: ArrayLike,
-        params: ArrayLike,
-        tokens: ArrayLike,
-        scores: ArrayLike,
-        *,
-        guess: ArrayLike = 0.0,
+        cls, family: ArrayLike, params: ArrayLike, tokens: ArrayLike, scores: ArrayLike, *, guess: ArrayLike = 0.0,
         skills: int = 2,
-    ) -> LatentSkills:
+    ) -> LatentSkills:  # fmt: skip
         """Fit the models of many families at once.
 
         Args:
@@ -105,8 +99,7 @@ class LatentSkills:
 
         def jacobian(p: Array) -> Array:
             a, w, b = split(p)
-            s = expit(b + x @ a @ w)
-            eye = np.eye(marks)
+            s, eye = expit(b + x @ a @ w), np.eye(marks)
             by_a = np.einsum("ni,kj->njik", x, w).reshape(*y.shape, -1)
             by_w = np.einsum("nk,jm->njkm", x @ a, eye).reshape(*y.shape, -1)
             both = np.concatenate([by_a, by_w, np.broadcast_to(eye, (*y.shape, marks))], 2)
@@ -114,8 +107,7 @@ class LatentSkills:
 
         start = np.concatenate([(rough @ w.T).ravel(), w.ravel(), b])
         best = least_squares(residuals, start, jacobian, loss="huber", f_scale=DELTA, max_nfev=500)
-        a, w, b = split(best.x)
-        n = int(known.sum())
+        (a, w, b), n = split(best.x), int(known.sum())
         aic = n * np.log((residuals(best.x)[:n] ** 2).mean()) + 2 * free
         return cls(tuple(names.tolist()), g, b, w, a[:-3], a[-3:], scale.mean(1), float(aic))
 
@@ -126,9 +118,8 @@ class LatentSkills:
             FittingError: the fit has no model of this family.
         """
         if family not in self.families:
-            raise FittingError(
-                f'no model of the family "{family}" was fitted.{nearest(family, self.families)} Add one.'
-            )
+            hint = nearest(family, self.families)
+            raise FittingError(f'no model of the family "{family}" was fitted.{hint} Add one.')
         scales = _scales(np.array([[params], [tokens]]) / self.unit[:, None])[0]
         theta = self.intercepts[self.families.index(family)] + scales @ self.slopes
         return np.asarray(self.guess + (1 - self.guess) * expit(self.offset + theta @ self.weights))

@@ -5,6 +5,7 @@ A law registers itself by being defined: write a subclass of `Law` with a `name`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -16,6 +17,9 @@ from limbeck.fitting import Loss, Model
 from limbeck.fitting.model import Array
 from limbeck.fitting.resampling import Method
 from limbeck.runs import RunTable
+
+LINEAR = Loss(delta=math.inf, space="linear")
+"""Least squares on the values themselves."""
 
 _REGISTRY: dict[str, type[Law]] = {}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from limbeck.fitting import Fit, Loss, Parameter, Prediction
+from limbeck.fitting import Fit, Prediction
 from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import percentile_interval
 from limbeck.laws.law import Law, Source
@@ -51,39 +50,6 @@ class Overtraining(Law):
     def formula(self, p: Any, x: Any) -> Any:
         """E + A N^-alpha + B D^-alpha."""
         return p.E + p.A * x.params**-p.alpha + p.B * x.tokens**-p.alpha
-
-
-class DownstreamError(Law):
-    """Mean task error from loss: Err = epsilon - k exp(-gamma L) (eq. 5), L in nats/token: a power law in perplexity.
-
-    Source: Language models scale reliably with over-training and on downstream tasks (Gadre et al., 2024, arXiv
-    2403.08540).
-
-    Example:
-        >>> float(DownstreamError()({"epsilon": 0.85, "k": 2.0, "gamma": 0.7}, loss=2.5).round(4))
-        0.5025
-    """
-
-    name = "downstream-error"
-    source = GADRE
-    columns = ("loss",)
-    target = "error"
-    equation = "epsilon - k exp(-gamma loss)"
-    linear = ("epsilon", "k")
-    preferred_loss = Loss(delta=math.inf, space="linear")
-    parameters = (
-        Parameter("epsilon", "error of a model that knows nothing", log=True),
-        Parameter("k", "size of the gain", log=True),
-        Parameter("gamma", "rate per nat", start=(0.1, 0.3, 0.5, 0.7, 1.0, 1.5, 2.5), lower=0.02, upper=10.0),
-    )
-
-    def formula(self, p: Any, x: Any) -> Any:
-        """Epsilon - k exp(-gamma L)."""
-        return p.epsilon - p.k * np.exp(-p.gamma * x.loss)
-
-    def size(self, x: Any) -> Any:
-        """A lower loss is a larger run."""
-        return 1.0 / x.loss
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError
+from limbeck.fitting import aicc
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,6 @@ def quality_break(loss: ArrayLike, quality: ArrayLike, *, least: int = 3) -> Qua
     slope = (u @ v) / (u**2).sum(1)
     squares = ((v - slope[:, None] * u) ** 2).sum(1)
     best = 1 + int(np.argmin(squares[1:]))
-
-    def aicc(sum_of_squares: float, parameters: int) -> float:
-        penalty = 2 * parameters * n / max(n - parameters - 1, 1e-9)
-        return float(n * np.log(max(sum_of_squares, 1e-300) / n) + penalty)
-
-    scores = {"line": aicc(squares[0], 3), "plateau": aicc(squares[best], 5)}
+    scores = {"line": aicc(squares[0], n, 2), "plateau": aicc(squares[best], n, 4)}
     broken = scores["plateau"] < scores["line"]
     return QualityBreak(float(np.exp(breaks[best])) if broken else None, float(-slope[best if broken else 0]), scores)

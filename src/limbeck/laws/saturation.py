@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import FittingError
-from limbeck.fitting import Loss
 from limbeck.fitting.model import Parameter
-from limbeck.laws.law import Source
+from limbeck.laws.law import LINEAR, Source
 from limbeck.laws.loss import OneColumn, exponent, scale
 
 NEZHURINA = Source(
@@ -45,7 +44,7 @@ class ShiftedPower(OneColumn):
     shape = "E + A / (x + x0)^alpha"
     linear = ("E", "A")
     floor = "E"
-    preferred_loss = Loss(delta=math.inf, space="linear")
+    preferred_loss = LINEAR
 
     declared = (
         Parameter("E", "irreducible part", log=True),

@@ -17,18 +17,17 @@ from numpy.typing import ArrayLike
 from scipy.special import fdtrc
 
 from limbeck.errors import FittingError
-from limbeck.fitting import Comparison, Fit, Loss, Model, Parameter, compare, minimise
+from limbeck.fitting import Comparison, Fit, Model, Parameter, compare, minimise
 from limbeck.fitting.model import Array
 from limbeck.fitting.resampling import leave_one_out
 from limbeck.laws._fit import fit as fit_law
-from limbeck.laws.law import Law, Source
+from limbeck.laws.law import LINEAR, Law, Source
 from limbeck.laws.loss import PowerFloor, exponent
 from limbeck.runs import read_runs
 
 GHORBANI = Source("Scaling Laws for Neural Machine Translation", "Ghorbani et al.", 2021, "2109.07740")
 UNIT = {"encoder_params": "p_e", "decoder_params": "p_d"}
 PARTS = tuple(UNIT)
-SQUARES = Loss(delta=math.inf, space="linear")
 
 
 class Parts(Law):
@@ -37,7 +36,7 @@ class Parts(Law):
     source = GHORBANI
     columns = PARTS
     floor = "L_inf"
-    preferred_loss = SQUARES
+    preferred_loss = LINEAR
 
     def size(self, x: Any) -> Any:
         """The parameters of both parts together."""
@@ -189,7 +188,7 @@ def fit_two_part(
     fits, left_out, masks = {}, {}, leave_one_out(shape.reshape(-1))
     for name, law in laws.items():
         own = {c: columns[c] for c in (*law.columns, "loss")}
-        fit = fits[name] = fit_law(law, own, loss=SQUARES, bootstrap=bootstrap, seed=seed)
+        fit = fits[name] = fit_law(law, own, loss=LINEAR, bootstrap=bootstrap, seed=seed)
         ends = minimise(fit.problem.with_rows(weights=masks), np.repeat(fit.z[None], len(masks), 0), damping=0.1)
         left_out[name] = float(np.sqrt(np.mean(fit.problem.residuals(ends.z)[masks == 0] ** 2)))
     comparison = compare(list(fits.values()))
@@ -316,7 +315,7 @@ def share_exponents(sets: Mapping[str, Mapping[str, ArrayLike]]) -> Sharing:
     if k < 2 or n <= 4 * k:
         raise FittingError(f"{n} points in {k} test sets: two sets and more than four points a set are needed.")
     columns = joined | {f"set_{j}": (member == j).astype(float) for j in range(k)}
-    shared = fit_law(_Sets(k), columns, loss=SQUARES, bootstrap=0)
+    shared = fit_law(_Sets(k), columns, loss=LINEAR, bootstrap=0)
     alone = {name: fit_law(TwoPart(), dict(one), bootstrap=0) for name, one in sets.items()}
     together, apart = 2 * shared.objective, 2 * sum(fit.objective for fit in alone.values())
     f = float((together - apart) / (2 * (k - 1)) / max(apart / (n - 4 * k), 1e-300))

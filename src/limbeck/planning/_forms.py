@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.fitting import Fit, Loss, Model, Parameter
+from limbeck.fitting import Fit, Loss, Model, Parameter, aicc
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
 from limbeck.fitting.resampling import Method
@@ -34,8 +34,6 @@ NEGLIGIBLE = 0.01
 """Forms of less weight are left out."""
 FARTHEST = 100.0
 """Most that a draw is stretched, so that one degree of freedom does not overflow."""
-EXACT = 1e-20
-"""Mean square residual below which a fit is exact."""
 
 Rows = Callable[[Array], Array]
 """A curve by rows: takes scales [k], returns [1 + draws, k], the estimate first."""
@@ -122,7 +120,7 @@ def stretched(rows: Array, freedom: float, log: bool, seed: int) -> Array:
 def fit_forms(methods: Sequence[Points], *, log: bool, count: int, seed: int) -> tuple[Form, ...]:
     """Fit every form that the runs of one or two methods can carry; weigh by exp(-AICc/2) of all residuals together.
 
-    AICc = n ln(RSS/n) + 2 k + 2 k (k + 1)/(n - k - 1), k with the noise. At common scales both methods are resampled
+    At common scales both methods are resampled
     alike, and the form without floors takes its draws from the line through the paired ratios.
     """
     loss = Loss(delta=math.inf, space="log" if log else "linear")
@@ -136,8 +134,9 @@ def fit_forms(methods: Sequence[Points], *, log: bool, count: int, seed: int) ->
             trials[name] = len(methods) * size, tuple(each)
     if len(methods) == 2 and n > 7:
         trials[SHARED] = 5, (_together(methods, loss, seed, count),)
-    score = {name: _aicc(n, size, 2 * sum(f.objective for f in fits)) for name, (size, fits) in trials.items()}
-    weights = {name: math.exp((min(score.values()) - s) / 2) for name, s in score.items()}
+    score = {name: aicc(2 * sum(f.objective for f in fits), n, size) for name, (size, fits) in trials.items()}
+    best = min(score.values())
+    weights = {name: 1.0 if s == best else math.exp((best - s) / 2) for name, s in score.items()}
     kept = {name: weight for name, weight in weights.items() if weight > NEGLIGIBLE * sum(weights.values())}
     found = []
     for name, weight in kept.items():
@@ -182,8 +181,3 @@ def _shared(fit: Fit, log: bool, x: Array) -> tuple[Array, ...]:
     rows = Ensemble.of(fit, "x", "second")
     each = (rows.loss(x=x, second=which) for which in (0.0, 1.0))
     return tuple(stretched(rows, max(fit.degrees_of_freedom, 1), log, fit.seed) for rows in each)
-
-
-def _aicc(n: int, size: int, rss: float) -> float:
-    k, left = size + 1, n - size - 2
-    return n * math.log(max(rss / n, EXACT)) + 2 * k + 2 * k * (k + 1) / max(left, 1)

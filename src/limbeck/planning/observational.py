@@ -16,7 +16,8 @@ from limbeck.errors import PlanningError
 from limbeck.fitting import Interval, fit
 from limbeck.fitting.model import Array
 from limbeck.fitting.picture import chart
-from limbeck.laws.capability import LEAST_SQUARES, CapabilityScale, CapabilityScore
+from limbeck.laws.capability import CapabilityScale, CapabilityScore
+from limbeck.laws.law import LINEAR
 from limbeck.planning._points import ROW
 from limbeck.planning.crossover import decision_accuracy
 from limbeck.planning.estimate import Estimate, Plan
@@ -181,7 +182,7 @@ def observe_task(
         near, far = (dict(zip(law.columns, standard[rows].T, strict=True)) for rows in (kept, asked))
         fixed = {} if ceiling is None else {"h": ceiling}
         with np.errstate(over="ignore"):
-            return fit(law, near, y[kept], loss=LEAST_SQUARES, fixed=fixed, bootstrap=0).value(**far)
+            return fit(law, near, y[kept], loss=LINEAR, fixed=fixed, bootstrap=0).value(**far)
 
     rising = np.flatnonzero(known)[np.argsort(c[known])]
     small, large = np.split(rising, [int((1 - HELD_OUT) * len(rising))])

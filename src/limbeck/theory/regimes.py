@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError, RunsError
-from limbeck.fitting import SQUARED, fit, profile
+from limbeck.fitting import SQUARED, aicc, fit, profile
 from limbeck.fitting.model import Array
 from limbeck.laws import PowerFloor
 from limbeck.runs import RunTable
@@ -121,10 +121,10 @@ def _classify(x: Array, y: Array, shift: float, limit: float | None, level: floa
         for held in ({}, {"alpha": 1.0})
     )
     count = 3 - len(known)
-    scores = [_aicc(2 * free.objective, len(x), count), _aicc(2 * one.objective, len(x), count - 1)]
+    scores = [aicc(2 * free.objective, len(x), count), aicc(2 * one.objective, len(x), count - 1)]
     log_x, log_y = np.log(x - shift), np.log(y)
     rest = [log_y - np.polyval(np.polyfit(log_x, log_y, degree), log_x) for degree in (0, 1)]
-    constant, line = (_aicc(float(np.sum(r**2)), len(x), degree + 1) for degree, r in enumerate(rest))
+    constant, line = (aicc(float(np.sum(r**2)), len(x), degree + 1) for degree, r in enumerate(rest))
     alpha, gain, end = free.parameters["alpha"], scores[1] - scores[0], free.parameters["E"]
     exact = free.objective < 1e-20 * len(x)
     lower, upper = (alpha, alpha) if exact else profile(free, "alpha", robust=False).interval(level)
@@ -141,11 +141,6 @@ def _classify(x: Array, y: Array, shift: float, limit: float | None, level: floa
     else:
         label, note = "undetermined", "the exponent is not known well enough: add sizes, further out, or give the limit"
     return Regime(label, alpha, lower, upper, end, gain, len(x), (float(x.min()), float(x.max())), note, name)
-
-
-def _aicc(rss: float, points: int, parameters: int) -> float:
-    k = parameters + 1  # and the noise
-    return points * math.log(max(rss / points, 1e-28)) + 2 * k + 2 * k * (k + 1) / (points - k - 1)
 
 
 @dataclass(frozen=True)
