@@ -118,14 +118,12 @@ def _quadratic(registers: Any, table: Any, z: Any, space: Any, data: Any, loss: 
     for j in range(p):
         for k in range(p):
             theta[j] += transform[j, k] * z[k]
-        for i in range(n):
-            registers[leaves[j], i] = theta[j]
+        registers[leaves[j], :n] = theta[j]
     for s in range(len(ops)):
         op, a, b, out, row = ops[s]
         width = 1 if row else n
         _apply(op, registers, a, b, out, width)
-        for i in range(width, n):
-            registers[out, i] = registers[out, 0]
+        registers[out, width:n] = registers[out, 0]
     f, value, q, inside, pull = 0.0, registers[outputs[p]], registers[-3], registers[-2], registers[-1]
     for i in range(n):
         r = value[i] - target[i]
@@ -149,8 +147,8 @@ def _quadratic(registers: Any, table: Any, z: Any, space: Any, data: Any, loss: 
                 curve += product * inside[i]
             majoriser[j, k] = majoriser[k, j] = bound
             newton[j, k] = newton[k, j] = curve
+    gradient[:] = 0.0
     for j in range(p):
-        gradient[j] = 0.0
         for k in range(p):
             gradient[j] += transform[k, j] * half[0, k]
     for matrix in (majoriser, newton):
@@ -175,16 +173,14 @@ def _step(z: Any, lower: Any, upper: Any, mu: Any, extra: Any, model: Any, step:
     gradient, majoriser, newton, hessian = model
     p, largest = z.size, 0.0
     for j in range(p):
-        largest = max(largest, majoriser[j, j])
+        largest, step[j] = max(largest, majoriser[j, j]), -gradient[j]
         for k in range(p):
             hessian[j, k] = newton[j, k] + mu * majoriser[j, k]
     for j in range(p):
         hessian[j, j] += (1e-9 + extra * mu) * max(majoriser[j, j], 1e-8 * largest) + 1e-300
-        step[j] = -gradient[j]
     for j in range(p):
         if (z[j] <= lower[j] and gradient[j] > 0) or (z[j] >= upper[j] and gradient[j] < 0):
-            for k in range(p):
-                hessian[j, k] = hessian[k, j] = 0.0
+            hessian[j] = hessian[:, j] = 0.0
             hessian[j, j], step[j] = 1.0, 0.0
     for j in range(p):
         for k in range(j + 1, p):
@@ -252,8 +248,7 @@ def _fits(table: Any, held: Any, space: Any, box: Any, data: Any, loss: Any, z: 
             spent[b] += 1
             if below < f and _finite(below, there):
                 f, here, there, mu = below, there, here, max(mu / 4, 1e-6)
-                for j in range(p):
-                    z[b, j] = trial[j]
+                z[b] = trial
             else:
                 mu *= 5
         objective[b] = f
