@@ -16,7 +16,7 @@ from limbeck.errors import FittingError
 from limbeck.fitting import Parameter, fit
 from limbeck.fitting.expression import held
 from limbeck.fitting.model import Array
-from limbeck.laws.law import Law, Source
+from limbeck.laws.law import Law, Source, published
 from limbeck.laws.loss import KAPLAN, PowerFloor, exponent, scale
 from limbeck.laws.trend import Trend
 from limbeck.runs import BadRow, RunTable
@@ -140,15 +140,8 @@ class BatchLaw:
         return {"loss": loss, "params": loss / size, "batch": loss / batch, "steps": loss / steps}
 
 
-CHANGING = "constants change with every setup, refit on your own runs"
-KAPLAN_2020_BATCH = Batch().published(
-    "section 5", f"WebText2, parameters without embeddings; {CHANGING}", source=KAPLAN,
-    N_c=6.5e13, alpha_N=0.077, S_c=2.1e3, alpha_S=0.76, B_star=2e8, alpha_B=0.21,
-)  # fmt: skip
-SU_2024_BATCH = Batch().published(
-    "C4", f"recalled, not verified; {CHANGING}",
-    N_c=1.5e14, alpha_N=0.076, S_c=2.6e3, alpha_S=0.67, B_star=1.7e8, alpha_B=0.205,
-)  # fmt: skip
+KAPLAN_2020_BATCH = published("kaplan-2020-batch", KAPLAN)
+SU_2024_BATCH = published("su-2024-batch")
 
 
 def noise_scale(big: float, big_norm2: float, small: float, small_norm2: float) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
 from limbeck.fitting.plain import Plain
-from limbeck.laws.law import Source
+from limbeck.laws.law import TABLES, Source
 
 YANG_2024 = Source(
     "The Fine Line: Navigating Large Language Model Pretraining with Down-streaming Capability Analysis", "Yang et al.",
@@ -28,11 +28,7 @@ GRID = np.geomspace(0.02, 1.0, 40)
 """Fractions of a training at which curves are compared."""
 FEWEST = 10
 """Checkpoints below which a curve says nothing."""
-MULTIPLE_CHOICE: dict[str, tuple[int, int]] = {
-    "hellaswag": (4, 10042), "arc_easy": (4, 570), "arc_challenge": (4, 299), "boolq": (2, 3270), "csqa": (5, 1221),
-    "openbookqa": (4, 500), "piqa": (2, 1838), "socialiqa": (3, 1954), "winogrande": (2, 1267), "mmlu_stem": (4, 321),
-    "mmlu_humanities": (4, 518), "mmlu_social_sciences": (4, 337), "mmlu_other": (4, 355),
-}  # fmt: skip
+MULTIPLE_CHOICE: dict[str, tuple[int, int]] = {task: (k, n) for task, (k, n) in TABLES["multiple-choice"].items()}
 """Options and validation items of public benchmarks: the chance level, and how finely a score can be told from it."""
 
 
@@ -325,7 +321,6 @@ class TaskDynamics(Plain):
             "saturated": "saturated: nothing left to gain",
             "insufficient": "too few checkpoints or trainings to tell",
         }[self.verdict]
-
 
 
 def task_dynamics(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.fitting.model import Parameter
-from limbeck.laws.law import Law, Source
+from limbeck.laws.law import Law, Source, published
 from limbeck.laws.loss import A, B, E, exponent
 
 BUSBRIDGE = Source(
@@ -174,9 +174,8 @@ class StudentCurve(Law):
         return p.E + p.B * x.tokens**-p.beta
 
 
-NOTE, REACH = "C4, one tokenizer, muP, non-embedding parameters", {"params": 12.6e9, "tokens": 512e9}
-SUPERVISED_2025 = Supervised().published("table 6", NOTE, relative_error=0.01, reach=REACH, **asdict(SupervisedLoss()))
-DISTILLATION_2025 = Distillation().published(
-    "table 6", f"{NOTE}; refit on your own runs before you spend", relative_error=0.01, reach=REACH,
-    A=2243.0, B=24181.0, alpha=0.321, beta=0.637, gamma=0.764, c0=2.549, c1=522.6, f1=0.090, d1=1.315,
+DISTILLATION_2025 = published("distillation-2025")
+SUPERVISED_2025 = Supervised().published(
+    DISTILLATION_2025.where, "C4, one tokenizer, muP, non-embedding parameters", relative_error=0.01,
+    reach=DISTILLATION_2025.reach, **asdict(SupervisedLoss()),
 )  # fmt: skip

@@ -6,8 +6,10 @@ A law registers itself by being defined: write a subclass of `Law` with a `name`
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike
@@ -20,6 +22,9 @@ from limbeck.runs import RunTable
 
 LINEAR = Loss(delta=math.inf, space="linear")
 """Least squares on the values themselves."""
+
+TABLES: dict[str, Any] = tomllib.loads(resources.files(__package__).joinpath("published.toml").read_text("utf-8"))
+"""Published constants, see `published.toml`."""
 
 _REGISTRY: dict[str, type[Law]] = {}
 
@@ -163,3 +168,19 @@ class Published:
     def value(self, **columns: ArrayLike) -> Array:
         """Return the prediction at columns that broadcast."""
         return self.law(self.parameters, **columns)
+
+
+def published(name: str, source: Source | None = None) -> Published:
+    """Return the constants that `published.toml` has under a name; the source is the law's own unless given.
+
+    Example:
+        >>> published("zhang-2023").parameters["a"]
+        2.498
+    """
+    row = dict(TABLES["law"][name])
+    return get(row.pop("law")).published(source=source, **row.pop("constants"), **row)
+
+
+def published_family(name: str, source: Source | None = None) -> dict[str, Published]:
+    """Return all constants whose name begins with that of a family, by the rest of their names."""
+    return {k.removeprefix(f"{name}-"): published(k, source) for k in TABLES["law"] if k.startswith(f"{name}-")}

@@ -13,6 +13,7 @@ from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Fit, Interval
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
+from limbeck.laws.law import published_family
 from limbeck.laws.loss import OneColumn, Power, PowerFloor
 from limbeck.laws.trend import Trend
 
@@ -271,18 +272,7 @@ def model_size(m: ArrayLike, params: ArrayLike) -> tuple[Trend, str | None]:
     return trend, warning
 
 
-HESTNESS_2017 = {
-    domain: PowerFloor(column).published(
-        "section 4", "" if level > 1 else "only the exponent is published; the level is set to 1",
-        E=0.0, A=level, alpha=alpha,
-    )
-    for domain, column, alpha, level in (
-        ("word_lm", "tokens", 0.066, 11.9), ("char_lm_sgd", "samples", 0.0936, 1.0),
-        ("char_lm_adam", "samples", 0.0954, 1.0), ("machine_translation", "tokens", 0.128, 1.0),
-        ("imagenet_top1", "samples", 0.309, 1.0), ("imagenet_top5", "samples", 0.488, 1.0),
-        ("imagenet_cross_entropy", "samples", 0.35, 1.0), ("speech", "samples", 0.299, 1.0),
-    )
-}  # fmt: skip
+HESTNESS_2017 = published_family("hestness-2017")
 """Published learning curves, by domain."""
 
 MODEL_SIZE_EXPONENTS = {"word_lm": 0.69, "char_lm_sgd": 0.78, "char_lm_adam": 0.92, "imagenet_top1": 0.573}

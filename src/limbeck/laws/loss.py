@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -10,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from limbeck.fitting.model import Parameter
-from limbeck.laws.law import Law, Source
+from limbeck.laws.law import Law, Source, published
 
 HESTNESS = Source("Deep Learning Scaling is Predictable, Empirically", "Hestness et al.", 2017, "1712.00409")
 KAPLAN = Source("Scaling Laws for Neural Language Models", "Kaplan et al.", 2020, "2001.08361")
@@ -298,27 +297,9 @@ class DataConstrained(Law):
         return p.E + p.A * size**-p.alpha + p.B * data**-p.beta
 
 
-HOFFMANN_2022 = Chinchilla().published(
-    "eq. 10, unrounded from its TeX source (arXiv 2404.10102)",
-    "known to fit its own runs badly; MassiveText, parameters with embeddings",
-    E=math.exp(0.5267228), A=math.exp(6.0073404), B=math.exp(6.0179186), alpha=0.33917084, beta=0.2849083,
-    reach={"params": 16e9, "tokens": 500e9},
-)  # fmt: skip
-BESIROGLU_2024 = Chinchilla().published(
-    "table 1", "240 of the runs of Hoffmann et al., parameters with embeddings", source=BESIROGLU,
-    E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658, reach=HOFFMANN_2022.reach,
-)  # fmt: skip
-MUENNIGHOFF_2023 = Chinchilla().published(
-    "constants of the plain part", "C4, data seen once", source=MUENNIGHOFF, reach={"params": 9e9, "tokens": 900e9},
-    E=math.exp(0.6254804), A=math.exp(6.255414), B=math.exp(7.3049974), alpha=0.3526596, beta=0.3526596,
-)  # fmt: skip
-KAPLAN_2020 = Kaplan().published(
-    "table 2", "WebText2, non-embedding parameters; recalled, not checked against the table",
-    N_c=6.4e13, D_c=1.8e13, alpha_N=0.076, alpha_D=0.103,
-)  # fmt: skip
-KAPLAN_2020_PARAMS = Henighan("params").published(
-    "eq. 1.1", "WebText2, non-embedding parameters", source=KAPLAN, L_inf=0.0, x0=8.8e13, alpha=0.076
-)
-KAPLAN_2020_TOKENS = Henighan("tokens").published(
-    "eq. 1.2", "WebText2", source=KAPLAN, L_inf=0.0, x0=5.4e13, alpha=0.095
-)
+HOFFMANN_2022 = published("hoffmann-2022")
+BESIROGLU_2024 = published("besiroglu-2024", BESIROGLU)
+MUENNIGHOFF_2023 = published("muennighoff-2023", MUENNIGHOFF)
+KAPLAN_2020 = published("kaplan-2020")
+KAPLAN_2020_PARAMS = published("kaplan-2020-params", KAPLAN)
+KAPLAN_2020_TOKENS = published("kaplan-2020-tokens", KAPLAN)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
+from limbeck.laws.law import TABLES
 from limbeck.laws.trend import Trend
 
 PETAFLOP_DAY = 8.64e19
@@ -87,23 +88,9 @@ def _trend(unit: float, beta: float) -> Trend:
 
 
 COLUMNS: tuple[Callable[..., Any], ...] = (PowerPlusConstant, PowerPlusConstant, _trend)
-TABLE: dict[str, tuple[Any, ...]] = {
-    "language": ((0.0, 1.47e14, 0.070), (0.0, 3.47e8, 0.048), (3.3e-13, 0.73)),
-    "image_8x8": ((3.12, 8.0e1, 0.24), (3.13, 1.8e-8, 0.19), (5.3e-14, 0.64), 192),
-    "image_16x16": ((2.64, 2.8e2, 0.22), (2.64, 1.6e-8, 0.16), (4.8e-12, 0.75), 768),
-    "image_32x32": ((2.20, 6.3e1, 0.13), (2.21, 3.6e-9, 0.10), (1.6e-13, 0.65), 3072),
-    "image_vq_16x16": ((3.99, 2.7e4, 0.13), (4.09, 6.1e-7, 0.11), (6.2e-14, 0.64), 256),
-    "image_vq_32x32": ((3.07, 1.9e4, 0.14), (3.17, 2.6e-6, 0.12), (9.4e-13, 0.70), 1024),
-    "text_to_image_text": ((0.0, 5.6e8, 0.037),), "image_to_text_text": ((0.0, 7.0e8, 0.039),),
-    "text_to_image_image": ((2.0, 5.1e3, 0.16), (1.93, 1.5e-6, 0.15), (9.4e-13, 0.70), 3072),
-    "image_to_text_image": ((2.0, 5.5e3, 0.15), (1.97, 1.5e-6, 0.16), (3.3e-12, 0.72), 3072),
-    "video_vq_16x16x16": ((1.01, 3.7e4, 0.24), (0.95, 2.2e-5, 0.14), (1.13e-12, 0.71), 4096),
-    "math_extrapolate": ((0.28, 1.1e4, 0.16), (0.14, 1.4e-5, 0.17), (2.3e-12, 0.69)),
-}  # fmt: skip
-"""L_inf, x0 and alpha of L(N) and of L(C), C0 and beta of N_opt = (C/C0)^beta, and tokens per item, as in table 1."""
 MODALITIES = {
     domain: Modality(*(make(*one) for make, one in zip(COLUMNS, row, strict=False)), *row[3:])
-    for domain, row in TABLE.items()
+    for domain, row in TABLES["modalities"].items()
 }
 """Table 1 of the source, by domain. Loss in nats/token, N in non-embedding parameters, C in petaflop/s-days."""
 

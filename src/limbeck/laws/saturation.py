@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Parameter
-from limbeck.laws.law import LINEAR, Source
+from limbeck.laws.law import LINEAR, Source, published_family
 from limbeck.laws.loss import OneColumn, exponent, scale
 
 NEZHURINA = Source(
@@ -58,16 +58,7 @@ class ShiftedPower(OneColumn):
         return p.E + p.A * (x + p.x0) ** -p.alpha
 
 
-NEZHURINA_2025 = {
-    model: ShiftedPower().published(
-        "parameter table of its code's history",
-        "zero-shot ImageNet error after training on DataComp-1.4B; compute in GFLOP of forward passes",
-        E=floor, A=level, x0=math.exp(log_x0), alpha=alpha,
-    )
-    for model, level, log_x0, alpha, floor in (
-        ("clip", 57.862, 18.391, 0.2266, 0.1112), ("mammut", 125.357, 19.289, 0.2557, 0.1011),
-    )
-}  # fmt: skip
+NEZHURINA_2025 = published_family("nezhurina-2025")
 """Published curves of the error, by model."""
 
 

@@ -13,7 +13,7 @@ from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Interval
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
-from limbeck.laws.law import Source
+from limbeck.laws.law import TABLES, Source
 from limbeck.laws.loss import Henighan, PowerFloor
 from limbeck.laws.trend import Trend
 
@@ -239,21 +239,15 @@ def crossing(first: SplitLaw, second: SplitLaw) -> float | None:
     return 10.0**log10 if abs(log10) < 300 else None
 
 
-PRINTED = {
-    "params": ("3.7e16 .029 1.4e31 .026 6.7e36 .023", "2.0e34 .015 2.9e47 .016 1.5e48 .017"),
-    "samples": ("5.3e12 .094 9.6e30 .029 1.0e39 .023", "9.9e13 .090 1.1e44 .019 4.4e31 .030"),
-    "flops": ("1.5e7 .024 3.9e26 .020 2.8e29 .020", "6.0e23 .014 1.9e33 .017 1.4e47 .013"),
-}
-"""x0 and alpha on the splits id, lsf and monash, of encoders and of decoders, as in the figures of the notebooks."""
 YAO_2024 = {
     (kind, column, split): Henighan(column).published(
         "figures of its notebooks",
         "negative log-likelihood of standardised values, nats per time point; compare under one normalisation",
         source=YAO, L_inf=0.0, x0=x0 * (STEPS_PER_VALIDATION * PF_DAY if column == "flops" else 1.0), alpha=alpha,
     )
-    for column, both in PRINTED.items()
-    for kind, text in zip(("encoder", "decoder"), both, strict=True)
-    for split, x0, alpha in zip(("id", "lsf", "monash"), *np.reshape(text.split(), (3, 2)).T.astype(float), strict=True)
+    for name, rows in TABLES["yao-2024"].items()
+    for kind, column in [name.split("-")]
+    for split, (x0, alpha) in zip(("id", "lsf", "monash"), rows, strict=True)
 }  # fmt: skip
 """Published laws (x0/x)^alpha by (encoder or decoder, params, samples or flops, id, lsf or monash).
 
