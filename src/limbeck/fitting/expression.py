@@ -62,14 +62,12 @@ class Graph:
         if op == "power":
             return self._power(*args)
         values = [self.value(a) for a in args]
-        if all(v is not None for v in values):
+        if None not in values:
             with np.errstate(all="ignore"):
                 return self.constant(float(getattr(np, op)(*values)))
-        simple = self._simplify(op, args, values)
-        if simple is not None:
+        if (simple := self._simplify(op, args, values)) is not None:
             return simple
-        if op in COMMUTATIVE:
-            args = tuple(sorted(args))
+        args = tuple(sorted(args)) if op in COMMUTATIVE else args
         return self._intern(Node(op, args), reduce(or_, (self.stage[a] for a in args)))
 
     def value(self, index: int) -> float | None:
@@ -85,10 +83,8 @@ class Graph:
         return self._index[node]
 
     def _power(self, base: int, exponent: int) -> int:
-        fixed = {0.0: lambda: self.constant(1.0), 1.0: lambda: base, 2.0: lambda: self.apply("square", base)}
-        e = self.value(exponent)
-        if e in fixed:
-            return fixed[e]()
+        if (e := self.value(exponent)) in (0.0, 1.0, 2.0):
+            return self.constant(1.0) if e == 0.0 else base if e == 1.0 else self.apply("square", base)
         return self.apply("exp", self.apply("multiply", exponent, self.apply("log", base)))
 
     def _simplify(self, op: str, args: tuple[int, ...], values: list[float | None]) -> int | None:
@@ -106,10 +102,8 @@ class Graph:
         if op == "multiply" and 0.0 in values:
             return self.constant(0.0)
         neutral = NEUTRAL.get(op, math.nan)
-        if values[0] == neutral and op in COMMUTATIVE:
-            return args[1]
-        if values[0] == neutral and op == "subtract":
-            return self.apply("negative", args[1])
+        if values[0] == neutral and op in (*COMMUTATIVE, "subtract"):
+            return self.apply("negative", args[1]) if op == "subtract" else args[1]
         return args[0] if values[-1] == neutral else None
 
 
@@ -121,8 +115,7 @@ class Symbol(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Symbol:
         """Record one NumPy operation."""
-        aliases = {"true_divide": "divide", "float_power": "power", "reciprocal": "divide"}
-        name = aliases.get(ufunc.__name__, ufunc.__name__)
+        name = {"float_power": "power", "reciprocal": "divide"}.get(ufunc.__name__, ufunc.__name__)
         if method != "__call__" or kwargs or name not in (*UNARY, *BINARY, "power"):
             raise FittingError(
                 f"a formula used numpy.{ufunc.__name__}, which cannot be differentiated here; "

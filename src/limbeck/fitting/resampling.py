@@ -53,20 +53,18 @@ def resample(problem: Problem, z: Array, data: Data, method: Method, count: int,
         raise FittingError(f'unknown resampling method "{method}".{choices}')
     if method == "pairs":
         return pairs(data.design, data.clusters, count, len(problem.free) + 1, rng)
+    if method == "residual" and data.runs < len(data):
+        raise FittingError(
+            f"the residual bootstrap needs independent points; these {len(data)} come from {data.runs} runs. "
+            'Use method="pairs" or "wild", which keep the points of one run together.'
+        )
     fitted = problem.program.evaluate(problem.theta(z[None]))[0][0].copy()
-    noise = run_noise(problem, z)
-    if problem.loss.space == "relative":
-        noise = noise * fitted
+    noise = run_noise(problem, z) * (fitted if problem.loss.space == "relative" else 1.0)
     if method == "residual":
-        if data.runs < len(data):
-            raise FittingError(
-                f"the residual bootstrap needs independent points; these {len(data)} come from {data.runs} runs. "
-                'Use method="pairs" or "wild", which keep the points of one run together.'
-            )
         return residual(fitted, noise, count, rng)
     if method == "block":
         return blocks(fitted, noise, data.clusters, count, rng)
-    return wild(fitted, noise, data.clusters, count, rng, mammen=method == "mammen")
+    return wild(fitted, noise, data.clusters, count, rng, method == "mammen")
 
 
 def pairs(design: Array, clusters: NDArray[np.int_], count: int, distinct: int, rng: np.random.Generator) -> Resamples:
@@ -82,8 +80,7 @@ def pairs(design: Array, clusters: NDArray[np.int_], count: int, distinct: int, 
     Raises:
         FittingError: the data themselves hold fewer distinct designs or clusters, or nearly every resample does.
     """
-    groups = int(clusters.max()) + 1
-    kind = numbered(design)
+    groups, kind = int(clusters.max()) + 1, numbered(design)
     kinds = int(kind.max()) + 1
     if kinds < distinct or groups < 2:
         raise FittingError(
@@ -92,8 +89,7 @@ def pairs(design: Array, clusters: NDArray[np.int_], count: int, distinct: int, 
         )
     member = np.zeros((groups, kinds))
     np.add.at(member, (clusters, kind), 1.0)
-    drawn = np.empty((0, groups))
-    degenerate = 0
+    drawn, degenerate = np.empty((0, groups)), 0
     while len(drawn) < count:
         fresh = rng.multinomial(groups, np.full(groups, 1 / groups), size=count - len(drawn)).astype(float)
         enough = ((fresh @ member) > 0).sum(1) >= distinct
@@ -118,20 +114,17 @@ def residual(fitted: Array, noise: Array, count: int, rng: np.random.Generator) 
 
 
 def wild(
-    fitted: Array, noise: Array, clusters: NDArray[np.int_], count: int, rng: np.random.Generator, *,
-    mammen: bool = False,
-) -> Resamples:  # fmt: skip
+    fitted: Array, noise: Array, clusters: NDArray[np.int_], count: int, rng: np.random.Generator, mammen: bool = False
+) -> Resamples:
     """Keep the design and turn the signs of each cluster's residuals: y* = ŷ + v e (Wu 1986; Mammen 1993).
 
     v is ±1 (Rademacher), or −(√5−1)/2 with probability (√5+1)/(2√5) and (√5+1)/2 otherwise (Mammen).
     """
-    groups = int(clusters.max()) + 1
+    shape, root = (count, int(clusters.max()) + 1), math.sqrt(5.0)
     if mammen:
-        root = math.sqrt(5.0)
-        low = rng.random((count, groups)) < (root + 1) / (2 * root)
-        v = np.where(low, -(root - 1) / 2, (root + 1) / 2)
+        v = np.where(rng.random(shape) < (root + 1) / (2 * root), -(root - 1) / 2, (root + 1) / 2)
     else:
-        v = rng.choice([-1.0, 1.0], (count, groups))
+        v = rng.choice([-1.0, 1.0], shape)
     return Resamples(None, fitted + v[:, clusters] * noise)
 
 
