@@ -16,12 +16,12 @@ from limbeck.errors import FittingError
 from limbeck.fitting import Parameter, fit
 from limbeck.fitting.expression import held
 from limbeck.fitting.model import Array
-from limbeck.laws.law import Law, Source, published
+from limbeck.laws.law import SOURCES, Law, published
 from limbeck.laws.loss import KAPLAN, PowerFloor, exponent, scale
 from limbeck.laws.trend import Trend
 from limbeck.runs import BadRow, RunTable
 
-SU = Source("Unraveling the Mystery of Scaling Laws: Part I", "Su, Tian, Shen, Cai", 2024, "2403.06563")
+SU = SOURCES["su-2024"]
 
 ROUNDS = 10
 """Newton steps for the loss; six reach rounding from any start."""

@@ -13,11 +13,9 @@ from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array, Parameter
-from limbeck.laws.law import Law, Published, Source
+from limbeck.laws.law import SOURCES, Law, Published
 
-ZHANG = Source(
-    "Towards the Law of Capacity Gap in Distilling Language Models", "Zhang, Li, Song, Ye, Gao, Hu", 2023, "2311.07052"
-)
+ZHANG = SOURCES["zhang-2023"]
 
 
 class CapacityGap(Law):

@@ -16,12 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
 from limbeck.fitting.plain import Plain
-from limbeck.laws.law import TABLES, Source
+from limbeck.laws.law import SOURCES, TABLES
 
-YANG_2024 = Source(
-    "The Fine Line: Navigating Large Language Model Pretraining with Down-streaming Capability Analysis", "Yang et al.",
-    2024, "2404.01204",
-)  # fmt: skip
+YANG_2024 = SOURCES["yang-2024"]
 WINDOW = 5
 """Checkpoints that one smoothed score averages."""
 GRID = np.geomspace(0.02, 1.0, 40)

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from limbeck.fitting.model import Parameter
-from limbeck.laws.law import Law, Source, published
+from limbeck.laws.law import SOURCES, Law, published
 from limbeck.laws.loss import A, B, E, exponent
 
-BUSBRIDGE = Source(
-    "Distillation Scaling Laws", "Busbridge, Shidani, Weers, Ramapuram, Littwin, Webb", 2025, "2502.08606"
-)
+BUSBRIDGE = SOURCES["busbridge-2025"]
 
 
 def _reducible(p: Any, params: Any, tokens: Any) -> Any:

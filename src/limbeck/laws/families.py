@@ -23,12 +23,12 @@ from limbeck.fitting.design import check_distinct
 from limbeck.fitting.model import Array
 from limbeck.fitting.multistart import grid_starts
 from limbeck.fitting.picture import chart
-from limbeck.laws.law import Source, get
+from limbeck.laws.law import SOURCES, get
 from limbeck.runs import RunTable, read_runs
 from limbeck.runs.conditions import Where, choose
 from limbeck.runs.quantities import scientific, si
 
-CHOSHEN = Source("A Hitchhiker's Guide to Scaling Law Estimation", "Choshen, Zhang, Andreas", 2024, "2410.11840")
+CHOSHEN = SOURCES["choshen-2024"]
 ENOUGH = 5
 """Models that a law needs to be safe (section 8)."""
 

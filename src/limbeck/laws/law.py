@@ -42,6 +42,9 @@ class Source:
         return f"{self.title} ({self.authors}, {self.year}, arXiv {self.arxiv})"
 
 
+SOURCES = {name: Source(*row) for name, row in TABLES["source"].items()}
+
+
 class Law(Model):
     """A model with a source. A subclass sets `name`, `source` and what `Model` asks for.
 

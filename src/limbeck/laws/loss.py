@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from limbeck.fitting.model import Parameter
-from limbeck.laws.law import Law, Source, published
+from limbeck.laws.law import SOURCES, Law, published
 
-HESTNESS = Source("Deep Learning Scaling is Predictable, Empirically", "Hestness et al.", 2017, "1712.00409")
-KAPLAN = Source("Scaling Laws for Neural Language Models", "Kaplan et al.", 2020, "2001.08361")
-HENIGHAN = Source("Scaling Laws for Autoregressive Generative Modeling", "Henighan et al.", 2020, "2010.14701")
-HOFFMANN = Source("Training Compute-Optimal Large Language Models", "Hoffmann et al.", 2022, "2203.15556")
-BESIROGLU = Source("Chinchilla Scaling: A replication attempt", "Besiroglu, Erdil, Barnett, You", 2024, "2404.10102")
-MUENNIGHOFF = Source("Scaling Data-Constrained Language Models", "Muennighoff et al.", 2023, "2305.16264")
-CABALLERO = Source("Broken Neural Scaling Laws", "Caballero, Gupta, Rish, Krueger", 2022, "2210.14891")
+HESTNESS = SOURCES["hestness-2017"]
+KAPLAN = SOURCES["kaplan-2020"]
+HENIGHAN = SOURCES["henighan-2020"]
+HOFFMANN = SOURCES["hoffmann-2022"]
+BESIROGLU = SOURCES["besiroglu-2024"]
+MUENNIGHOFF = SOURCES["muennighoff-2023"]
+CABALLERO = SOURCES["caballero-2022"]
 
 EXPONENTS = (0.05, 0.1, 0.2, 0.35, 0.6, 1.0)
 

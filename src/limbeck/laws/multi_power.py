@@ -12,12 +12,10 @@ from numpy.typing import ArrayLike
 from limbeck.fitting import Parameter
 from limbeck.fitting.model import Array
 from limbeck.laws.annealing import Annealing
-from limbeck.laws.law import Source
+from limbeck.laws.law import SOURCES
 from limbeck.laws.schedules import warmup_steps
 
-LUO = Source(
-    "A Multi-Power Law for Loss Curve Prediction Across Learning Rate Schedules", "Luo et al.", 2025, "2503.12811"
-)
+LUO = SOURCES["luo-2025"]
 PARTS = 24
 """Parts, of equal change of the rate, that a schedule is summed over."""
 

@@ -11,12 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from limbeck.fitting import Fit, Prediction
 from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import percentile_interval
-from limbeck.laws.law import Law, Source
+from limbeck.laws.law import SOURCES, Law
 from limbeck.laws.loss import A, B, E, exponent
 
-GADRE = Source(
-    "Language models scale reliably with over-training and on downstream tasks", "Gadre et al.", 2024, "2403.08540"
-)
+GADRE = SOURCES["gadre-2024"]
 
 
 class Overtraining(Law):

@@ -18,14 +18,12 @@ from scipy.optimize import brentq
 from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Fit, Interval, Parameter
 from limbeck.fitting.model import Array
-from limbeck.laws.law import Law, Source
+from limbeck.laws.law import SOURCES, Law
 from limbeck.laws.loss import A, B, E, exponent
 from limbeck.runs import RunTable
 
-DING = Source(
-    "Dissecting Bit-Level Scaling Laws in Quantizing Vision Generative Models", "Ding et al.", 2025, "2501.06218"
-)
-KUMAR = Source("Scaling Laws for Precision", "Kumar et al.", 2024, "2411.04330")
+DING = SOURCES["ding-2025"]
+KUMAR = SOURCES["kumar-2024"]
 TRAINED = {"bits": "w", "activation_bits": "a", "kv_bits": "kv"}
 """Columns of training precisions, with the letter of their parameters."""
 

@@ -11,13 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Parameter
-from limbeck.laws.law import LINEAR, Source, published_family
+from limbeck.laws.law import LINEAR, SOURCES, published_family
 from limbeck.laws.loss import OneColumn, exponent, scale
 
-NEZHURINA = Source(
-    "Scaling Laws for Robust Comparison of Open Foundation Language-Vision Models and Datasets", "Nezhurina et al.",
-    2025, "2506.04598",
-)  # fmt: skip
+NEZHURINA = SOURCES["nezhurina-2025"]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from limbeck.fitting import Parameter
-from limbeck.laws.law import LINEAR, Law, Source
+from limbeck.laws.law import LINEAR, SOURCES, Law
 from limbeck.laws.overtraining import GADRE
 
-BHAGIA = Source(
-    "Establishing Task Scaling Laws via Compute-Efficient Model Ladders", "Bhagia et al.", 2024, "2412.04403"
-)
+BHAGIA = SOURCES["bhagia-2024"]
 
 
 class FromLoss(Law):

@@ -14,9 +14,9 @@ from limbeck.errors import FittingError
 from limbeck.fitting import Interval
 from limbeck.fitting.model import Array
 from limbeck.fitting.prediction import check_level
-from limbeck.laws.law import Source
+from limbeck.laws.law import SOURCES
 
-HU = Source("Predicting Emergent Abilities with Infinite Resolution Evaluation", "Hu et al.", 2023, "2310.03262")
+HU = SOURCES["hu-2023"]
 
 Estimator = Literal["umvu", "mle"]
 

@@ -12,13 +12,11 @@ from numpy.typing import ArrayLike
 
 from limbeck.fitting import Loss, Parameter
 from limbeck.fitting.model import Array
-from limbeck.laws.law import Law, Source
+from limbeck.laws.law import SOURCES, Law
 from limbeck.laws.task_alignment import by_tokens, judge_alignment
 from limbeck.runs import RunTable
 
-ISIK = Source(
-    "Scaling Laws for Downstream Task Performance of Large Language Models", "Isik et al.", 2024, "2402.04177"
-)
+ISIK = SOURCES["isik-2024"]
 
 TOKENS = 1e9
 """Unit of D in the constants of the paper."""

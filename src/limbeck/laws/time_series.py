@@ -13,11 +13,11 @@ from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Interval
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
-from limbeck.laws.law import TABLES, Source
+from limbeck.laws.law import SOURCES, TABLES
 from limbeck.laws.loss import Henighan, PowerFloor
 from limbeck.laws.trend import Trend
 
-YAO = Source("Towards Neural Scaling Laws for Time Series Foundation Models", "Yao et al.", 2024, "2410.12360")
+YAO = SOURCES["yao-2024"]
 PF_DAY = 8.64e19
 """FLOP of one PF-day."""
 STEPS_PER_VALIDATION = 1000

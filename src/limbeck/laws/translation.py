@@ -21,11 +21,11 @@ from limbeck.fitting import Comparison, Fit, Model, Parameter, compare, minimise
 from limbeck.fitting.model import Array
 from limbeck.fitting.resampling import leave_one_out
 from limbeck.laws._fit import fit as fit_law
-from limbeck.laws.law import LINEAR, Law, Source
+from limbeck.laws.law import LINEAR, SOURCES, Law
 from limbeck.laws.loss import PowerFloor, exponent
 from limbeck.runs import read_runs
 
-GHORBANI = Source("Scaling Laws for Neural Machine Translation", "Ghorbani et al.", 2021, "2109.07740")
+GHORBANI = SOURCES["ghorbani-2021"]
 UNIT = {"encoder_params": "p_e", "decoder_params": "p_d"}
 PARTS = tuple(UNIT)
 
