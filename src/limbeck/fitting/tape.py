@@ -47,18 +47,13 @@ def trace(model: Model, *, fixed: Mapping[str, float] | None = None, log: bool =
     Raises:
         FittingError: the formula uses a function that cannot be differentiated.
     """
-    fixed = dict(fixed or {})
-    graph = Graph()
-    leaves: dict[str, int] = {}
-    parameters: dict[str, Symbol] = {}
-    for parameter in model.parameters:
-        if parameter.name in fixed:
-            parameters[parameter.name] = Symbol(graph, graph.constant(fixed[parameter.name]))
-        else:
-            leaf = leaves[parameter.name] = graph.parameter(parameter.name)
-            parameters[parameter.name] = Symbol(graph, graph.apply("exp", leaf) if parameter.log else leaf)
-    columns = {name: Symbol(graph, graph.column(name)) for name in model.columns}
-    value = model.formula(SimpleNamespace(**parameters), SimpleNamespace(**columns))
+    graph, held = Graph(), fixed or {}
+    leaves = {p.name: graph.parameter(p.name) for p in model.parameters if p.name not in held}
+    nodes = {name: graph.constant(value) for name, value in held.items()} | leaves
+    nodes |= {p.name: graph.apply("exp", leaves[p.name]) for p in model.parameters if p.log and p.name in leaves}
+    symbols = SimpleNamespace(**{name: Symbol(graph, node) for name, node in nodes.items()})
+    columns = SimpleNamespace(**{name: Symbol(graph, graph.column(name)) for name in model.columns})
+    value = model.formula(symbols, columns)
     if not isinstance(value, Symbol):
         raise FittingError(f"the formula of {model.name} does not depend on its parameters or columns.")
     root = graph.apply("log", value.index) if log else value.index
@@ -121,10 +116,7 @@ class Program:
         """Return Jacobian rows and, last, the values as one table [p + 1, rows, n], in the workspace."""
         workspace = self._buffers(len(theta))
         buffers, table = workspace[: self.n_buffers], workspace[self.n_buffers :]
-        registers = {
-            i: value[index] if not isinstance(value, float) and value.ndim == 2 else value
-            for i, value in self.fixed.items()
-        }
+        registers = {i: v[index] if isinstance(v, np.ndarray) and v.ndim == 2 else v for i, v in self.fixed.items()}
         for i, k in self.leaves:
             registers[i] = theta[:, k : k + 1]
         with np.errstate(all="ignore"):
