@@ -177,7 +177,9 @@ def test_early_stop_keeps_the_best_model(shop: Path) -> None:
     assert result.already_finished and f"best after {row['best_step']}" in result.summary()
 
 
-def test_low_rank_changes_are_merged_and_bf16_is_close(shop: Path) -> None:
+def test_packing_low_rank_changes_and_bf16(shop: Path) -> None:
+    packed = run(shop, "packed", "method={name: kd, pack: true}")
+    assert packed["loss"] not in (packed["loss_before"], run(shop, "unpacked")["loss"])
     full, half = run(shop, "fp32"), run(shop, "bf16", "precision=bf16", "recompute=true")
     assert half["loss"] == pytest.approx(full["loss"], rel=0.02) and half["loss"] != full["loss"]
     row = run(shop, "lora", "lora=2", "lr=1e-2")

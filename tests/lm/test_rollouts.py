@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from limbeck.errors import ConfigError
 from limbeck.lm import byte_tokenizer, tiny_llama
-from limbeck.lm.conversations import Conversations, Example, answer_loss, collate, read_examples
+from limbeck.lm.conversations import Conversations, Example, Packed, answer_loss, collate, read_examples
 from limbeck.lm.rollouts import Mixture, Replay, Rollouts, TransformersSampler
-from limbeck.lm.slots import Batch
+from limbeck.lm.slots import Batch, counted_logits
 
 PROMPTS = [Example((10 + k, 20 + k, 30 + k)[: 1 + k % 3]) for k in range(7)]
 ANSWERED = [Example((1, 2), (3, 4, 0)), Example((5,), (6, 0)), Example((7, 8, 9), (0,))]
@@ -70,6 +71,27 @@ def test_an_epoch_reads_every_example_once_in_a_new_order() -> None:
     assert all(torch.equal(a, b) for a, b in zip(source(4)[:5], Conversations(ANSWERED * 3, 2, 1)(4)[:5], strict=True))
     with pytest.raises(ConfigError, match="1 of 2 prompts have no answer"):
         Conversations([ANSWERED[0], PROMPTS[0]], 1, 0)
+
+
+def test_packed_rows_say_what_single_ones_say() -> None:
+    """Several examples in a row, padding behind them, for two architectures: the same logits on the same labels."""
+    examples = [Example((k, k + 1, k + 2)[: 1 + k % 3], (k + 3, *[k] * (k % 4), 0)) for k in range(1, 12)]
+    packed = Packed(examples, batch=3, seed=0, context=16)
+    assert len(packed.examples) < 6 and packed.tokens == sum(len(one.answer) for one in examples)
+    batch = packed(0)
+    assert batch.tokens.shape[1] <= 16 and batch.position is not None
+    rows = [one for first in packed.at(0) for one in packed.rows[first]]
+    shape = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 64, "n_positions": 32}
+    for model in (
+        tiny_llama(16, vocabulary=64),
+        GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=0, eos_token_id=0)).eval(),
+    ):
+        apart = torch.cat([counted_logits(model, collate([one])) for one in rows])
+        torch.testing.assert_close(counted_logits(model, batch), apart, rtol=1e-4, atol=1e-5)
+    assert batch.targets.tolist() == [token for one in rows for token in one.answer]
+    assert sorted(rows, key=repr) == sorted(set(rows), key=repr)
+    with pytest.raises(ConfigError, match="packing needs prompts with answers"):
+        Packed([*examples, Example((1,))], 3, 0, 16)
 
 
 def test_the_loss_is_about_answers_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,7 +65,8 @@ def distill(
     from limbeck.lm import read_recipe
 
     result = run(read_recipe(recipe, overrides or []), progress=not as_json)
-    emit(as_json, result.to_dict(), result.summary())
+    if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
+        emit(as_json, result.to_dict(), result.summary())
 
 
 def reproduce(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from limbeck.distill.checkpoints import Checkpoint, Checkpoints, random_state, read_checkpoint, set_random_state
 from limbeck.distill.players import Player, freeze
+from limbeck.distill.processes import accelerator as default_accelerator
 from limbeck.distill.terminal import progress_line, stop_request
 from limbeck.errors import TrainingError
 
@@ -98,7 +99,7 @@ class Trainer:
         checkpoint_at: steps at which a milestone is saved that stays: where branches start.
         progress: show one line on a terminal.
         label: what the line calls the training.
-        accelerator: device, mixed precision, processes with whole copies of the modules; default `Accelerator()`.
+        accelerator: device, mixed precision, processes with whole copies of the modules; by default what is there.
 
     Raises:
         TrainingError: a value that cannot work, a checkpoint of another configuration, a loss or parameter that is
@@ -153,7 +154,7 @@ class Trainer:
         self._began, self._seconds_before = time.perf_counter(), 0.0
         self._validate(frozen)
 
-        self.accelerator = accelerator or Accelerator()
+        self.accelerator = accelerator or default_accelerator()
         freeze(*frozen)
         for module in frozen:
             module.to(self.accelerator.device)

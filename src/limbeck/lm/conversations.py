@@ -207,6 +207,52 @@ class Conversations(Examples):
         return collate(self.at(step))
 
 
+class Packed(Examples):
+    """A source that reads answered prompts several to a row: no padding is computed, and none sees another.
+
+    Args:
+        examples: each with an answer.
+        batch: rows a step.
+        seed: of the order of the rows.
+        context: tokens of a row.
+
+    Raises:
+        ConfigError: an example without an answer, or that the teacher reads differently.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch: int, seed: int, context: int) -> None:
+        if any(not one.answer or one.told for one in examples):
+            raise ConfigError("packing needs prompts with answers, which the teacher reads as the student does")
+        rows: list[list[Example]] = []
+        for one in sorted(examples, key=_length, reverse=True):  # first fit, the longest first
+            room = next((row for row in rows if sum(map(_length, row)) + _length(one) <= context), None)
+            if room is None:
+                rows.append([one])
+            else:
+                room.append(one)
+        self.rows = {row[0]: row for row in rows}
+        super().__init__(list(self.rows), batch, seed)
+        self.tokens = sum(len(one.answer) for one in examples)
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        rows = [self.rows[first] for first in self.at(step)]
+        joined = collate([Example((), tuple(t for one in row for t in (*one.prompt, *one.answer))) for row in rows])
+        counted, position = torch.zeros_like(joined.counted), torch.zeros_like(joined.tokens)
+        for k, row in enumerate(rows):
+            start = 0
+            for one in row:
+                counted[k, start + len(one.prompt) : start + _length(one)] = True
+                position[k, start : start + _length(one)] = torch.arange(_length(one))
+                start += _length(one)
+            position[k, start:] = torch.arange(joined.tokens.shape[1] - start)
+        return joined._replace(counted=counted, position=position)
+
+
+def _length(example: Example) -> int:
+    return len(example.prompt) + len(example.answer)
+
+
 @dataclass(frozen=True)
 class AnswerLoss:
     """The loss of a model on held-out answers, as a run record has it.

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.lm.folders import claim, corpus_hash, records
@@ -38,7 +39,8 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
         TrainingError: vocabularies that cannot be compared as chosen; `job.out` holds another training; a loss is not
             finite.
     """
-    claim(job.out, _identity(job))
+    with processes().main_process_first():
+        claim(job.out, _identity(job))
     if rows := records(job.out, [job.regime.steps(budget) for budget in job.budgets]):
         return rows
     method = job.method or Method()
@@ -61,7 +63,8 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
             compared = signal if isinstance(signal, Teaching) else Teaching(teacher)
             require_vocabulary(compared, teacher, student, read.probe, read.largest)
         if job.cache:
-            signal = _cached(job, signal, read.source(student, steps, job.out), steps)
+            with processes().main_process_first():
+                signal = _cached(job, signal, read.source(student, steps, job.out), steps)
         columns = {
             "run": job.run,
             "seed": job.seed,
@@ -80,6 +83,8 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
             length = min(method.length, job.regime.context - max(map(len, read.prompts[:SHOWN])))
             sampler = TransformersSampler(model, length, separator_token(tokenizer))
             answers = sampler(read.prompts[:SHOWN], seed=job.seed)
+            if not processes().is_main_process:
+                return
             texts = [tokenizer.batch_decode(some) for some in (read.prompts[:SHOWN], answers)]
             shown = [{"prompt": prompt, "answer": answer} for prompt, answer in zip(*texts, strict=True)]
             write_json(job.out / "samples" / f"{step}.json", shown)

@@ -146,4 +146,4 @@ def _written(
             f"a prompt of {longest} tokens and an answer of {length} do not fit the context of {context}: use a longer "
             f"context, or method: {{name: {method.name}, length: {max(1, context - longest)}}}"
         )
-    return method.source(cast, examples, job.regime.batch, job.seed, steps, student, folder / "answers")
+    return method.source(cast, examples, job.regime.batch, job.seed, steps, student, folder / "answers", context)

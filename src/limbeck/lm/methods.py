@@ -32,7 +32,7 @@ from pydantic import Field, model_validator
 from limbeck.distill import beta_kernel
 from limbeck.errors import ConfigError, nearest
 from limbeck.lm.alignment import CrossTokenizer
-from limbeck.lm.conversations import Conversations, Example
+from limbeck.lm.conversations import Conversations, Example, Packed
 from limbeck.lm.estimators import Estimator
 from limbeck.lm.jobs import Vocabulary
 from limbeck.lm.models import load_model
@@ -92,6 +92,7 @@ class Method(Settings):
         name: which one.
         answers: who writes them: `data`, `student` (anew in every step), `teacher` (once), `duel` (data and student).
         says: `teacher`: what it makes of them; `answers`: nothing but the next token.
+        pack: read several prompts with their answers in one row of the context.
         share: part of the steps with the student's answers, at the start; the others read the data.
         share_end: the same at the end, reached in a straight line.
         replay: part of the student's steps in which answers of an earlier step are read again.
@@ -109,6 +110,7 @@ class Method(Settings):
     name: str = "kd"
     answers: Answers = "data"
     says: Literal["teacher", "answers"] = "teacher"
+    pack: bool = False
     share: Number = Field(default=1.0, ge=0, le=1)
     share_end: Number | None = Field(default=None, ge=0, le=1)
     replay: Number = Field(default=0.0, ge=0, lt=1)
@@ -143,6 +145,8 @@ class Method(Settings):
             raise ValueError("scale needs an estimator: only on-policy methods go beyond the teacher")
         if self.answers != "student" and (self.estimator or self.replay or self.mixed or self.share < 1):
             raise ValueError("estimator, replay, mixed and share are about answers: student")
+        if self.pack and (self.answers != "data" or self.rollouts):
+            raise ValueError("pack is about answers: data")
         return self
 
     def signal(
@@ -190,7 +194,15 @@ class Method(Settings):
         return round(steps * (1 - self.second))
 
     def source(
-        self, cast: Cast, examples: Sequence[Example], batch: int, seed: int, steps: int, student: Any, kept: Path
+        self,
+        cast: Cast,
+        examples: Sequence[Example],
+        batch: int,
+        seed: int,
+        steps: int,
+        student: Any,
+        kept: Path,
+        context: int,
     ) -> Source:
         """Where batches come from.
 
@@ -202,6 +214,7 @@ class Method(Settings):
             steps: of the whole training.
             student: who writes.
             kept: folder of what is written once: answers and pass rates.
+            context: tokens of a row that is packed.
 
         Raises:
             ConfigError: prompts without the answers that the method reads.
@@ -231,7 +244,7 @@ class Method(Settings):
             first = weighted(read, 0)
             return StagedSource(first, lambda: weighted(partial(write, sampler=own), begin), begin)
         if self.answers == "data":
-            return read(examples)
+            return Packed(examples, batch, seed, context) if self.pack else read(examples)
         if self.answers == "teacher":
             return Replay(examples, batch, seed, [writer(teacher) for teacher in cast.teachers], folder=kept)
         if self.answers == "duel":

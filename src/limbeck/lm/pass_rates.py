@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from limbeck.distill import beta_kernel, effective_size, scaled
+from limbeck.distill.processes import processes
 from limbeck.distill.weights import Scale, Weights
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
@@ -107,7 +108,8 @@ class PassRates(Plain):
             known = json.loads(Path(path).read_text())
             return cls(tuple(known["passes"]), known["rollouts"], known["step"])
         found = measure()
-        write_json(path, found.to_dict())
+        if processes().is_main_process:  # the others have found the same
+            write_json(path, found.to_dict())
         return found
 
 

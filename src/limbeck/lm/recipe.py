@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.lm.conversations import has_prompts
@@ -261,7 +262,8 @@ def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress:
     elif not isinstance(recipe, DistillRecipe):
         recipe = check_settings(DistillRecipe, recipe, source="recipe")
 
-    job = job_of(recipe)
+    with processes().main_process_first():
+        job = job_of(recipe)
     training = job.out
     (row,) = distil(job, progress=progress)
     note = recipe.out / "result.json"
@@ -269,8 +271,11 @@ def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress:
         return replace(DistillationResult.from_dict(known), already_finished=True)
 
     bytes_per_token = row["loss_per_token"] / row["loss"]
+    student = recipe.out / "student"
+    if processes().is_main_process:
+        _publish(model_folder(training, job.budgets[0]), student)
     result = DistillationResult(
-        student=str(_publish(model_folder(training, job.budgets[0]), recipe.out / "student")),
+        student=str(student),
         student_loss_before=row["loss_before"] * bytes_per_token,
         student_loss=row["loss_per_token"],
         teacher_loss=row["teacher_loss"] * bytes_per_token,
@@ -284,7 +289,9 @@ def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress:
         seconds=row["seconds"],
         warning="; ".join([*_warnings(_said_of_text(job.data), row.get("epochs", 0.0))]) or None,
     )
-    write_json(note, result.to_dict())
+    if processes().is_main_process:
+        write_json(note, result.to_dict())
+    processes().wait_for_everyone()
     return result
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.lm.conversations import Example, Examples, collate
@@ -207,7 +208,8 @@ class Kept:
         """Return the batch of a step."""
         if self._fresh(step):
             examples, answers = self.written.write(step)
-            write_json(self.folder / f"{step}.json", answers)
+            if processes().is_main_process:  # the others have written the same
+                write_json(self.folder / f"{step}.json", answers)
             return collate(examples, answers)
         past = [one for one in range(step) if self._fresh(one)]
         chosen = past[int(np.random.default_rng([self.seed, step, 5]).integers(len(past)))]

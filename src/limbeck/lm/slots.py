@@ -25,6 +25,7 @@ class Batch(NamedTuple):
         domain: which teacher a sequence belongs to, int64 [B].
         told: what the teacher reads instead, if it is told more or otherwise; it counts the same tokens, in the same
             order.
+        position: places of the tokens in their texts, int64 [B, T], where rows hold several that do not see each other.
     """
 
     tokens: Tensor
@@ -33,6 +34,7 @@ class Batch(NamedTuple):
     weight: Tensor
     domain: Tensor
     told: Batch | None = None
+    position: Tensor | None = None
 
     @classmethod
     def of(cls, tokens: Tensor, counted: Tensor | None = None, present: Tensor | None = None, **other: Any) -> Batch:
@@ -55,6 +57,8 @@ class Batch(NamedTuple):
     def inputs(self) -> dict[str, Any]:
         """What a model reads, [B, T - 1]: all tokens but the last; a mask only where there is padding."""
         read: dict[str, Any] = {"input_ids": self.tokens[:, :-1], "use_cache": False}
+        if self.position is not None:  # texts are told apart by positions that begin again
+            return read | {"position_ids": self.position[:, :-1]}
         return read if bool(self.present.all()) else read | {"attention_mask": self.present[:, :-1].long()}
 
     @property

@@ -6,12 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 
 from limbeck.errors import TrainingError
 from limbeck.lm.slots import Batch, counted_logits
 
 SHAPED = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # settings that bend logits after the head
+
+
+def bare(model: Any) -> Any:
+    """The model inside a wrapper for several processes."""
+    return extract_model_from_parallel(model)
 
 
 def has_plain_head(model: Any) -> bool:
@@ -22,6 +28,7 @@ def has_plain_head(model: Any) -> bool:
         >>> has_plain_head(tiny_llama(16))
         True
     """
+    model = bare(model)
     head: Any = model.get_output_embeddings()
     bent = any(getattr(model.config, name, None) not in (None, 1.0) for name in SHAPED)
     return isinstance(head, nn.Linear) and getattr(head, "bias", None) is None and not bent
@@ -33,7 +40,7 @@ def counted_states(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     The model is called as a whole, so that wrappers for several processes see it; its own logits are of one position.
     """
     said = model(**batch.inputs, output_hidden_states=True, logits_to_keep=1)
-    return said.hidden_states[-1][batch.mask], model.get_output_embeddings().weight
+    return said.hidden_states[-1][batch.mask], bare(model).get_output_embeddings().weight
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from limbeck.distill.losses import Generator
 from limbeck.errors import ConfigError, TrainingError
 from limbeck.lm.jobs import Vocabulary
 from limbeck.lm.slots import Batch, counted_logits, cross_entropy
-from limbeck.lm.states import by_domain, counted_states, has_plain_head
+from limbeck.lm.states import bare, by_domain, counted_states, has_plain_head
 
 FUSED_FROM = 4096  # tokens of a vocabulary from which the fused loss pays
 
@@ -141,7 +141,7 @@ class Teaching:
 
     def _fusible(self, student: Any) -> bool:
         """Whether the fused loss can say the same, and pays."""
-        models = (student, *self.frozen)
+        models = (bare(student), *self.frozen)
         sizes = {model.config.vocab_size for model in models}
         apart = self.ce_weight and len(sizes) > 1  # there the cross-entropy is over more tokens than the divergence
         pays = max(sizes) >= FUSED_FROM and not apart and len(models) == 2

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from limbeck.distill import Player, Trainer, decay_start, warmup_stable_decay
+from limbeck.distill.processes import accelerator, processes
 from limbeck.lm.corpus import Corpus
 from limbeck.lm.evaluation import TextLoss
 from limbeck.lm.folders import RECORDS, budget_folder, finished, records
@@ -108,7 +107,7 @@ def train_student(
     Raises:
         TrainingError: a loss is not finite; a checkpoint in `out` belongs to another training.
     """
-    out, signal = Path(out), signal or NextToken()
+    out, signal, party = Path(out), signal or NextToken(), processes()
     wanted = {regime.steps(budget): budget for budget in budgets}
     each = regime.step_tokens if counted_in == "tokens" else regime.batch
     starts = [decay_start(steps, decay=regime.decay) for steps in wanted]
@@ -117,14 +116,16 @@ def train_student(
         """Train one budget from the newest usable milestone and record it."""
         student = prepared(make_student(), regime, seed)
         begin, folder = decay_start(steps, decay=regime.decay), budget_folder(out, wanted[steps])
-        source = make_source(student, steps, folder)
+        with party.main_process_first():
+            source = make_source(student, steps, folder)
 
         def measure(step: int) -> Mapping[str, float]:
             """Evaluate; keep the model if it is the best so far."""
             values = evaluate(player.module)
             if show is not None:
-                show(player.module, step)
-            if all(values["loss"] < earlier["loss"] for earlier in trainer.evaluations.values()):
+                show(student, step)
+            best = all(values["loss"] < earlier["loss"] for earlier in trainer.evaluations.values())
+            if best and party.is_main_process:
                 save_model(merged(student), tokenizer, folder / "model")
             return values
 
@@ -153,7 +154,7 @@ def train_student(
             checkpoint_at=[start for start in starts if 0 < start <= begin],
             progress=progress,
             label=str(columns["run"]),
-            accelerator=_accelerator(regime),
+            accelerator=accelerator(regime.precision),
         )
         with _own_randomness(seed):
             result = trainer.run(start_from=_trunk(out, begin))
@@ -164,13 +165,15 @@ def train_student(
         row |= result.evaluations[best] | ({"epochs": amount / source.tokens} if source.tokens else {})
         row |= {"best_step": best} if regime.evaluate_every else {}
         row |= {"planned_steps": steps} if result.steps != steps else {}
-        with RunRecorder(out / RECORDS, **columns) as recorder:
-            recorder.write(**row, seconds=result.seconds)
+        if party.is_main_process:
+            with RunRecorder(out / RECORDS, **columns) as recorder:
+                recorder.write(**row, seconds=result.seconds)
+        party.wait_for_everyone()
 
     for steps in sorted(wanted, reverse=True):
         if steps not in finished(out):
             train(steps)
-        for checkpoint in budget_folder(out, wanted[steps]).glob("step-*"):
+        for checkpoint in budget_folder(out, wanted[steps]).glob("step-*") if party.is_main_process else ():
             shutil.rmtree(checkpoint)
     return records(out, list(wanted))
 
@@ -212,12 +215,6 @@ def _optimizer(model: Any, regime: Regime) -> torch.optim.Optimizer:
     ]
     rate = regime.learning_rate or RATE_TIMES_WIDTH / model.config.hidden_size
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, betas=(0.9, 0.95), fused=True)
-
-
-def _accelerator(regime: Regime) -> Accelerator:
-    """Devices and precision; the library allows one precision a process unless its state is reset."""
-    AcceleratorState._reset_state()
-    return Accelerator(mixed_precision="bf16" if regime.precision == "bf16" else "no")
 
 
 @contextmanager
