@@ -10,7 +10,7 @@ needs to know about it.
 from limbeck.laws._fit import compare, fit, load_fit
 from limbeck.laws.annealing import Annealing, AnnealingSize, annealed, share_exponent
 from limbeck.laws.batch import KAPLAN_2020_BATCH, SU_2024_BATCH, Batch, BatchLaw, Hyperbola, noise_scale, stepwise
-from limbeck.laws.capability import CapabilityScale, CapabilityScore, family_line
+from limbeck.laws.capability import CapabilityScale, CapabilityScore, LatentSkills, family_line
 from limbeck.laws.capacity_gap import (
     ZHANG_2023, CapacityGap, CapacityGapFit, component_sparsity, fit_capacity_gap, optimal_student, optimal_teacher,
 )
@@ -23,8 +23,7 @@ from limbeck.laws.distillation import (
     DISTILLATION_2025, SUPERVISED_2025, Distillation, StudentCurve, Supervised, SupervisedLoss,
 )
 from limbeck.laws.families import Family, FamilyStudy, absolute_relative_error, read_families
-from limbeck.laws.isoflop_profiles import IsoFlop, ParabolaBias, isoflop, parabola_bias
-from limbeck.laws.latent_skills import LatentSkills
+from limbeck.laws.frontiers import Curve, Envelope, IsoFlop, ParabolaBias, envelope, frontier, isoflop, parabola_bias
 from limbeck.laws.law import Law, Published, Source, catalogue, get, names
 from limbeck.laws.learning_curves import (
     HESTNESS_2017, LearningCurve, LearningCurveFit, Regions, exponent_shift, fit_learning_curve, model_size,
@@ -38,30 +37,28 @@ from limbeck.laws.modalities import (
     MODALITIES, Modality, PowerPlusConstant, infogain, mutual_information, trend_conflict,
 )
 from limbeck.laws.multi_power import MultiPower, multi_power
-from limbeck.laws.overtraining import OvertrainedLoss, Overtraining, chain, informative
+from limbeck.laws.overtraining import (
+    DownstreamError, OvertrainedLoss, Overtraining, TaskAccuracy, chain, informative,
+)
 from limbeck.laws.precision import BitLevel, Precision, critical_tokens, level_gain, optimal_training_bits, total_bits
 from limbeck.laws.pruning import PruningGain, pruning_gain
-from limbeck.laws.quality_break import QualityBreak, quality_break
 from limbeck.laws.rules import FamilyComparison, Rule, compare_families
 from limbeck.laws.saturation import NEZHURINA_2025, ShiftedPower, binned_frontier, pareto
 from limbeck.laws.schedules import Schedule, areas, logged_rates
-from limbeck.laws.task_accuracy import DownstreamError, TaskAccuracy
 from limbeck.laws.task_growth import (
     Growth, PassRate, TaskCurve, growth, instance_rates, multi_circuit, multi_step, task_curve,
 )
 from limbeck.laws.task_passes import PassCounts, draw_until, expected_draws, mle_mean, pass_at_k
-from limbeck.laws.task_alignment import Alignment, alignment_score, judge_alignment
-from limbeck.laws.task_score import CeilingScore, TransferScore
+from limbeck.laws.task_score import Alignment, CeilingScore, TransferScore, alignment_score, judge_alignment
 from limbeck.laws.task_transfer import TransferReport, rank_corpora, transfer_curve
 from limbeck.laws.time_series import (
     YAO_2024, SplitLaw, best_validation, compute_envelope, crossing, floor_gain, slope_difference, slope_ratio,
     split_law, training_pf_days,
 )
-from limbeck.laws.training_curves import Curve, Envelope, envelope, frontier
 from limbeck.laws.translation import (
     Sharing, TwoPart, TwoPartFit, TwoPartSum, best_split, fit_two_part, share_exponents, split_penalty,
 )
-from limbeck.laws.trend import Trend
+from limbeck.laws.trend import QualityBreak, Trend, quality_break
 
 __all__ = [
     "BESIROGLU_2024", "DISTILLATION_2025", "HESTNESS_2017", "HOFFMANN_2022", "KAPLAN_2020", "KAPLAN_2020_BATCH",

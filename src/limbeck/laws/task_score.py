@@ -1,11 +1,11 @@
-"""A task's score, 0 to 100 points, against pre-training tokens: the log-law of translation quality, and a ceiling."""
+"""A task's score, 0 to 100 points, against pre-training tokens: does it rise, and along which curve?"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,8 +13,134 @@ from numpy.typing import ArrayLike
 from limbeck.fitting import Loss, Parameter
 from limbeck.fitting.model import Array
 from limbeck.laws.law import SOURCES, Law
-from limbeck.laws.task_alignment import by_tokens, judge_alignment
 from limbeck.runs import RunTable
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What the order of the scores says.
+
+    Args:
+        verdict: whether the corpus helps the task.
+        reasons: why, in words.
+        rising: share of steps between neighbouring checkpoints that rise.
+        rank_correlation: Spearman's rho of score and tokens.
+        drop: largest fall from an earlier to a later checkpoint, in standard errors of a difference (noise √2); None
+            where the noise is not known.
+        benefit: last score minus that of a model without pre-training, points; None without such a model.
+        coupling: Spearman's rho of score and falling cross-entropy; None without cross-entropies.
+    """
+
+    verdict: Literal["aligned", "uncertain", "misaligned"]
+    reasons: tuple[str, ...]
+    rising: float
+    rank_correlation: float
+    drop: float | None
+    benefit: float | None
+    coupling: float | None
+
+    def describe(self) -> str:
+        """Return the verdict and its reasons."""
+        return f"{self.verdict}: {'; '.join(self.reasons) or 'the score rises with pre-training'}"
+
+
+def judge_alignment(
+    tokens: ArrayLike, score: ArrayLike, *, noise: float | None = None, baseline: float | None = None,
+    cross_entropy: ArrayLike | None = None,
+) -> Alignment:  # fmt: skip
+    """Return whether scores rise with pre-training: aligned, misaligned or uncertain.
+
+    Misaligned: the largest drop exceeds 3 standard errors of a difference, or the last score is not above the baseline
+    by 2 noise, or rho <= -0.5 over five checkpoints. Aligned: rho > 0.9 and the largest drop is below 2 (where the
+    noise is not known, there is none). A falling cross-entropy is no evidence: it falls on misaligned tasks too.
+
+    Args:
+        tokens: distinct, increasing, [n].
+        score: points, [n].
+        noise: standard deviation of one score.
+        baseline: score of the model without pre-training.
+        cross_entropy: of the task, nats/token, [n].
+
+    Source: Scaling Laws for Downstream Task Performance of Large Language Models (Isik et al., 2024, arXiv 2402.04177);
+    the thresholds are ours.
+
+    Example:
+        >>> judge_alignment([1e9, 2e9, 4e9, 8e9], [20, 24, 15, 14], noise=1.0).reasons
+        ('the score falls by 10 points, 7.1 standard errors of a difference',)
+    """
+    x, y = np.asarray(tokens, float), np.asarray(score, float)
+    rho, fall = _spearman(x, y), float((np.maximum.accumulate(y) - y).max())
+    drop = None if noise is None else fall / (noise * math.sqrt(2))
+    against = []
+    if drop is not None and drop > 3:
+        against.append(f"the score falls by {fall:.3g} points, {drop:.2g} standard errors of a difference")
+    if baseline is not None and y[-1] <= baseline + 2 * (noise or 0.0):
+        against.append(f"pre-training does not help: {y[-1]:.3g} points at its end, {baseline:.3g} without it")
+    if rho <= -0.5 and len(x) > 4:
+        against.append(f"the score falls as pre-training grows (rank correlation {rho:.2f})")
+    doubts = []
+    if len(x) < 3:
+        doubts.append(f"{len(x)} distinct token {'count' if len(x) == 1 else 'counts'}: three are needed")
+    elif np.ptp(y) == 0:
+        doubts.append("the score is the same everywhere: there is nothing to extrapolate")
+    elif rho <= 0.9:
+        doubts.append(f"the score does not rise steadily (rank correlation {rho:.2f})")
+    if fall > 0 if drop is None else drop >= 2:
+        doubts.append(f"a fall of {fall:.3g} points may be noise or not: measure more seeds")
+    return Alignment(
+        "misaligned" if against else "uncertain" if doubts else "aligned",
+        tuple(against or doubts),
+        float((np.diff(y) > 0).mean()) if len(y) > 1 else 0.0,
+        rho,
+        drop,
+        None if baseline is None else float(y[-1] - baseline),
+        None if cross_entropy is None else _spearman(y, -np.asarray(cross_entropy, float)),
+    )
+
+
+def by_tokens(tokens: ArrayLike, score: ArrayLike, noise: float | None = None) -> tuple[Array, Array, float | None]:
+    """Return distinct token counts [k], the mean score at each [k] and the noise of one score.
+
+    The noise, unless given, is that of repeated measurements, else of six or more scores about a parabola in ln tokens,
+    else unknown (None).
+    """
+    every, points = np.asarray(tokens, float), np.asarray(score, float)
+    x, group, count = np.unique(every, return_inverse=True, return_counts=True)
+    y = np.bincount(group, points) / count
+    if noise is None and len(every) > len(x):
+        noise = float(np.sqrt(np.sum((points - y[group]) ** 2) / (len(every) - len(x))))
+    elif noise is None and len(x) > 5:
+        parabola = np.polynomial.Polynomial.fit(np.log(x), y, 2)
+        noise = float(np.sqrt(np.sum((y - parabola(np.log(x))) ** 2) / (len(x) - 3)))
+    return x, y, noise or None  # identical repeats say nothing about the noise
+
+
+def _spearman(x: Array, y: Array) -> float:
+    """Rank correlation; 0 where one side is constant."""
+    from scipy.stats import rankdata  # here, so that a fit does not wait for it
+
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+
+
+def alignment_score(source: float, target: float, weights: tuple[float, float, float] = (0.7, 0.8, 1.0)) -> float:
+    """Return how much of what a task needs is in a pre-training corpus: A = w1 P_src + w2 P_dst + w3 P_src P_dst.
+
+    Args:
+        source, target: share of the corpus in the task's source and target language (or skill), 0 to 1.
+        weights: w1, w2 and w3; heuristic.
+
+    Source: Scaling Laws for Downstream Task Performance of Large Language Models (Isik et al., 2024, arXiv 2402.04177);
+    weights reconstructed.
+
+    Example:
+        >>> [alignment_score(*shares) for shares in ((0.5, 0.5), (1, 0), (0, 1), (0, 0))]
+        [1.0, 0.7, 0.8, 0.0]
+    """
+    first, second, both = weights
+    return first * source + second * target + both * source * target
+
 
 ISIK = SOURCES["isik-2024"]
 

@@ -15,8 +15,7 @@ from limbeck.fitting import Fit, Prediction, Prior
 from limbeck.fitting.model import Array
 from limbeck.fitting.plain import plain
 from limbeck.laws._fit import fit
-from limbeck.laws.task_alignment import Alignment, by_tokens, judge_alignment
-from limbeck.laws.task_score import CeilingScore, TransferScore
+from limbeck.laws.task_score import Alignment, CeilingScore, TransferScore, by_tokens, judge_alignment
 
 CURVES: dict[str, Any] = {
     "log-law": {"law": TransferScore()},

@@ -25,7 +25,7 @@ from limbeck.fitting.picture import chart
 from limbeck.fitting.selection import stacking_weights
 from limbeck.laws.checkpoint_dynamics import FEWEST, MULTIPLE_CHOICE, WINDOW, ScoreCurve, TaskDynamics, task_dynamics
 from limbeck.laws.loss import Chinchilla
-from limbeck.laws.task_accuracy import TaskAccuracy
+from limbeck.laws.overtraining import TaskAccuracy
 from limbeck.planning.estimate import Plan
 from limbeck.runs import RunTable
 from limbeck.runs.quantities import si
