@@ -6,12 +6,14 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError
+from limbeck.fitting import aicc
 from limbeck.fitting.model import Array, Parameter
 from limbeck.laws.law import SOURCES, Law, Published
 
@@ -151,14 +153,9 @@ class CapacityGapFit:
         """Return the finding in words."""
         lines = []
         for b in self.best:
-            found = (
-                f"best teacher {b.teacher_params / b.params:.2g}× the student"
-                if b.teacher_params is not None
-                else f"not bracketed: {b.flag}"
-            )
-            lines.append(
-                f"student {b.params:.3g}: {found} (largest is best in {100 * b.largest_is_best:.0f} % of resamples)"
-            )
+            ratio = b.teacher_params and f"best teacher {b.teacher_params / b.params:.2g}× the student"
+            share = f"largest is best in {100 * b.largest_is_best:.0f} % of resamples"
+            lines.append(f"student {b.params:.3g}: {ratio or f'not bracketed: {b.flag}'} ({share})")
         for f in self.forms:
             lines.append(f"T* = {f.form}: " + ", ".join(f"{k} = {v:.4g}" for k, v in f.parameters.items()))
         if len(self.forms) > 1 and not self.distinguishable:
@@ -181,16 +178,12 @@ def _vertex(log_t: Array, loss: Array, weights: Array) -> tuple[float | None, st
 def _one_size(
     teachers: Array, losses: list[Array], params: float, resamples: int, rng: np.random.Generator
 ) -> BestTeacher:
-    log_t = np.log(teachers)
-    mean = np.array([group.mean() for group in losses])
-    pooled = math.sqrt(np.mean([group.var(ddof=1) if len(group) > 1 else 0.0 for group in losses]))
-    counts = np.array([len(group) for group in losses], float)
-    weights = counts / pooled**2 if pooled > 0 else counts
-    z, flag = _vertex(log_t, mean, weights / weights.max())
+    log_t, counts = np.log(teachers), np.array([len(group) for group in losses], float)
+    z, flag = _vertex(log_t, np.array([group.mean() for group in losses]), counts / counts.max())
     draws = np.stack([group[rng.integers(0, len(group), (resamples, len(group)))].mean(1) for group in losses], 1)
-    optima = [_vertex(log_t, row, weights / weights.max())[0] for row in draws]
+    optima = [_vertex(log_t, row, counts / counts.max())[0] for row in draws]
     found = np.array([o for o in optima if o is not None])
-    spread = float(found.std(ddof=1)) if len(found) > 1 and pooled > 0 else float("nan")
+    spread = float(found.std(ddof=1)) if len(found) > 1 and max(np.ptp(group) for group in losses) > 0 else math.nan
     largest = float((draws.argmin(1) == int(teachers.argmax())).mean())
     return BestTeacher(params, None if z is None else math.exp(z), spread, flag, largest)
 
@@ -207,12 +200,9 @@ def _forms(s: Array, t: Array) -> tuple[GapForm, ...]:
     }
     forms = []
     for form, (parameters, prediction) in fitted.items():
-        n, k = len(s), len(parameters) + 1
-        rss = float((np.log(np.maximum(prediction, 1e-300) / t) ** 2).sum())
-        enough = n - k - 1 > 0
-        aicc = n * math.log(max(rss / n, 1e-16)) + 2 * k + 2 * k * (k + 1) / (n - k - 1) if enough else math.inf
-        forms.append(GapForm(form, parameters, aicc))
-    return tuple(sorted(forms, key=lambda f: f.aicc))
+        squares = float((np.log(np.maximum(prediction, 1e-300) / t) ** 2).sum())
+        forms.append(GapForm(form, parameters, aicc(squares, len(s), len(parameters))))
+    return tuple(sorted(forms, key=attrgetter("aicc")))
 
 
 def fit_capacity_gap(
@@ -243,13 +233,8 @@ def fit_capacity_gap(
     for size in np.unique(s):
         mine = s == size
         teachers = np.unique(t[mine])
-        if len(teachers) < 4:
-            raise FittingError(
-                f"a student of {size:g} parameters has {len(teachers)} teacher sizes: four or more are needed."
-            )
+        if (count := len(teachers)) < 4:
+            raise FittingError(f"a student of {size:g} parameters has {count} teacher sizes: four or more are needed.")
         best.append(_one_size(teachers, [y[mine & (t == u)] for u in teachers], float(size), resamples, rng))
-    found = [b for b in best if b.teacher_params is not None]
-    forms: tuple[GapForm, ...] = ()
-    if len(found) > 1:
-        forms = _forms(np.array([b.params for b in found]), np.array([b.teacher_params for b in found]))
-    return CapacityGapFit(tuple(best), forms)
+    found = np.array([(b.params, b.teacher_params) for b in best if b.teacher_params is not None])
+    return CapacityGapFit(tuple(best), _forms(*found.T) if len(found) > 1 else ())
