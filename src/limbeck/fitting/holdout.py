@@ -123,7 +123,8 @@ def _refit(fit: Fit, masks: NDArray[np.bool_], resamples: int) -> tuple[dict[str
 
 def _refit_floorless(fit: Fit, masks: NDArray[np.bool_]) -> Array | None:
     """Predictions [cuts, n] of the law without its floor, fitted below each cut."""
-    if (bare := floorless(fit)) is None:
+    if (without := floorless(fit)) is None:
         return None
-    ends = lowest(bare.problem.with_rows(weights=masks.astype(float)), bare.ends, len(masks))
-    return fit.model.by_rows(bare.problem.natural(ends.z), fit.data.columns)
+    problem, ends = without
+    best = lowest(problem.with_rows(weights=masks.astype(float)), ends.z, len(masks))
+    return fit.model.by_rows(problem.natural(best.z), fit.data.columns)

@@ -10,11 +10,12 @@ import numpy as np
 from scipy.special import chdtri
 
 from limbeck.fitting.design import Design
-from limbeck.fitting.floor import Floorless, floorless
+from limbeck.fitting.floor import floorless
 from limbeck.fitting.model import Array
+from limbeck.fitting.objective import Problem
 from limbeck.fitting.plain import plain
 from limbeck.fitting.profile import deviance
-from limbeck.fitting.solver import lowest
+from limbeck.fitting.solver import Optima, lowest
 
 if TYPE_CHECKING:
     from limbeck.fitting.fit import Fit
@@ -77,7 +78,7 @@ def identifiability(fit: Fit) -> Identifiability:
     words = design.words() + fit.model.remarks(fit.data.columns)
     identified |= dict.fromkeys(design.untold(fit.model, [name for name in names if name not in fit.priors]), False)
     if (without := floorless(fit)) is not None:
-        words += _floor_words(fit, without, identified)
+        words += _floor_words(fit, *without, identified)
     if condition > WARN:
         known = fit.model.floor if any("fits as well" in w for w in words) else None
         words += _weak_words([right[i] for i in lost] or [right[-1]], names, known, refused=condition > REFUSE)
@@ -136,15 +137,15 @@ def _trades(fit: Fit, scaled: Array, identified: dict[str, bool]) -> dict[str, s
     return {a: b for a, b in pairs if abs(inverse[at(a), at(b)]) > 0.9 * sd[at(a)] * sd[at(b)]}
 
 
-def _floor_words(fit: Fit, other: Floorless, identified: dict[str, bool]) -> list[str]:
+def _floor_words(fit: Fit, other: Problem, ends: Optima, identified: dict[str, bool]) -> list[str]:
     """Say so where the law without its floor fits as well: the floor's profile is flat below."""
     floor = str(fit.model.floor)
     direction = fit.problem.transform[fit.free.index(floor)]
-    if deviance(fit, other.objective, direction) > SIGNIFICANT:
+    if deviance(fit, ends.objective.min(), direction) > SIGNIFICANT:
         return []
     identified[floor] = False
     step = ""
-    if (factor := _showing(fit, other, direction)) is not None:
+    if (factor := _showing(fit, other.theta(ends.z), direction)) is not None:
         there = ", ".join(f"{name} = {_short(value * factor)}" for name, value in fit.largest.items())
         step = f"add one run at {there} or larger, or "
     value = fit.parameters[floor]
@@ -155,20 +156,19 @@ def _floor_words(fit: Fit, other: Floorless, identified: dict[str, bool]) -> lis
     ]
 
 
-def _showing(fit: Fit, other: Floorless, direction: Array) -> float | None:
+def _showing(fit: Fit, theta: Array, direction: Array) -> float | None:
     """Factor on the largest run's columns at which one more run, as the fit predicts it, would show the floor.
 
     It would if the law without a floor, fitted again with that run, had twice the deviance that counts as significant
     (then four runs in five do, whatever their noise). Every factor is a row of one batch: all its runs are there, one
-    has weight 1.
+    has weight 1. It starts from raw coordinates theta [starts, p].
     """
     factors = np.geomspace(1.5, 1e5, 24)
     at = {name: value * factors for name, value in fit.largest.items()}
     joined = fit.data.joined(at, fit.value(**at), float(fit.data.weights.mean()))
     problem = fit.problem_on(joined, **{str(fit.model.floor): 0.0})
     rows = np.concatenate([np.ones((len(factors), len(fit.data))), np.eye(len(factors))], 1)
-    starts = problem.centred(other.problem.theta(other.ends))
-    without = lowest(problem.with_rows(weights=rows), starts, len(factors))
+    without = lowest(problem.with_rows(weights=rows), problem.centred(theta), len(factors))
     shown = np.flatnonzero(deviance(fit, without.objective, direction) > 2 * SIGNIFICANT)
     return float(factors[shown[0]]) if len(shown) else None
 
