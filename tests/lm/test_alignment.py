@@ -129,7 +129,7 @@ def test_padding_weights_and_uncounted_tokens() -> None:
     assert found["weight"] == one["weight"] + two["weight"]
     expected = (2 * one["loss"] * one["weight"] + 0.5 * two["loss"] * two["weight"]) / found["weight"]
     assert found["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
-    with pytest.raises(TrainingError, match="cannot be told more"):
+    with pytest.raises(TrainingError, match="not told, not packed"):
         signal.loss(STUDENT, first._replace(told=second))
     nothing = first._replace(counted=torch.zeros_like(first.counted))
     assert signal.loss(STUDENT, nothing)["weight"] == 0 == signal.loss(STUDENT, nothing)["loss"]

@@ -16,7 +16,19 @@ from torch import Tensor
 
 from limbeck.distill import forward_kl, generalized_jsd, kept_divergence, total_variation
 from limbeck.errors import ConfigError, TrainingError
-from limbeck.lm import Batch, Divergence, Teaching, byte_tokenizer, save_model, tiny_llama
+from limbeck.lm import (
+    Batch,
+    Corpus,
+    Divergence,
+    Regime,
+    Teaching,
+    Windows,
+    byte_tokenizer,
+    save_model,
+    tiny_llama,
+    tokenize,
+    train_text,
+)  # fmt: skip
 from limbeck.lm.conversations import Conversations, Example, collate
 from limbeck.lm.teacher_cache import CachedTeaching, TeacherCache, cache_teacher, identities
 
@@ -57,6 +69,21 @@ def test_hidden_states_give_the_loss_of_the_living_teacher(hidden: TeacherCache,
         assert there["weight"] == here["weight"] == batch.mask.sum()
         assert here["loss"].item() == pytest.approx(there["loss"].item(), abs=1e-6)
         torch.testing.assert_close(gradients(cached, batch)[1], gradients(living, batch)[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_training_with_the_cache_is_the_training_with_the_teacher(corpus: Corpus, tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    text, regime = tokenize(corpus, tokenizer), Regime(batch=4, context=32, warmup=5)
+    folder = save_model(tiny_llama(16, seed=1), tokenizer, tmp_path / "teacher")
+    windows = Windows(text.train, regime.context, regime.batch, 0)
+    cache = cache_teacher(folder, windows, regime.steps(4000), tmp_path / "cache", form="hidden")
+    losses = []
+    for teaching in (Teaching(tiny_llama(16, seed=1).eval()), CachedTeaching(cache)):
+        out = tmp_path / type(teaching).__name__
+        how = {"regime": regime, "seed": 0, "signal": teaching, "columns": {"run": "x"}}
+        (row,) = train_text(lambda: tiny_llama(16, seed=2), text, tokenizer, [4000], out, **how)
+        losses.append(row["loss"])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
 
 
 def test_half_precision_is_close_and_half_as_large(teacher: Path, hidden: TeacherCache, tmp_path: Path) -> None:
@@ -122,6 +149,9 @@ def test_sequences_are_found_by_their_tokens(hidden: TeacherCache) -> None:
         hidden(wide)
     informed = wide.rows(torch.tensor([4] * 4))._replace(told=SOURCE(0))
     assert torch.equal(hidden(informed)["hidden"], hidden(SOURCE(0))["hidden"])
+    packed = SOURCE(0)._replace(position=torch.zeros_like(SOURCE(0).tokens))
+    with pytest.raises(TrainingError, match="4 of 4 sequences"):
+        hidden(packed)
     other = SOURCE(0)._replace(counted=SOURCE(0).present)
     with pytest.raises(TrainingError, match="4 of 4 sequences"):
         hidden(other)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -214,8 +215,8 @@ class CrossTokenizer:
         Raises:
             TrainingError: as `read`; the batch tells the teacher something else.
         """
-        if batch.told is not None:
-            raise TrainingError("a teacher with another tokenizer reads what the student reads: it cannot be told more")
+        if batch.told is not None or batch.position is not None:
+            raise TrainingError("a teacher with another tokenizer reads what the student reads: not told, not packed")
         begin = [one for one in self.teacher_tokenizer("")["input_ids"] if one == self.teacher_tokenizer.bos_token_id]
         label = (batch.mask.flatten().cumsum(0) - 1).view(batch.mask.shape).tolist()  # among those that count
         mine, theirs, weights, told, before = list[Span](), list[Span](), list[float](), list[Example](), len(begin) - 1
@@ -230,11 +231,11 @@ class CrossTokenizer:
             ids = [*begin, *ids]
             told.append(Example(tuple(ids[:1]), tuple(ids[1:])))
             before += len(ids) - 1
-        read: list[Any] = [one.to(batch.tokens.device) for one in collate(told)[:5]]
+        read = send_to_device(collate(told), batch.tokens.device)
         logits = counted_logits(student, batch)
         log_q = self._merged(logits, mine)
         with torch.no_grad():
-            log_p = self._merged(counted_logits(self.teacher, Batch(*read)), theirs)
+            log_p = self._merged(counted_logits(self.teacher, read), theirs)
         if self.distance == "sorted":
             each = sorted_distance(log_q.exp(), log_p.exp())
         else:

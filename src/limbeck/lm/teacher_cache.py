@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from accelerate.utils import send_to_device
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -32,7 +33,6 @@ from limbeck.lm.states import counted_states, has_plain_head
 from limbeck.lm.teaching import Divergence
 
 INDEX, HEAD = "cache.json", "head.safetensors"
-AGAIN = ": delete it and call cache_teacher again"
 LEAST_MASS = 0.98
 """Mean mass below which tokens without a tail are refused: the student would lose the rest of its distribution."""
 
@@ -74,10 +74,10 @@ def cache_teacher(
         raise TrainingError(f"{out} holds another cache: choose another folder, or delete it.\n  {theirs}\n  {facts}")
     for step in range(steps):
         batch, path = source(step), out / f"step-{step:06d}.safetensors"
-        moved: list[Any] = [one.to(model.device) for one in (batch.told or batch)[:5]]
+        batch = send_to_device(batch.told or batch, model.device)
         if not path.is_file():
-            _save(path, _outputs(model, Batch(*moved), facts, step))
-        elif _opened(path).get_tensor("keys").tolist() != identities(batch):
+            _save(path, _outputs(model, batch, facts, step))
+        elif safe_open(path, "pt").get_tensor("keys").tolist() != identities(batch):
             raise TrainingError(f"{path} holds other sequences: choose another folder, or delete {out}")
     if form == "hidden":
         _save(out / HEAD, {"head": model.get_output_embeddings().weight.detach().to(getattr(torch, precision))})
@@ -107,8 +107,9 @@ def _outputs(model: Any, batch: Batch, facts: Mapping[str, Any], step: int) -> d
 def identities(batch: Batch) -> list[int]:
     """A number for every sequence that the teacher reads: its tokens and which count, wherever padding stands."""
     batch = batch.told or batch
-    rows = zip(batch.tokens.cpu(), batch.counted.cpu(), batch.present.cpu(), strict=True)
-    parts = [tokens[there].numpy().tobytes() + counted[there].numpy().tobytes() for tokens, counted, there in rows]
+    told = (batch.tokens, batch.counted, *([] if batch.position is None else [batch.position]))
+    rows = zip(batch.present.cpu(), *(one.cpu() for one in told), strict=True)
+    parts = [b"".join(one[there].numpy().tobytes() for one in row) for there, *row in rows]
     return [int.from_bytes(hashlib.blake2b(part, digest_size=8).digest(), "big", signed=True) for part in parts]
 
 
@@ -131,8 +132,8 @@ class TeacherCache:
         self.facts: dict[str, Any] = index["facts"]
         if not index["files"]:
             raise TrainingError(f"the cache in {folder} is not complete: call cache_teacher again, it goes on")
-        self.head = _opened(self.folder / HEAD).get_tensor("head") if HEAD in index["files"] else None
-        self._files = [_opened(self.folder / name) for name in index["files"] if name != HEAD]
+        self.head = safe_open(self.folder / HEAD, "pt").get_tensor("head") if HEAD in index["files"] else None
+        self._files = [safe_open(self.folder / name, "pt") for name in index["files"] if name != HEAD]
         self._places: dict[int, tuple[Any, int, int]] = {}
         for file in self._files:
             lengths = file.get_tensor("lengths")
@@ -241,10 +242,9 @@ class CachedTeaching:
 
     def describe(self) -> str:
         """One phrase for a run table."""
-        facts = self.cache.facts
-        form = "hidden" if facts["form"] == "hidden" else f"{self.kept} k={facts['k']}"
-        mix = f" ce_weight={self.ce_weight:g}" if self.ce_weight else ""
-        return f"distil cached {form} {facts['precision']} {self.divergence.describe()}{mix}"
+        facts, form = self.cache.facts, f"{self.cache.facts['form']} {self.cache.facts['precision']}"
+        kept = f" {self.kept} k={facts['k']}" if "k" in facts else ""
+        return f"distil cached {form}{kept} {self.divergence.describe()} ce_weight={self.ce_weight:g}"
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -256,15 +256,8 @@ def _index(folder: Path, absent: bool = False) -> dict[str, Any]:
     index: dict[str, Any] = json.loads((folder / INDEX).read_text())
     for name, checksum in index["files"].items():
         if _checksum(folder / name) not in (checksum, "absent" if absent else checksum):
-            raise TrainingError(f"{folder / name} is missing or damaged{AGAIN}")
+            raise TrainingError(f"{folder / name} is missing or damaged: delete it and call cache_teacher again")
     return index
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, "pt")
-    except SafetensorError as error:
-        raise TrainingError(f"{path} is damaged ({error}){AGAIN}") from error
 
 
 def _checksum(path: Path) -> str:
