@@ -78,3 +78,23 @@ def test_a_mistake_is_one_message_and_code_2(limbeck, two, arguments, words):
     places = {"A": two[0], "B": two[1]}
     said = limbeck("compare", "methods", *[places.get(a, a) for a in arguments])
     assert said.code == 2 and words in said.err and "Traceback" not in said.err and said.out == ""
+
+
+def test_published_laws_by_their_names(limbeck):
+    said = limbeck("compare", "methods", "yao-2024:encoder:flops:id", "yao-2024:decoder:flops:id", "--at", "1e22")
+    assert said.code == 0 and "yao-2024:encoder:flops:id is lower" in said.out, said.err
+    for name, words in (
+        ("nezhurina-2025:clap", 'Did you mean "nezhurina-2025:clip"?'),
+        ("nobody-1999", "hoffmann-2022"),
+    ):
+        said = limbeck("compare", "methods", "besiroglu-2024", name, "--at", "1e22")
+        assert said.code == 2 and "no published law" in said.err and words in said.err, said
+
+
+def test_a_column_that_looks_like_a_size_can_name_the_method(limbeck, tmp_path):
+    """`param_count` is a size elsewhere; here it says how sizes were counted."""
+    rows = [f"{kind},{c / 1e12},{c},{a * c**-0.05}" for kind, a in (("all", 10), ("head", 12)) for c in SCALES]
+    (tmp_path / "all.csv").write_text("\n".join(["param_count,n,flops,loss", *rows]) + "\n")
+    asked = ["--by", "param_count", "--map", "params=n", "--at", "1e23"]
+    said = limbeck("compare", "methods", tmp_path / "all.csv", *asked)
+    assert said.out.startswith("all is better at 1e23 FLOP"), said

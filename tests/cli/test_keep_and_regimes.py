@@ -36,7 +36,7 @@ def test_theory_regimes_and_exponents(limbeck, tmp_path):
     ("arguments", "said"),
     [
         (["plan", "keep"], "give a file of features, or --pool"),
-        (["plan", "keep", "none.npz"], "none.npz cannot be read"),
+        (["plan", "keep", "none.npz"], "none.npz does not exist"),
         (["plan", "keep", "--pool", "9", "--dimension", "3", "--probe-error", "0", "--out", "x"], "--out needs"),
         (["theory", "regimes", "none.csv"], "none.csv does not exist"),
     ],

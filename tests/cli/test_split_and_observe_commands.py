@@ -26,7 +26,8 @@ def test_splits_from_a_table(limbeck, splits_csv, tmp_path):
 def test_mistakes_about_splits(limbeck, splits_csv):
     for arguments, words in (
         (["--splits", "id,odd"], "no column odd"),
-        (["--splits", "id,ood", "--scales", "flops"], "three or more runs are needed along a scale"),
+        (["--splits", "id,ood", "--scales", "samples"], "three or more runs are needed along a scale"),
+        (["--splits", "id,ood", "--scales", "flops"], "no column flops"),
     ):
         said = limbeck("compare", "splits", splits_csv, *arguments)
         assert said.code == 2 and words in said.err and "Traceback" not in said.err, said
@@ -78,4 +79,27 @@ def test_decays_and_annealed_checkpoints(limbeck, curves_csv, tmp_path):
     change = table.column("loss") - table.column("raw_loss")
     assert said.json()["mean_change"] == pytest.approx(change.mean()) and change.mean() < -0.01
     refused = limbeck("plan", "decay", "fit.json", "--steps", "100", cwd=tmp_path)
-    assert refused.code == 2 and "Needs warmup < steps" in refused.err
+    assert refused.code == 2 and "100 steps are too few" in refused.err
+
+
+def test_benchmarks_that_say_nothing_are_left_out_and_named(limbeck, models, tmp_path):
+    lines = models[0].read_text().splitlines()
+    more = [f"{line},0.5,x" for line in lines[1:]]
+    (tmp_path / "more.csv").write_text("\n".join([f"{lines[0]},same,words", *more]) + "\n")
+    asked = ["--scores", models[1], "--task", "sums", "--cutoff", "1e23", "--json"]
+    record = limbeck("task", "observe", tmp_path / "more.csv", *asked).json()
+    assert record["notes"] == [
+        "left out: same (no score that varies among the known models)",
+        "left out: words (text)",
+    ]
+    assert record["score"] == limbeck("task", "observe", models[0], *asked).json()["score"]
+
+
+def test_checkpoints_are_annealed_by_curves_that_anneal(limbeck, fitted, curves_csv, tmp_path):
+    flat = [line for line in curves_csv.read_text().splitlines() if not line.startswith("cosine")]
+    (tmp_path / "flat.csv").write_text("\n".join(flat) + "\n")
+    said = limbeck("fit", "flat.csv", "--law", "annealing", "--bootstrap", 0, "--holdout", 0, cwd=tmp_path)
+    assert said.code == 0, said.err
+    for fit, words in ((fitted[0], "this is one of chinchilla"), ("fit.json", "C is not identified")):
+        said = limbeck("plan", "annealed", fit, curves_csv, cwd=tmp_path)
+        assert said.code == 2 and words in said.err and "Traceback" not in said.err, said

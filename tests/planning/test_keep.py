@@ -93,6 +93,9 @@ def test_features_are_read_or_refused(tmp_path):
     np.savez(tmp_path / "short.npz", features=x, labels=labels[1:])
     np.save(tmp_path / "objects.npy", np.array([{}, []], object), allow_pickle=True)
     (tmp_path / "text.npz").write_text("features")
+    np.save(tmp_path / "hole.npy", np.where(np.arange(len(x))[:, None] == 3, np.nan, x))
+    with pytest.raises(PlanningError, match=r"hole.npy: row 3 has a feature that is not finite"):
+        read_features(tmp_path / "hole.npy")
     for name in ("flat.npy", "other.npz", "short.npz", "objects.npy", "text.npz", "absent.npy"):
         with pytest.raises(PlanningError, match=name):
             read_features(tmp_path / name)

@@ -47,6 +47,17 @@ def test_missing_cells_and_short_scales_are_named():
     assert [row.split for row in plan.rows] == ["id", "id", "ood"]
 
 
+def test_a_loss_that_never_moves_is_said_and_the_others_go_on():
+    runs = ladder().with_columns(flat=pl.lit(1.5))
+    plan = compare_splits(runs, ["id", "flat", "ood"])
+    assert "params, flat: the same loss everywhere, nothing to extrapolate" in plan.notes
+    assert {row.split for row in plan.rows} == {"id", "ood"}
+    with pytest.raises(PlanningError, match="params, flat: the same loss everywhere"):
+        compare_splits(runs, ["flat"])
+    with pytest.raises(RunsError, match="no column params and no column samples"):
+        compare_splits({"a": [1.0, 2.0, 3.0]}, ["a"])
+
+
 def test_tables_that_cannot_answer():
     with pytest.raises(PlanningError, match="three or more runs are needed along a scale"):
         compare_splits(ladder()[[0, 1]], ["id", "ood"])

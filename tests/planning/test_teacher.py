@@ -111,6 +111,12 @@ def test_plans_that_cannot_be():
         choose_teacher(1e9, TEACHERS, tokens=1e11, scenario="inferense")
 
 
+def test_one_impossible_teacher_does_not_stop_the_others():
+    plan = choose_teacher(1e9, [Teacher("odd", 1e9, 1.2), *TEACHERS], tokens=1e11)
+    assert plan.infeasible[0].startswith("odd: a teacher loss of 1.2 is at or below")
+    assert plan.best == choose_teacher(1e9, TEACHERS, tokens=1e11).best
+
+
 def test_a_fit_of_ones_own_gives_bands_and_reach():
     rng = np.random.default_rng(0)
     n, d = np.exp(rng.uniform(np.log(1e8), np.log(2e9), 80)), np.exp(rng.uniform(np.log(3e9), np.log(1e11), 80))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from limbeck.cli.arguments import LevelOption, Reader, SeedOption, option, quantities, shown
-from limbeck.errors import LimbeckError
+from limbeck.errors import LimbeckError, nearest
 
 
 @shown("Write the curves as a page.")
@@ -71,7 +71,16 @@ def _law(text: str) -> Any:
 
     if text.endswith(".json"):
         return laws.load_fit(text)
-    name, _, entry = text.partition(":")
-    found = getattr(laws, name.upper().replace("-", "_"), None)
-    found = found.get(entry) if isinstance(found, dict) else found
-    return found if isinstance(found, laws.Published) else None
+    known: dict[str, Any] = {}
+    for name in laws.__all__:
+        held = getattr(laws, name)
+        for entry, law in held.items() if isinstance(held, dict) else [((), held)]:
+            if isinstance(law, laws.Published):
+                parts = [entry] if isinstance(entry, str) else entry
+                known[":".join([name.lower().replace("_", "-"), *parts])] = law
+    if text not in known and not Path(text).suffix and not Path(text).exists():
+        of = [name for name in known if name.startswith(text.partition(":")[0])]
+        near = of or dict.fromkeys(name.partition(":")[0] for name in known)
+        hint = f"{nearest(text, known)} There are {', '.join(near)}."
+        raise LimbeckError(f"{text} is no file and no published law.{hint}")
+    return known.get(text)

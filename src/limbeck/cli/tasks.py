@@ -67,7 +67,7 @@ def passes(
     curve = laws.task_curve(sizes, counts, column=scale, estimator=estimator, seed=seed)  # type: ignore[arg-type]
     record, text = _with_prediction(curve, level, scale, at, "not predicted")
     record["by_instance"] = None
-    if at is not None:
+    if at is not None and len(sizes) > 1:
         each = curve.predict_instances(at, level, seed=seed)
         record["by_instance"] = each.to_dict()
         text += [f"by instance: {each.value:.3g} ({level:.0%}: {each.lower:.3g} – {each.upper:.3g}) at {si(at)}"]

@@ -45,6 +45,7 @@ def distill(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Changes to it: seed=1 divergence.temperature=2")
     ] = None,
+    cost: Annotated[bool, option("Make three steps, say what all of them will cost, and stop.", "--preview")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Distil a teacher into a student as a recipe says.
@@ -54,17 +55,19 @@ def distill(
     \b
     teacher: models/teacher        # a Hugging Face model folder
     student: models/student        # another one, or {width: 64} for a fresh one
-    data: text.jsonl               # or a text file
-    tokens: 1M
-    divergence: {name: forward_kl}
+    data: prompts.jsonl            # {"prompt": ..., "completion": ...} a line, or text
+    method: gkd                    # kd, sft, seqkd, gkd, distillm, minillm, opd, g-opd, spin, opsd, paced
+    steps: 1000                    # or tokens: 1M, of text
     out: models/distilled
 
-    The same command continues after a stop; a finished run says so.
+    The same command continues after a stop; a finished run says so. Several processes: torchrun --nproc_per_node 2 -m
+    limbeck distill recipe.yaml. Recipes for every method are in recipes/lm.
     """
     from limbeck.lm import distill as run
-    from limbeck.lm import read_recipe
+    from limbeck.lm import preview, read_recipe
 
-    result = run(read_recipe(recipe, overrides or []), progress=not as_json)
+    settings = read_recipe(recipe, overrides or [])
+    result = preview(settings) if cost else run(settings, progress=not as_json)
     if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
         emit(as_json, result.to_dict(), result.summary())
 

@@ -15,12 +15,12 @@ from limbeck.errors import FittingError
 from limbeck.fitting import Fit, Parameter
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
-from limbeck.laws.law import Law, Source
+from limbeck.laws.law import SOURCES, Law
 from limbeck.laws.loss import exponent
 from limbeck.laws.schedules import Schedule, areas, logged_rates, warmup_steps
 from limbeck.runs import BadRow, RunTable
 
-TISSUE = Source("Scaling Law with Learning Rate Annealing", "Tissue, Wang, Wang", 2024, "2408.11029")
+TISSUE = SOURCES["tissue-2024"]
 
 MOMENTA = (0.9, 0.95, 0.99, 0.995, 0.998, 0.999, 0.9995)
 """Values of λ that a fit tries."""
@@ -248,11 +248,17 @@ def annealed(
     Returns:
         The table without the warm-up, `loss` annealed and `raw_loss` as it was logged.
 
+    Raises:
+        FittingError: a fit of another law, or of curves that never anneal.
+
     Source: Scaling Law with Learning Rate Annealing (Tissue, Wang, Wang, 2024, arXiv 2408.11029), reconstructed; the
     difference in S1 is this project's.
     """
     law = fit.model
-    assert isinstance(law, Annealing)
+    if not isinstance(law, Annealing):
+        raise FittingError(f"checkpoints are annealed by a fit of annealing; this is one of {law.name}.")
+    if not fit.identifiability.identified["C"]:
+        raise FittingError("the fitted curves never anneal, so C is not identified: add one whose rate falls.")
     table = law.prepare(runs)[1]
     table = table.filter(f"tokens>={from_tokens:g}") if from_tokens else table
     given = (law.peak or 0.0, shape, end, law.warmup or 0, decay)

@@ -169,9 +169,11 @@ def read_features(path: str | Path) -> tuple[Array, NDArray[Any] | None]:
         arrays = {"features": held} if isinstance(held, np.ndarray) else dict(held)
         features, labels = arrays["features"].astype(float), arrays.get("labels")
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise PlanningError(
-            f"{path} cannot be read ({error}). Write it with numpy.savez(path, features=..., labels=...)."
-        ) from error
+        what = "does not exist" if isinstance(error, FileNotFoundError) else "is no .npy or .npz file with features"
+        raise PlanningError(f"{path} {what}. Write it with numpy.savez(path, features=..., labels=...).") from error
+    if not np.isfinite(features).all():
+        row = int(np.flatnonzero(~np.isfinite(features.reshape(len(features), -1)).all(1))[0])
+        raise PlanningError(f"{path}: row {row} has a feature that is not finite. Leave such examples out.")
     if features.ndim != 2 or (labels is not None and labels.shape != features.shape[:1]):
         shape = "none" if labels is None else labels.shape
         raise PlanningError(f"{path}: features of shape {features.shape} and labels {shape}; expected [n, d] and [n].")

@@ -118,12 +118,20 @@ def observe_runs(
         table = replace(runs, frame=joined.drop(ROW), rows=joined[ROW])
     numbers = [name for name, kind in runs.frame.schema.items() if kind.is_numeric() and name not in COLUMNS]
     chosen = list(benchmarks) or [name for name in numbers if name != task]
-    if not chosen:
-        raise PlanningError(f"{runs.source} has no benchmark: columns of scores, fractions from 0 to 1.")
-    x, flops = np.stack([table.column(name) for name in chosen], 1), table.column("flops")
-    own = max(text, key=lambda name: table.frame[name].n_unique(), default=None)
+    flops, own = table.column("flops"), max(text, key=lambda name: table.frame[name].n_unique(), default=None)
+    read = {name: table.column(name) for name in chosen}
+    small = flops <= options["cutoff"]
+    known = {name: values[small & np.isfinite(values)] for name, values in read.items() if small.sum() > 1}
+    useless = [name for name, values in known.items() if not len(values) or values.min() == values.max()]
+    left = [f"{name} (no score that varies among the known models)" for name in useless]
+    left += [f"{name} (text)" for name in text if name not in (own, *COLUMNS)] if not benchmarks else []
+    if len(useless) == len(chosen):
+        few = f" Left out: {', '.join(left)}." if left else ""
+        raise PlanningError(f"{runs.source} has no benchmark: columns of scores, fractions from 0 to 1.{few}")
+    x = np.stack([values for name, values in read.items() if name not in useless], 1)
     names = None if own is None else table.frame[own].fill_null("").to_numpy()
-    return observe_task(x, table.column(task), flops, names=names, **options)
+    found = observe_task(x, table.column(task), flops, names=names, **options)
+    return replace(found, notes=(*found.notes, *(f"left out: {one}" for one in left)))
 
 
 def observe_task(

@@ -166,6 +166,8 @@ def standard_schedules(fit: Fit, steps: int, end: float | None = None) -> dict[s
         end: rate at the end of a decay; a tenth of the peak by default.
     """
     law = _law(fit)
+    if steps < 2:
+        raise PlanningError(f"a schedule has two steps or more; got {steps}.")
     peak = law.peak or 0.0
     end = 0.1 * peak if end is None else end
     ways = {"constant": ("linear", 0.0), "cosine": ("cosine", 1.0)}
@@ -190,7 +192,7 @@ def best_decay(
     Raises:
         PlanningError: the best share lies at an end of 1 % to 99 %: outside the law's validity.
     """
-    law, shares = _law(fit), np.arange(1, 100) / 100
+    law, shares = _law(fit, steps), np.arange(1, 100) / 100
     peak = law.peak or 0.0
     given = (steps, peak, shape, 0.1 * peak if end is None else end, law.warmup or 0)
     ends = [law.columns_of(Schedule(*given, share).rates()) for share in shares]
@@ -208,7 +210,7 @@ def best_decay(
     return Decay(share.value, share.lower, share.upper, steps, shape, *ends_at, level, notes)
 
 
-def _law(fit: Fit) -> Annealing:
+def _law(fit: Fit, steps: int | None = None) -> Annealing:
     law = fit.model
     if not isinstance(law, Annealing):
         raise PlanningError(
@@ -217,6 +219,8 @@ def _law(fit: Fit) -> Annealing:
         )
     if not fit.identifiability.identified["C"]:
         raise PlanningError("the fitted curves never anneal, so C is not identified: add one whose rate falls.")
+    if steps is not None and steps < (least := (law.warmup or 0) + 2):
+        raise PlanningError(f"{steps} steps are too few: the fitted curves warm up first; ask for {least} or more.")
     return law
 
 

@@ -117,7 +117,7 @@ def compare_splits(
     """
     table = read_runs(runs)
     present = [name for name in scales if name in table.columns]
-    table = table.require(*present)
+    table = table.require(*(present or scales))
     sizes, losses = ({name: table.column(name) for name in names} for names in (present, splits))
     rows, notes = [], []
     for name in present:
@@ -129,14 +129,16 @@ def compare_splits(
             if len(np.unique(x[np.isfinite(loss) & np.isfinite(reference)])) < 3:
                 notes.append(f"{name}, {split}: fewer than three runs that differ in {name} alone")
                 continue
-            ratio = None if split == splits[0] else slope_ratio(x, reference, loss, level=level)
+            if np.nanmax(loss) == np.nanmin(loss):
+                notes.append(f"{name}, {split}: the same loss everywhere, nothing to extrapolate")
+                continue
+            alone = split == splits[0] or np.nanmax(reference) == np.nanmin(reference)
+            ratio = None if alone else slope_ratio(x, reference, loss, level=level)
             said = "" if ratio is None else verdict(ratio)
             rows.append(SplitRow(name, split, split_law(x, loss), ratio, said, tuple(x.tolist()), tuple(loss.tolist())))
     if not rows:
-        raise PlanningError(
-            f"no law to compare in {table.source}: three or more runs are needed along a scale "
-            f"({', '.join(scales)}), the other scales at their largest value."
-        )
+        needed = f"three or more runs are needed along a scale ({', '.join(scales)}), the others at their largest value"
+        raise PlanningError("\n".join([f"no law to compare in {table.source}: {needed}.", *notes]))
     advice = {split: _steepest([row for row in rows if row.split == split], level) for split in splits}
     return SplitPlan(tuple(rows), advice, level, tuple(notes))
 

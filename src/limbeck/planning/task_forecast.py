@@ -236,8 +236,8 @@ def forecast_tasks(
     cuts = [kept for kept in cuts if len(kept) >= 6]
     if not cuts:
         raise PlanningError(
-            f"a back-test holds out the largest size and needs six runs of three sizes below it; smaller than the "
-            f"target there are {len(pool)} runs of {len(sizes)} sizes. Add small runs."
+            "a back-test holds out the largest size and needs six runs of three sizes below it; smaller than the "
+            + "\n".join([f"target there are {len(pool)} runs of {len(sizes)} sizes. Add small runs.", *notes])
         )
     subsets = [pool, *cuts]
 

@@ -155,8 +155,8 @@ def choose_teacher(
         forward: FLOP of a forward pass per token.
 
     Raises:
-        PlanningError: no teachers; both or neither of tokens and flops; a teacher's loss at or below the irreducible
-            loss; or a scenario that charges pretraining and a teacher without tokens.
+        PlanningError: both or neither of tokens and flops; or no teacher that can be: its loss lies above the
+            irreducible one, and its tokens are known where the scenario charges its pretraining.
 
     Source: Distillation Scaling Laws (Busbridge et al., 2025, arXiv 2502.08606).
 
@@ -172,11 +172,15 @@ def choose_teacher(
     if (tokens is None) == (flops is None):
         raise PlanningError("give the student's tokens or a budget in FLOP, one of the two.")
     case = _Case.of(student_params, scenario, law, supervised, level, forward)
-    case.check(teachers)
+    if not teachers:
+        raise PlanningError("no teachers given: name at least one with its parameters and its loss.")
+    infeasible = [why for teacher in teachers if (why := case.why_not(teacher))]
+    if len(infeasible) == len(teachers):
+        raise PlanningError("\n".join(infeasible))
     budget = flops if flops is not None else float(tokens or 0.0) * case.rate
     alone = case.option(None, budget / case.rate, budget)
-    options, infeasible = [], []
-    for teacher in teachers:
+    options = []
+    for teacher in (one for one in teachers if not case.why_not(one)):
         d = tokens if tokens is not None else (budget - case.once(teacher)) / case.rate_with(teacher)
         if d < SMALLEST:
             once = scientific(case.once(teacher))
@@ -218,21 +222,14 @@ class _Case:
         rows = Ensemble.of(law, "params", "tokens", "teacher_loss")
         return cls(params, *charges(scenario), scenario, law, supervised, rows, level, forward)
 
-    def check(self, teachers: Sequence[Teacher]) -> None:
-        """Refuse teachers that cannot be."""
+    def why_not(self, teacher: Teacher) -> str:
+        """Why a teacher cannot be; nothing where it can."""
         floor = distillation_law(self.law).supervised.E
-        if not teachers:
-            raise PlanningError("no teachers given: name at least one with its parameters and its loss.")
-        for teacher in teachers:
-            if not teacher.loss > floor:
-                raise PlanningError(
-                    f"{teacher.name}: a teacher loss of {teacher.loss:g} is at or below the irreducible loss {floor:g} "
-                    "of the supervised law. Give it in nats/token on the student's data, or refit the law there."
-                )
-            if self.pretraining and teacher.tokens is None:
-                raise PlanningError(
-                    f'{teacher.name}: scenario "{self.scenario}" charges its pretraining, but its tokens are not given.'
-                )
+        if self.pretraining and teacher.tokens is None:
+            return f'{teacher.name}: scenario "{self.scenario}" charges its pretraining, but its tokens are not given.'
+        low = f"{teacher.name}: a teacher loss of {teacher.loss:g} is at or below the irreducible loss {floor:g} of the"
+        advice = "supervised law. Give it in nats/token on the student's data, or refit the law there."
+        return "" if teacher.loss > floor else f"{low} {advice}"
 
     @property
     def rate(self) -> float:
