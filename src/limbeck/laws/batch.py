@@ -101,20 +101,17 @@ class BatchLaw:
 
     def floor(self, params: ArrayLike) -> Array:
         """Lowest reachable loss, (N_c/N)^alpha_N."""
-        c = self.constants
-        return np.asarray((c["N_c"] / np.asarray(params, float)) ** c["alpha_N"])
+        return np.asarray((self.constants["N_c"] / np.asarray(params, float)) ** self.constants["alpha_N"])
 
     def critical_batch(self, loss: ArrayLike) -> Array:
         """B_crit(L) = B_star L^(-1/alpha_B), where time and compute both are twice their least."""
-        c = self.constants
-        return np.asarray(c["B_star"] * np.asarray(loss, float) ** (-1 / c["alpha_B"]))
+        return np.asarray(self.constants["B_star"] * np.asarray(loss, float) ** (-1 / self.constants["alpha_B"]))
 
     def min_steps(self, loss: ArrayLike, params: ArrayLike) -> Array:
         """S_min, steps with an endless batch; infinite at and below the floor."""
-        c = self.constants
+        reducible = np.maximum(np.asarray(loss, float) - self.floor(params), 0.0)
         with np.errstate(divide="ignore"):
-            reducible = np.maximum(np.asarray(loss, float) - self.floor(params), 0.0)
-            return np.asarray(c["S_c"] * reducible ** (-1 / c["alpha_S"]))
+            return np.asarray(self.constants["S_c"] * reducible ** (-1 / self.constants["alpha_S"]))
 
     def min_tokens(self, loss: ArrayLike, params: ArrayLike) -> Array:
         """E_min, tokens with a small batch."""

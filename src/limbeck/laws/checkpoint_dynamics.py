@@ -213,8 +213,7 @@ def safe_fraction(curves: Sequence[ScoreCurve], least: float = 0.8) -> float | N
     """Return the earliest fraction (5 % to 90 %) from which on the ranking's tau stays at or above `least`, or None."""
     fractions = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     poor = [f for f in fractions if ranking_reliability(curves, f) < least]
-    after = [f for f in fractions if not poor or f > poor[-1]]
-    return after[0] if after else None
+    return next((f for f in fractions if not poor or f > poor[-1]), None)
 
 
 def lead(first: ScoreCurve, second: ScoreCurve, longest: int = 10) -> tuple[int, float]:
@@ -262,9 +261,8 @@ def departure(references: Sequence[ScoreCurve], curve: ScoreCurve, limit: float 
     """
     u = curve.fraction
     others = np.array([one.at(u) - one.at(0.05) for one in references])
-    centre = np.median(others, axis=0)
-    spread = 1.4826 * np.median(np.abs(others - centre), axis=0)
-    z = (curve.at(u) - curve.at(0.05) - centre) / np.maximum(spread, 1e-12)
+    centre, mad = _spread(others.T)
+    z = (curve.at(u) - curve.at(0.05) - centre) / np.maximum(1.4826 * mad, 1e-12)
     beyond = (np.abs(z) > limit) & (u > 0.05)
     runs = sliding_window_view(beyond, 3).all(1) if len(beyond) >= 3 else np.zeros(0, bool)
     return z, int(runs.argmax()) + 2 if runs.any() else None
@@ -278,10 +276,14 @@ def loss_spikes(loss: ArrayLike, window: int = 20) -> NDArray[np.int_]:
         array([20])
     """
     y = np.asarray(loss, float)
-    before = sliding_window_view(y, window)[:-1]
-    middle = np.median(before, axis=1)
-    mad = np.median(np.abs(before - middle[:, None]), axis=1)
+    middle, mad = _spread(sliding_window_view(y, window)[:-1])
     return np.flatnonzero(y[window:] > middle + 6 * mad) + window
+
+
+def _spread(rows: Array) -> tuple[Array, Array]:
+    """Median of each row and the median distance from it."""
+    middle = np.median(rows, axis=1)
+    return middle, np.median(np.abs(rows - middle[:, None]), axis=1)
 
 
 @dataclass(frozen=True)
@@ -340,10 +342,7 @@ def task_dynamics(
         return TaskDynamics("insufficient")
     alike, signal = similarity(longest), signal_to_noise(reference.score)
     left = None if chance is None else alive(reference, *chance)
-    if signal.ratio >= 10 and alike.median >= 0.9:
-        verdict = "track"
-    else:
-        verdict = "late" if chance and (left is None or left > 0.3) else "noise"
-    return TaskDynamics(
-        verdict, signal.ratio, signal.noise, alike.median, alike.median_shape, left, safe_fraction(every or longest)
-    )
+    late = "late" if chance and (left is None or left > 0.3) else "noise"
+    verdict = "track" if signal.ratio >= 10 and alike.median >= 0.9 else late
+    seen = signal.ratio, signal.noise, alike.median, alike.median_shape
+    return TaskDynamics(verdict, *seen, left, safe_fraction(every or longest))

@@ -209,23 +209,18 @@ class Precision(Law):
         """Those of Chinchilla's law, a gamma for every precision, and those of delta."""
         bits: dict[str, Any] = {"start": (0.5, 1.5, 3.0), "lower": 0.05, "upper": 50.0, "log": True}
         letters = [TRAINED[column] for column in self.trained]
-        found = [
-            E,
-            A,
-            B,
-            exponent("alpha", "exponent of size", (0.2, 0.5)),
-            exponent("beta", "exponent of data", (0.2, 0.5)),
-            *(Parameter(f"gamma_{x}", "bits at which a share 1/e of the size is lost", **bits) for x in letters),
-        ]
-        if self.post:
-            found += [
-                Parameter("C_T", "level of the loss by quantising", log=True),
-                exponent("gamma_D", "exponent of data in it", (0.2, 0.5)),
-                exponent("gamma_N", "exponent of size in it", (0.2, 0.5)),
-                Parameter("gamma_post", "bits that divide it by e", **bits),
-                *(Parameter(f"C_{x}", "rate in P_train - P_post", **bits) for x in letters if self.unified),
-            ]
-        return tuple(found)
+        two = (0.2, 0.5)
+        plain = (E, A, B, exponent("alpha", "exponent of size", two), exponent("beta", "exponent of data", two))
+        lost = (Parameter(f"gamma_{x}", "bits at which a share 1/e of the size is lost", **bits) for x in letters)
+        if not self.post:
+            return (*plain, *lost)
+        return (
+            *plain, *lost,
+            Parameter("C_T", "level of the loss by quantising", log=True),
+            exponent("gamma_D", "exponent of data in it", two), exponent("gamma_N", "exponent of size in it", two),
+            Parameter("gamma_post", "bits that divide it by e", **bits),
+            *(Parameter(f"C_{x}", "rate in P_train - P_post", **bits) for x in letters if self.unified),
+        )  # fmt: skip
 
     def effective_params(self, p: Any, x: Any) -> Any:
         """N_eff = N prod_x (1 - e^(-P_x/gamma_x))."""

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
+from limbeck.fitting.plain import plain
 from limbeck.laws.trend import Trend
 
 
@@ -44,10 +45,8 @@ class PruningGain:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers."""
-        names = ("kept", "fraction", "gain", "standard_error")
-        exponents = {f"{fraction:g}": trend.exponent for fraction, trend in self.trends.items()}
-        plain = {name: getattr(self, name).tolist() for name in names}
-        return {**plain, "beats_random": list(self.beats_random), "exponents": exponents}
+        same = {name: getattr(self, name) for name in ("kept", "fraction", "gain", "standard_error", "beats_random")}
+        return dict(plain({**same, "exponents": {share: trend.exponent for share, trend in self.trends.items()}}))
 
 
 def pruning_gain(kept: ArrayLike, fraction: ArrayLike, error: ArrayLike, random_error: ArrayLike) -> PruningGain:
@@ -83,10 +82,7 @@ def pruning_gain(kept: ArrayLike, fraction: ArrayLike, error: ArrayLike, random_
         cell = np.flatnonzero(count == size)
         gains = (baseline[cell] - measured[cell])[others[cell].argmin(0), seeds]
         rows.append((share[cell[measured[cell].mean(1).argmin()]], gains.mean(), gains.std(ddof=1) / len(seeds) ** 0.5))
-    trends = {
-        float(one): Trend.through(count[share == one], measured[share == one].mean(1))
-        for one in np.unique(share)
-        if len(np.unique(count[share == one])) > 1
-    }
+    lines = {float(one): (count[share == one], measured[share == one].mean(1)) for one in np.unique(share)}
+    trends = {one: Trend.through(*line) for one, line in lines.items() if len(np.unique(line[0])) > 1}
     best, gain, standard_error = np.array(rows).T
     return PruningGain(sizes, best, gain, standard_error, trends)

@@ -50,9 +50,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
-            raise FittingError(
-                f'unknown shape "{self.shape}".{nearest(self.shape, SHAPES)} One of: {", ".join(SHAPES)}.'
-            )
+            hint = f"{nearest(self.shape, SHAPES)} One of: {', '.join(SHAPES)}."
+            raise FittingError(f'unknown shape "{self.shape}".{hint}')
         if not (0 <= self.warmup < self.steps and 0 <= self.end <= self.peak > 0 and 0 <= self.decay <= 1):
             raise FittingError(f"no schedule: {self}. Needs warmup < steps, 0 <= end <= peak, decay from 0 to 1.")
         if self.shape == "exponential" and not self.end:

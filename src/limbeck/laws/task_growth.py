@@ -207,12 +207,9 @@ class TaskCurve:
 
     def summary(self) -> str:
         """Return the rates, the test of emergence and what limits them."""
-        rows = zip(self.x, self.rates, self.errors, self.counts, strict=True)
-        lines = [
-            f"{self.column} {x:.3g}: pass rate {rate:.3g} ± {error:.1g}, {counts.censored:.0%} given up"
-            for x, rate, error, counts in rows
-        ]
-        g = self.growth
+        lines, g = [], self.growth
+        for x, rate, error, counts in zip(self.x, self.rates, self.errors, self.counts, strict=True):
+            lines.append(f"{self.column} {x:.3g}: pass rate {rate:.3g} ± {error:.1g}, {counts.censored:.0%} given up")
         bend = f"{g.verdict}: ln(-ln rate) has curvature {g.curvature:+.2g} in ln {self.column} (p = {g.p_value:.2g})"
         return "\n".join([*lines, bend, *self.notes])
 

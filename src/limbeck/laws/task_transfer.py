@@ -173,16 +173,10 @@ def transfer_curve(
     for name, how in CURVES.items() if len(x) > 2 and np.ptp(y) > 0 else ():
         prior = {"beta": Prior(1.0, 1.0)} if len(x) < 6 and name == "log-law" else None
         fits[name] = fit(
-            replace(how["law"], alignment=verdict.describe()),
-            {"tokens": x, "score": y},
-            fixed=how.get("fixed"),
-            priors=prior,
-            prior_noise=spread,
-            bootstrap=bootstrap,
-            method="residual",
+            replace(how["law"], alignment=verdict.describe()), {"tokens": x, "score": y}, fixed=how.get("fixed"),
+            priors=prior, prior_noise=spread, bootstrap=bootstrap, method="residual", seed=seed,
             holdout=min(0.4, 1 - 4 / len(x)) if len(x) > 4 else None,
-            seed=seed,
-        )
+        )  # fmt: skip
     falling = None
     if entropy is not None and len(x) > 3:
         falling = fit("power-floor:tokens", {"tokens": x, "loss": entropy}, bootstrap=bootstrap, seed=seed)
