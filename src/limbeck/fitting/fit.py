@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 IntervalMethod = Literal["percentile", "bca"]
+Quantity = Callable[[SimpleNamespace], ArrayLike]
+Ends = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -222,10 +224,7 @@ class Fit:
         rows = leave_one_out(self.data.clusters)
         return refit(self.problem.with_rows(weights=rows), self.z, len(rows))
 
-    def derive(
-        self, function: Callable[[SimpleNamespace], ArrayLike], level: float = 0.8, *,
-        method: IntervalMethod = "percentile",
-    ) -> Interval:  # fmt: skip
+    def derive(self, function: Quantity, level: float = 0.8, *, method: IntervalMethod = "percentile") -> Interval:
         """Return any quantity of the parameters with its interval over the draws.
 
         Args:
@@ -246,14 +245,12 @@ class Fit:
         low, high = bca_interval(draws, value, function(SimpleNamespace(**self.jackknife)), level)
         return Interval(value, float(low), float(high), level)
 
-    def intervals(
-        self, level: float = 0.8, method: IntervalMethod = "percentile"
-    ) -> dict[str, tuple[float, float] | None]:
+    def intervals(self, level: float = 0.8, method: IntervalMethod = "percentile") -> dict[str, Ends | None]:
         """Return intervals of the parameters; None where an interval means nothing, and where there are no draws."""
         check_level(level)
         known = [name for name, good in self.identifiability.identified.items() if good and self.draws]
         found = {name: self.derive(attrgetter(name), level, method=method) for name in known}
-        ends: dict[str, tuple[float, float] | None] = {name: (i.lower, i.upper) for name, i in found.items()}
+        ends = {name: (interval.lower, interval.upper) for name, interval in found.items()}
         return {name: ends.get(name) for name in self.model.parameter_names}
 
     def without_interval(self, name: str) -> str:

@@ -26,18 +26,12 @@ AS_THEY_ARE = ("objective", "parameters", "fixed", "prior_noise", "method", "deg
 def to_record(fit: Fit, level: float, *, full: bool) -> dict[str, Any]:
     """Return a fit as plain numbers, lists and names; `full` adds draws, noise and data, which `from_record` needs."""
     record = {
-        "law": fit.model.name,
-        "options": asdict(fit.model),
-        **{name: getattr(fit, name) for name in AS_THEY_ARE},
-        "level": level,
-        "intervals": fit.intervals(level),
+        "law": fit.model.name, "options": asdict(fit.model), **{name: getattr(fit, name) for name in AS_THEY_ARE},
+        "level": level, "intervals": fit.intervals(level), "points": len(fit.data), "starts": asdict(fit.starts),
         "loss": asdict(fit.loss) | {"delta": fit.loss.delta if math.isfinite(fit.loss.delta) else "inf"},
-        "points": len(fit.data),
-        "starts": asdict(fit.starts),
-        "identifiability": fit.identifiability.to_dict(),
-        "holdout": None if fit.holdout is None else fit.holdout.to_dict(),
+        "identifiability": fit.identifiability.to_dict(), "holdout": fit.holdout and fit.holdout.to_dict(),
         "priors": {name: asdict(prior) for name, prior in fit.priors.items()},
-    }
+    }  # fmt: skip
     if full:
         record |= {"draws": fit.draws, "noise": fit.noise, "data": asdict(fit.data)}
     return dict(plain(record))
