@@ -263,21 +263,15 @@ class Problem:
         in blocks that stay in the processor's cache.
         """
         theta, t, p = self.theta(z, index), self.rows(self.transform, index, 2), z.shape[1]
-        objective, gradient = np.empty(len(z)), np.empty_like(z)
-        majoriser, newton = np.empty((len(z), p, p)), np.empty((len(z), p, p))
         rows = max(1, CACHED // ((3 * p + self.program.n_buffers + 1) * self.program.n))
         with np.errstate(all="ignore"):
-            for first in range(0, len(z), rows):
-                block = slice(first, first + rows)
-                objective[block], curvature = self._block(theta[block], index[block])
-                gradient[block] = curvature[:, :p, p]
-                majoriser[block], newton[block] = curvature[:, :p, :p], curvature[:, -p:, :p]
+            blocks = [self._block(theta[k : k + rows], index[k : k + rows]) for k in range(0, len(z), rows)]
+            objective, curvature = (np.concatenate(part) for part in zip(*blocks, strict=True))
+            gradient, majoriser, newton = curvature[:, :p, p], curvature[:, :p, :p], curvature[:, -p:, :p]
             if self.prior_precision.any():
-                pull = theta - self.rows(self.prior_mean, index)
-                objective += 0.5 * (self.prior_precision * pull**2).sum(1)
-                gradient += self.prior_precision * pull
-                majoriser += np.diag(self.prior_precision)
-                newton += np.diag(self.prior_precision)
+                pull, precision = theta - self.rows(self.prior_mean, index), self.prior_precision
+                objective, gradient = objective + 0.5 * (precision * pull**2).sum(1), gradient + precision * pull
+                majoriser, newton = majoriser + np.diag(precision), newton + np.diag(precision)
             turned = t.swapaxes(-1, -2)
             return objective, (gradient[:, None] @ t)[:, 0], turned @ majoriser @ t, turned @ newton @ t
 
