@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 from limbeck.errors import FittingError
 from limbeck.fitting import aicc
 from limbeck.fitting.model import Array, Parameter
-from limbeck.laws.law import SOURCES, Law, Published
+from limbeck.laws.law import SOURCES, Law, published
+from limbeck.laws.trend import bottom
 
 ZHANG = SOURCES["zhang-2023"]
 
@@ -43,14 +44,7 @@ class CapacityGap(Law):
         return p.a * x.params + p.b
 
 
-ZHANG_2023 = Published(
-    CapacityGap(),
-    {"a": 2.498, "b": -11.498e6},
-    ZHANG,
-    "the fitted law, R² 0.9957",
-    "GPT2 and Pythia teachers of 70 M to 7 B; students pruned from the teacher. With independently initialised ones "
-    "the optimum moves or vanishes: your own sweep counts for more",
-)
+ZHANG_2023 = published("zhang-2023")
 
 
 def optimal_teacher(params: float) -> float:
@@ -66,11 +60,8 @@ def optimal_teacher(params: float) -> float:
     """
     teacher = max(float(params), float(ZHANG_2023.value(params=params)))
     if params < 30e6 or teacher > 7.6e9:
-        warnings.warn(
-            f"the capacity-gap law was measured for students above 30 M and teachers of 70 M to 7 B parameters; "
-            f"{params:.2g} and {teacher:.2g} lie outside",
-            stacklevel=2,
-        )
+        measured = "the capacity-gap law was measured for students above 30 M and teachers of 70 M to 7 B parameters"
+        warnings.warn(f"{measured}; {params:.2g} and {teacher:.2g} lie outside", stacklevel=2)
     return teacher
 
 
@@ -165,14 +156,11 @@ class CapacityGapFit:
 
 def _vertex(log_t: Array, loss: Array, weights: Array) -> tuple[float | None, str]:
     """ln T* of a weighted quadratic in ln T, or None and why."""
-    centre = log_t.mean()
-    c2, c1, _ = np.polyfit(log_t - centre, loss, 2, w=np.sqrt(weights))
-    if c2 <= 0:
+    if (z := bottom(log_t, loss, np.sqrt(weights))) is None:
         return None, "the loss does not rise again"
-    z = centre - c1 / (2 * c2)
     if not log_t.min() < z < log_t.max():
         return None, f"the {'largest' if z >= log_t.max() else 'smallest'} teacher is best"
-    return float(z), ""
+    return z, ""
 
 
 def _one_size(
@@ -225,11 +213,9 @@ def fit_capacity_gap(
     Source: Towards the Law of Capacity Gap in Distilling Language Models (Zhang et al., 2023, arXiv 2311.07052); the
     estimate of T* is reconstructed.
     """
-    s, t, y = (np.asarray(a, float) for a in (params, teacher_params, loss))
-    taught = np.isfinite(t) & (t > 0)
-    s, t, y = s[taught], t[taught], y[taught]
-    rng = np.random.default_rng(seed)
-    best = []
+    taught = np.asarray(teacher_params, float) > 0
+    s, t, y = (np.asarray(a, float)[taught] for a in (params, teacher_params, loss))
+    rng, best = np.random.default_rng(seed), []
     for size in np.unique(s):
         mine = s == size
         teachers = np.unique(t[mine])

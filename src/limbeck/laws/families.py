@@ -236,17 +236,17 @@ class FamilyStudy:
 
     def advise(self) -> list[str]:
         """Return what to do about this family, in words."""
-        words = []
-        if (models := len(self.left_out)) < ENOUGH:
-            words.append(f"{models or 'too few'} sizes are fitted: {ENOUGH} are safe, small ones will do")
-        if self.are <= NOISE:
-            words.append("the error is within what seeds differ by: finer comparisons mean nothing")
-        if min(self.baselines.values()) < self.are:
-            words.append("a simple rule does better: train sizes nearer to the target, or borrow from other families")
-        worst = max(self.left_out.items(), key=lambda item: abs(item[1] - self.are), default=None)
-        if worst and abs(worst[1] - self.are) > max(0.01, self.are / 2):
-            words.append(f"the answer hangs on the {si(worst[0])} models: {100 * worst[1]:.1f} % without them")
-        return words
+        few = f"{len(self.left_out) or 'too few'} sizes are fitted: {ENOUGH} are safe, small ones will do"
+        size, without = max(self.left_out.items(), key=lambda item: abs(item[1] - self.are), default=(0.0, self.are))
+        words = {
+            few: len(self.left_out) < ENOUGH,
+            "the error is within what seeds differ by: finer comparisons mean nothing": self.are <= NOISE,
+            "a simple rule does better: train sizes nearer to the target, or borrow from other families":
+                min(self.baselines.values()) < self.are,
+            f"the answer hangs on the {si(size)} models: {100 * without:.1f} % without them":
+                abs(without - self.are) > max(0.01, self.are / 2),
+        }  # fmt: skip
+        return [sentence for sentence, so in words.items() if so]
 
     def plot(self) -> Any:
         """Draw the error from fewer models and shorter trainings against their compute."""
@@ -315,11 +315,10 @@ def read_families(
         columns = {column: table.column(column)[mine] for column in names}
         size, seen = columns.get("params", np.zeros(len(mine))), columns[data]
         model = np.unique(table.clusters()[mine] if "run" in table.columns else size, return_inverse=True)[1]
-        if marked is not None:
-            target, train = marked[mine], ~marked[mine]
-        else:
-            largest = size == size.max()
-            target, train = largest & (seen >= (1 - last) * seen[largest].max()), ~largest
+        largest = size == size.max() if marked is None else marked[mine]
+        target, train = largest, ~largest
+        if marked is None:
+            target = largest & (seen >= (1 - last) * seen[largest].max())
         if reason := _unusable(name, size, target, train, by_size=marked is None):
             skipped[name or "rows without a family"] = reason
             continue

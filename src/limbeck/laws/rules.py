@@ -71,11 +71,12 @@ class Rule:
             >>> Rule(cut=0.1, borrow="size term").describe()
             'chinchilla, size term borrowed, without the first 10 %'
         """
-        words = [self.law, f"{self.borrow} borrowed" if self.borrow else ""]
-        words += ["" if math.isinf(self.loss.delta) else "Huber"]
-        words += [f"without the first {100 * self.cut:.0f} %" if self.cut else ""]
-        words += [f"from {si(self.cut_tokens)} tokens" if self.cut_tokens else ""]
-        return ", ".join(filter(None, words))
+        words = {
+            self.law: True, f"{self.borrow} borrowed": self.borrow, "Huber": not math.isinf(self.loss.delta),
+            f"without the first {self.cut:.0%}".replace("%", " %"): self.cut,
+            f"from {si(self.cut_tokens)} tokens": self.cut_tokens,
+        }  # fmt: skip
+        return ", ".join(word for word, said in words.items() if said)
 
     def forecasts(self, families: Sequence[Family], lenders: NDArray[np.bool_]) -> list[Array]:
         """Return what it predicts for the targets, see `forecasts`."""
@@ -214,9 +215,8 @@ def candidates(families: Sequence[Family]) -> tuple[Rule, ...]:
         return tuple(Rule(**kind, **cut) for kind in kinds for cut in CUTS)
     data = next(iter(families[0].columns))
     names = [f"{law}:{data}" for law in ("power", "power-floor", "broken-power")]
-    return tuple(
-        Rule(name, loss=loss, **cut) for name in names for loss in (LEAST_SQUARES, Loss()) for cut in CUTS[::2]
-    )
+    losses = LEAST_SQUARES, Loss()
+    return tuple(Rule(name, loss=loss, **cut) for name in names for loss in losses for cut in CUTS[::2])
 
 
 @dataclass(frozen=True)
@@ -252,12 +252,15 @@ class FamilyComparison:
         f = np.arange(len(self.families))
         return np.asarray(self.errors[self.chosen, f, f])
 
+    @property
+    def simple(self) -> dict[str, Array]:
+        """Errors of what a law must beat, [families] each."""
+        each = [family.baselines() for family in self.families]
+        return {name: np.array([one[name] for one in each]) for name in each[0]}
+
     def medians(self) -> dict[str, float]:
         """Return the median ARE over the families: of the chosen rules and of the baselines."""
-        simple = [family.baselines() for family in self.families]
-        return {"chosen": float(np.median(self.are))} | {
-            name: float(np.median([one[name] for one in simple])) for name in simple[0]
-        }
+        return {name: float(np.median(errors)) for name, errors in {"chosen": self.are, **self.simple}.items()}
 
     def interval(self, level: float = 0.8, *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
         """Return the interval of the chosen rules' median ARE over resampled families."""
@@ -288,9 +291,7 @@ class FamilyComparison:
     def plot(self) -> Any:
         """Draw the error of every family's rule beside those of the baselines."""
         names = [f"{family.name}, {family.scale_up:.3g}× " for family in self.families]
-        simple = [family.baselines() for family in self.families]
-        errors = {"the rule that the others chose": self.are.tolist()}
-        errors |= {name: [one[name] for one in simple] for name in simple[0]}
+        errors = {"the rule that the others chose": self.are, **self.simple}
         marks = [{"x": 100 * np.array(e), "y": names, "name": name, "mode": "markers"} for name, e in errors.items()]
         chosen, best = (100 * self.medians()[name] for name in ("chosen", "best loss"))
         title = f"Median error {chosen:.2g} %, of the best loss so far {best:.2g} %"
@@ -339,10 +340,7 @@ def compare_families(
     lenders = apart[:, None, :] & apart[None, :, :]
     every = forecasts(rules, families, lenders)
     errors = np.array([[family.are(made) for family, made in zip(families, one, strict=True)] for one in every])
-    signed = [
-        [float(f.are(made[k], signed=True)) for k, (f, made) in enumerate(zip(families, one, strict=True))]
-        for one in every
-    ]
+    signed = [[f.are(one[k][k], signed=True) for k, f in enumerate(families)] for one in every]
     errors = np.where(np.isfinite(errors), errors, np.inf).swapaxes(1, 2)
     return FamilyComparison(tuple(families), rules, errors, np.array(signed), dict(skipped or {}))
 
