@@ -92,19 +92,17 @@ class Comparison:
         needed = dict.fromkeys(name for c in self.candidates for name in c.fit.model.columns)
         if other := next((name for name in columns if name not in needed), None):
             raise FittingError(f'no law here reads "{other}".{nearest(other, needed)} They read: {", ".join(needed)}.')
-        own = [
-            (c.fit, {name: columns[name] for name in c.fit.model.columns if name in columns}) for c in self.candidates
-        ]
-        each = [fit.predict(level, **at) for fit, at in own]
-        length, weight = max(len(p.mean) for p in each), np.array([c.weight for c in self.candidates])
-        means, reaches = (
-            [np.broadcast_to(getattr(p, name), length) for p in each] for name in ("mean", "extrapolation")
-        )
-        runs = [fit.simulate(**at) for fit, at in own]
+        fits, weight = [c.fit for c in self.candidates], np.array([c.weight for c in self.candidates])
+        own = [{name: columns[name] for name in fit.model.columns if name in columns} for fit in fits]
+        each = [fit.predict(level, **at) for fit, at in zip(fits, own, strict=True)]
+        runs = [fit.simulate(**at) for fit, at in zip(fits, own, strict=True)]
+        length = max(len(p.mean) for p in each)
+        means = np.array([np.broadcast_to(p.mean, length) for p in each])
+        reach = np.max([np.broadcast_to(p.extrapolation, length) for p in each], axis=0)
         pool = np.concatenate([np.broadcast_to(rows, (len(rows), length)) for rows in runs])
         share = np.concatenate([np.full(len(rows), w / len(rows)) for rows, w in zip(runs, weight, strict=True)])
         lower, upper = _weighted_interval(pool, share, level)
-        mean, reach = weight @ means, np.max(reaches, axis=0)
+        mean = weight @ means
         outside = tuple(name for name in needed if any(name in p.outside for p in each))
         return Prediction(mean, lower, upper, level, reach, outside, np.sqrt(weight @ (means - mean) ** 2))
 
