@@ -61,7 +61,8 @@ def grid_starts(problem: Problem, *, limit: int = 512, seed: int = 0) -> Array:
 
     The product of the parameters' `start` values; linear parameters are solved for at each combination of the others.
     A product larger than `limit` is thinned at random. A formula that is linear in all parameters has one start where
-    that is enough; under log residuals, which may have several optima, also exact fits of as many points as parameters.
+    that is enough; under log residuals, where it may fall below zero and have several optima, also exact fits of as
+    many points as parameters.
 
     Raises:
         FittingError: a parameter has neither start values nor a linear role.
@@ -78,7 +79,7 @@ def grid_starts(problem: Problem, *, limit: int = 512, seed: int = 0) -> Array:
         z = np.array(list(itertools.product(*axes)), float).reshape(-1, len(axes))
     linear = len(linear_parameters(problem))
     z = solve_linear(problem, z, np.zeros(len(z), int)) if linear else z
-    if linear < len(free) or problem.loss.space != "log":
+    if linear < len(free) or problem.loss.space != "log" or all(p.log for p in free):
         return z
     chosen = np.argsort(rng.random((EXACT, problem.program.n)), axis=1) < linear
     exact = problem.with_rows(weights=chosen.astype(float))
