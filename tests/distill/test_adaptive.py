@@ -42,6 +42,23 @@ def test_todi_by_hand() -> None:
     assert todi(q.log(), p.log()).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_todi_moves_the_student_as_if_its_switch_were_given() -> None:
+    student = STUDENT.clone().requires_grad_()
+    (found,) = torch.autograd.grad(todi(student, TEACHER, reduction="sum"), student)
+    share = (TEACHER.log_softmax(-1) - STUDENT.log_softmax(-1)).sigmoid()
+
+    def given(logits: torch.Tensor) -> torch.Tensor:
+        log_p, log_q = TEACHER.log_softmax(-1), logits.log_softmax(-1)
+        return (share * log_p.exp() * (log_p - log_q) + (1 - share) * log_q.exp() * (log_q - log_p)).sum()
+
+    step = 1e-5
+    for place in ((0, 0), (2, 3), (4, 6)):
+        bump = torch.zeros_like(STUDENT)
+        bump[place] = step
+        slope = (given(STUDENT + bump) - given(STUDENT - bump)) / (2 * step)
+        assert found[place].item() == pytest.approx(slope.item(), abs=1e-8)
+
+
 def test_a_sure_teacher_is_followed_and_an_unsure_one_covered() -> None:
     sure, unsure = torch.tensor([0.0, -30.0, -30.0]), torch.zeros(3)
     student = torch.tensor([1.0, 0.0, 0.0])

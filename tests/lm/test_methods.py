@@ -26,6 +26,7 @@ from limbeck.lm import (
     collate,
     distill,
     load_model,
+    preview,
     read_recipe,
     save_model,
     tiny_llama,
@@ -108,6 +109,18 @@ def test_pass_rates_weigh_problems_in_two_stages(shop: Path) -> None:
     assert "forward_kl" in row["recipe"] and "from step 3 distil reverse_kl" in row["recipe"]
     with pytest.raises(ConfigError, match="solves every one always or never"):
         run(shop, "unpaced", "method={name: paced, length: 2}")
+
+
+def test_the_cost_is_said_before_it_is_paid(shop: Path) -> None:
+    for method in ("kd", "opd", "seqkd"):
+        cost = preview(
+            read_recipe(shop / "recipe.yaml", [f"method={{name: {method}, length: 6}}", "steps=1000", "out=cost"])
+        )
+        assert cost.steps == 1000 and cost.seconds >= 1000 * cost.seconds_per_step > 0
+        frozen = {"kd": 25_248, "opd": 25_248, "seqkd": 0}[method]
+        assert cost.flops == pytest.approx(1000 * cost.tokens_per_step * (6 * 6_736 + 2 * frozen))
+        assert cost.disk_bytes == 4 * (6_736 + 256 * 16) * 7 and cost.memory_bytes > 1e8
+        assert "1,000 steps of" in cost.summary() and not (shop / "cost").exists()
 
 
 def test_a_teacher_with_another_tokenizer_is_aligned(shop: Path) -> None:

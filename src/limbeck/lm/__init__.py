@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from limbeck.lm.audit import Agreement, Gain, Trend, agreement, bleu, clustered_mean, holm, paired_gain, trend
     from limbeck.lm.conversations import AnswerLoss, Conversations, Example, answer_loss, collate, read_examples
     from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
+    from limbeck.lm.cost import CostPreview, preview
     from limbeck.lm.curation import (
         Choice, farthest, fault, hardest, latent_shift, smoke_test, token_entropy, trace_distance, try_questions,
     )
@@ -53,24 +54,26 @@ _MODULES = (
     "rollouts", "on_policy", "pass_rates", "teacher_hacking", "models", "evaluation", "training", "pretraining",
     "distillation", "recipe", "teacher_cache", "methods", "self_play", "alignment", "audit", "model_audit", "curation",
     "endpoint",
+    "cost",
 )
 """In the order in which a name is looked for: those that need no torch first."""
 
 __all__ = [
     "Agreement", "Alarm", "AnswerLoss", "Audit", "Batch", "CachedTeaching", "Choice", "Conversations", "Corpus",
-    "CorpusFacts", "CrossTokenizer", "Distance", "DistilJob", "DistillRecipe", "DistillationResult", "Divergence",
-    "Document", "Duels", "Endpoint", "EndpointSampler", "Example", "Fidelity", "FreshStudent", "Gain", "HackingMonitor",
-    "HackingReport", "Kept", "Method", "Mixture", "NextToken", "OnPolicy", "PassRates", "PretrainJob", "Regime",
-    "Replay", "Rollouts", "Sampler", "SelfPlay", "Signal", "Source", "StagedSignal", "StagedSource", "TaskAudit",
-    "TeacherCache", "Teaching", "TextLoss", "TokenStream", "TransformersSampler", "Trend", "Weighted", "Windows",
-    "agreement", "answer_loss", "bleu", "budget_folder", "build_corpus", "byte_tokenizer", "cache_teacher",
-    "clustered_mean", "collate", "compare_texts", "continue_text", "distance", "distil", "distill", "embedded_corpus",
-    "evaluate", "evaluation_windows", "extrapolate", "farthest", "fault", "fidelity", "final_answer", "finished",
-    "future_returns", "get_tokenizer", "hardest", "holm", "judge", "latent_shift", "law_alarm", "load_corpus",
-    "load_model", "load_tokenizer", "measure_pass_rates", "model_folder", "non_embedding_params", "paired_gain",
-    "pretrain", "read_examples", "read_recipe", "same_final_answer", "same_tokens", "save_model", "sequence_kl",
-    "smoke_test", "text_corpus", "text_loss", "tiny_llama", "token_entropy", "tokenize", "trace_distance",
-    "train_student", "train_text", "trained_tokenizer", "trend", "try_questions", "write_answers",
+    "CorpusFacts", "CostPreview", "CrossTokenizer", "Distance", "DistilJob", "DistillRecipe", "DistillationResult",
+    "Divergence", "Document", "Duels", "Endpoint", "EndpointSampler", "Example", "Fidelity", "FreshStudent", "Gain",
+    "HackingMonitor", "HackingReport", "Kept", "Method", "Mixture", "NextToken", "OnPolicy", "PassRates",
+    "PretrainJob", "Regime", "Replay", "Rollouts", "Sampler", "SelfPlay", "Signal", "Source", "StagedSignal",
+    "StagedSource", "TaskAudit", "TeacherCache", "Teaching", "TextLoss", "TokenStream", "TransformersSampler",
+    "Trend", "Weighted", "Windows", "agreement", "answer_loss", "bleu", "budget_folder", "build_corpus",
+    "byte_tokenizer", "cache_teacher", "clustered_mean", "collate", "compare_texts", "continue_text", "distance",
+    "distil", "distill", "embedded_corpus", "evaluate", "evaluation_windows", "extrapolate", "farthest", "fault",
+    "fidelity", "final_answer", "finished", "future_returns", "get_tokenizer", "hardest", "holm", "judge",
+    "latent_shift", "law_alarm", "load_corpus", "load_model", "load_tokenizer", "measure_pass_rates",
+    "model_folder", "non_embedding_params", "paired_gain", "pretrain", "preview", "read_examples", "read_recipe",
+    "same_final_answer", "same_tokens", "save_model", "sequence_kl", "smoke_test", "text_corpus", "text_loss",
+    "tiny_llama", "token_entropy", "tokenize", "trace_distance", "train_student", "train_text", "trained_tokenizer",
+    "trend", "try_questions", "write_answers",
 ]
 
 

@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.lm.folders import claim, corpus_hash, records
 from limbeck.lm.jobs import DistilJob, FreshStudent
-from limbeck.lm.material import material
+from limbeck.lm.material import Material, material
 from limbeck.lm.methods import Cast, Method
 from limbeck.lm.models import context_length, folder_digest, load_model, non_embedding_params, read_config, tiny_llama
 from limbeck.lm.rollouts import TransformersSampler
@@ -43,28 +43,13 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
         claim(job.out, _identity(job))
     if rows := records(job.out, [job.regime.steps(budget) for budget in job.budgets]):
         return rows
-    method = job.method or Method()
-    if len(job.budgets) > 1 and method.answers != "data":
-        raise ConfigError(f"method {method.name} writes answers: give one budget at a time")
-    make_student, tokenizer, teacher_tokenizer = student_of(job)
-    teachers = [load_model(folder).eval() for folder in job.teachers.values()]
     with threads(job.threads):
-        student = make_student()
-        for name, model in (*(("teacher", teacher) for teacher in teachers), ("student", student)):
-            if job.regime.context > (longest := context_length(model.config)):
-                raise ConfigError(
-                    f"context {job.regime.context} is longer than the {name} can read: use context: {longest} or less"
-                )
-        start = lambda: make_student().eval()  # noqa: E731
-        cast = Cast(tokenizer, teacher_tokenizer, teachers or [start()], start)
-        read, steps = material(job, method, cast), job.regime.steps(max(job.budgets))
-        signal = method.signal(cast, steps, job.divergence, job.ce_weight, job.vocabulary)
-        for teacher in teachers if job.vocabulary != "align" else []:
-            compared = signal if isinstance(signal, Teaching) else Teaching(teacher)
-            require_vocabulary(compared, teacher, student, read.probe, read.largest)
+        ready = prepare(job)
+        method, cast, read, signal = ready.method, ready.cast, ready.read, ready.signal
+        student, tokenizer = ready.make_student(), cast.tokenizer
         if job.cache:
             with processes().main_process_first():
-                signal = _cached(job, signal, read.source(student, steps, job.out), steps)
+                signal = _cached(job, signal, read.source(student, ready.steps, job.out), ready.steps)
         columns = {
             "run": job.run,
             "seed": job.seed,
@@ -90,7 +75,7 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
             write_json(job.out / "samples" / f"{step}.json", shown)
 
         return train_student(
-            make_student,
+            ready.make_student,
             read.source,
             read.evaluate,
             tokenizer,
@@ -107,6 +92,52 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
         )
 
 
+class Prepared(NamedTuple):
+    """A distillation that can begin.
+
+    Args:
+        method: its choices.
+        cast: who takes part.
+        make_student: gives the untrained student.
+        read: what it reads and is measured on.
+        signal: what is said about it.
+        steps: of the longest budget.
+    """
+
+    method: Method
+    cast: Cast
+    make_student: Callable[[], Any]
+    read: Material
+    signal: Signal
+    steps: int
+
+
+def prepare(job: DistilJob) -> Prepared:
+    """Load the models and the data of a job, and check that they fit.
+
+    Raises:
+        ConfigError, TrainingError: as `distil`.
+    """
+    method = job.method or Method()
+    if len(job.budgets) > 1 and method.answers != "data":
+        raise ConfigError(f"method {method.name} writes answers: give one budget at a time")
+    make_student, tokenizer, teacher_tokenizer = student_of(job)
+    teachers, student = [load_model(folder).eval() for folder in job.teachers.values()], make_student()
+    for name, model in (*(("teacher", teacher) for teacher in teachers), ("student", student)):
+        if job.regime.context > (longest := context_length(model.config)):
+            raise ConfigError(
+                f"context {job.regime.context} is longer than the {name} can read: use context: {longest} or less"
+            )
+    start = lambda: make_student().eval()  # noqa: E731
+    cast = Cast(tokenizer, teacher_tokenizer, teachers or [start()], start)
+    read, steps = material(job, method, cast), job.regime.steps(max(job.budgets))
+    signal = method.signal(cast, steps, job.divergence, job.ce_weight, job.vocabulary)
+    for teacher in teachers if job.vocabulary != "align" else []:
+        compared = signal if isinstance(signal, Teaching) else Teaching(teacher)
+        require_vocabulary(compared, teacher, student, read.probe, read.largest)
+    return Prepared(method, cast, make_student, read, signal, steps)
+
+
 def _identity(job: DistilJob) -> dict[str, Any]:
     """Everything that changes the result of a job, except its length; models and data by their content."""
     data = corpus_hash(job.data) if job.data.is_dir() else hashlib.sha256(job.data.read_bytes()).hexdigest()
@@ -117,12 +148,12 @@ def _identity(job: DistilJob) -> dict[str, Any]:
         "teacher": {name: folder_digest(folder) for name, folder in job.teachers.items()},
         "student": asdict(job.student) if isinstance(job.student, FreshStudent) else folder_digest(job.student),
         "seed": job.seed,
-        "method": method.model_dump(mode="json"),
+        **{f"method.{name}": value for name, value in method.model_dump(mode="json").items() if name != "divergence"},
         "divergence": (job.divergence or Divergence(**method.divergence)).describe(),
         "ce_weight": job.ce_weight,
         "vocabulary": job.vocabulary,
         "cache": job.cache,
-        "regime": asdict(job.regime),
+        **asdict(job.regime),
     }
 
 

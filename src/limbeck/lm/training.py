@@ -132,7 +132,7 @@ def train_student(
         player = Player(
             "student",
             student,
-            _optimizer(student, regime),
+            optimizer(student, regime),
             schedule=partial(warmup_stable_decay, steps=steps, warmup=regime.warmup, decay=regime.decay),
             clip=regime.clip,
         )
@@ -207,7 +207,8 @@ def _trunk(out: Path, step: int) -> Path | None:
     return max(found, key=lambda path: path.name, default=None)
 
 
-def _optimizer(model: Any, regime: Regime) -> torch.optim.Optimizer:
+def optimizer(model: Any, regime: Regime) -> torch.optim.Optimizer:
+    """AdamW on what is trained, with decay on matrices alone."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in weights if weight.ndim >= 2], "weight_decay": regime.weight_decay},
