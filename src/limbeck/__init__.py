@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from limbeck.errors import LimbeckError
 
 if TYPE_CHECKING:
-    from limbeck import distill, fitting, laws, lm, papers, planning, report, runs, study
+    from limbeck import distill, fitting, laws, lm, papers, planning, report, runs, study, theory
     from limbeck.laws import fit
     from limbeck.runs import RunRecorder, RunTable, read_runs
 
 __version__ = "0.1.0"
 
-_ROOMS = ("distill", "fitting", "laws", "lm", "papers", "planning", "report", "runs", "study")
+_ROOMS = ("distill", "fitting", "laws", "lm", "papers", "planning", "report", "runs", "study", "theory")
 _NAMES = {"fit": "laws", "read_runs": "runs", "RunTable": "runs", "RunRecorder": "runs"}
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "report",
     "runs",
     "study",
+    "theory",
 ]
 
 

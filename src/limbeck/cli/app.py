@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from limbeck import __version__
-from limbeck.cli import curves, decide, evaluate, families, laws, machine, methods, task_forecast, tasks, theory, train
+from limbeck.cli import curves, decide, evaluate, families, laws, machine, methods, tasks, theory, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ COMMANDS: list[tuple[typer.Typer, list[Callable[..., None]]]] = [
     (compare, [laws.compare_laws, methods.compare_methods, families.compare_families, families.compare_splits]),
     (plan, [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep]),
     (plan, [curves.plan_batch, curves.plan_schedule, curves.plan_decay, curves.plan_annealed, families.plan_parts]),
-    (task, [tasks.transfer, tasks.passes, task_forecast.forecast, tasks.observe]),
+    (task, [tasks.transfer, tasks.passes, tasks.forecast, tasks.observe]),
     (theories, [theory.exponents, theory.regimes, theory.superposition]),
 ]
 """A command's name is the last word of its function's."""

@@ -7,8 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+import limbeck as lb
 from limbeck.cli.arguments import LevelOption, Reader, option, quantities, quantity, shown
 from limbeck.errors import LimbeckError
+from limbeck.files import write_text
+from limbeck.runs import read_runs
 
 
 @shown("Write the predicted curves as a page.")
@@ -26,19 +29,16 @@ def plan_schedule(
 
     Example: limbeck plan schedule fit.json --rates schedules.csv --plot curves.html
     """
-    from limbeck import laws, planning
-    from limbeck.runs import read_runs
-
     if steps is None and rates is None:
         raise LimbeckError("give --steps, the length of the usual schedules, or --rates, a table of your own.")
-    fit = laws.load_fit(fitted)
+    fit = lb.laws.load_fit(fitted)
     columns = {} if params is None else {"params": params}
-    schedules = {} if steps is None else planning.standard_schedules(fit, int(steps), end)
+    schedules = {} if steps is None else lb.planning.standard_schedules(fit, int(steps), end)
     if rates is not None:
         table = read_runs(rates).require("run", "step", "lr")
         for (run,), rows in table.frame.sort("step").group_by("run", maintain_order=True):
-            schedules[str(run)] = laws.logged_rates(rows["step"].to_numpy(), rows["lr"].to_numpy())
-    return planning.compare_schedules(fit, schedules, level=level, **columns)
+            schedules[str(run)] = lb.laws.logged_rates(rows["step"].to_numpy(), rows["lr"].to_numpy())
+    return lb.planning.compare_schedules(fit, schedules, level=level, **columns)
 
 
 @shown("Write the final loss of every share as a page.")
@@ -56,10 +56,8 @@ def plan_decay(
 
     Example: limbeck plan decay fit.json --steps 24k --shape 1-sqrt --end 0 --plot decay.html
     """
-    from limbeck import laws, planning
-
     columns = {} if params is None else {"params": params}
-    return planning.best_decay(laws.load_fit(fitted), int(steps), shape=shape, end=end, level=level, **columns)
+    return lb.planning.best_decay(lb.laws.load_fit(fitted), int(steps), shape=shape, end=end, level=level, **columns)
 
 
 @shown()
@@ -77,11 +75,8 @@ def plan_annealed(
 
     Example: limbeck plan annealed fit.json curves.csv --out annealed.csv && limbeck fit annealed.csv
     """
-    from limbeck import laws
-    from limbeck.files import write_text
-
     given: dict[str, Any] = {"decay": decay, "shape": shape, "end": end, "from_tokens": from_tokens or 0.0}
-    table = laws.annealed(laws.load_fit(fitted), read(runs), **given)
+    table = lb.laws.annealed(lb.laws.load_fit(fitted), read(runs), **given)
     write_text(out, table.frame.write_csv())
     gain = float((table.column("loss") - table.column("raw_loss")).mean())
     count, text = len(table), f"{table.derived['loss']}: {gain:+.3g} on average, {len(table)} checkpoints"
@@ -104,10 +99,8 @@ def plan_batch(
 
     Example: limbeck plan batch fit.json --params 1B --loss 2.8 --batches 0.5M,2M --plot curves.html
     """
-    from limbeck import laws, planning
-
     if params is None or not loss > 0:
         raise LimbeckError("--params and --loss are needed: the size of the model and the loss to reach.")
-    law = laws.KAPLAN_2020_BATCH if fitted is None else laws.load_fit(fitted)
+    law = lb.laws.KAPLAN_2020_BATCH if fitted is None else lb.laws.load_fit(fitted)
     prices = {"step_price": step_price, "token_price": token_price}
-    return planning.plan_batch(law, params, loss, batches=batches, level=level, **prices)
+    return lb.planning.plan_batch(law, params, loss, batches=batches, level=level, **prices)

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+import limbeck as lb
 from limbeck.cli.arguments import LevelOption, SeedOption, option, quantities, quantity, shown
 from limbeck.errors import LimbeckError
+from limbeck.files import write_text
 from limbeck.runs.quantities import parse_quantity
 
 
@@ -26,13 +28,11 @@ def plan_compute(
 
     Example: limbeck plan compute fit.json --target-loss 2.1 --inference-tokens 10T
     """
-    from limbeck import laws, planning
-
-    fit = laws.load_fit(fitted)
+    fit = lb.laws.load_fit(fitted)
     if flops is not None and target_loss is None and inference_tokens is None:
-        return planning.compute_optimal(fit, flops, level=level)
+        return lb.planning.compute_optimal(fit, flops, level=level)
     if flops is None and target_loss is not None and inference_tokens is not None:
-        return planning.inference_aware(fit, target_loss, inference_tokens, level=level)
+        return lb.planning.inference_aware(fit, target_loss, inference_tokens, level=level)
     raise LimbeckError("give either --flops, or --target-loss with --inference-tokens.")
 
 
@@ -54,15 +54,13 @@ def plan_teacher(
 
     Example: limbeck plan teacher fit.json --student-params 1e9 --tokens 2e11 --teachers teachers.csv
     """
-    from limbeck import laws, planning
-
     if student_params is None or teachers is None:
         needed = "the student's size, and a table with name, params, loss."
         raise LimbeckError(f"--student-params and --teachers are needed: {needed}")
-    law = laws.DISTILLATION_2025 if fitted is None else laws.load_fit(fitted)
-    known = planning.read_teachers(teachers)
+    law = lb.laws.DISTILLATION_2025 if fitted is None else lb.laws.load_fit(fitted)
+    known = lb.planning.read_teachers(teachers)
     asked: dict[str, Any] = {"tokens": tokens, "flops": flops, "scenario": scenario, "law": law, "level": level}
-    return planning.choose_teacher(student_params, known, **asked)
+    return lb.planning.choose_teacher(student_params, known, **asked)
 
 
 @shown()
@@ -83,11 +81,9 @@ def plan_bits(
 
     A table has one row per quantised model; rows of one original model share its name in the column run.
     """
-    from limbeck import laws, planning
-
     total = None if memory is None else 8 * parse_quantity(memory.replace("GB", "G"))
-    fit = laws.load_fit(source) if source.endswith(".json") else laws.fit("bit-level", source, seed=seed)
-    return planning.choose_bits(fit, total_bits=total, params=params, tokens=tokens, bits=bits, level=level)
+    fit = lb.laws.load_fit(source) if source.endswith(".json") else lb.laws.fit("bit-level", source, seed=seed)
+    return lb.planning.choose_bits(fit, total_bits=total, params=params, tokens=tokens, bits=bits, level=level)
 
 
 @shown("Write a page with the error of each policy.")
@@ -109,18 +105,15 @@ def plan_keep(
 
     Example: limbeck plan keep --pool 50k --dimension 512 --probe-error 0.07
     """
-    from limbeck import planning
-    from limbeck.files import write_text
-
     rows: Any = None
     given: dict[str, Any] = {"keep": keep, "tolerance": tolerance}
     if features is not None:
-        x, labels = planning.read_features(features)
-        plan, rows = planning.choose_examples(x, labels, probe_error=probe_error, seed=seed, **given)
+        x, labels = lb.planning.read_features(features)
+        plan, rows = lb.planning.choose_examples(x, labels, probe_error=probe_error, seed=seed, **given)
     elif pool is None or dimension is None or probe_error is None:
         raise LimbeckError("give a file of features, or --pool, --dimension and --probe-error.")
     else:
-        plan = planning.plan_keep(pool, dimension, probe_error, **given)
+        plan = lb.planning.plan_keep(pool, dimension, probe_error, **given)
     if out is not None:
         if rows is None:
             raise LimbeckError("--out needs a file of features: without one there are no rows to name.")
@@ -134,7 +127,5 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a demo, or wit
 
     Example: limbeck report demo/
     """
-    from limbeck.report import report_of
-
-    page = report_of(folder)
+    page = lb.report.report_of(folder)
     return {"report": str(page)}, f"report: {page}"

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+import limbeck as lb
 from limbeck.cli.arguments import LevelOption, MixedReader, Reader, RunsArgument, option, quantities, quantity, shown
 from limbeck.errors import LimbeckError, nearest
 
@@ -30,11 +31,9 @@ def compare_families(
     The table names its families in the column family and the trainings in run. The error is the mean of |L - L^|/L over
     the last 30 % of the largest model's training. Also written: limbeck compare --protocol families runs.csv
     """
-    from limbeck import laws
-
-    found, skipped = laws.read_families(runs, holdout=holdout, source=source, **asdict(read))
+    found, skipped = lb.laws.read_families(runs, holdout=holdout, source=source, **asdict(read))
     if family is None:
-        return laws.compare_families(found, skipped=skipped)
+        return lb.laws.compare_families(found, skipped=skipped)
     known = {one.name: one for one in found}
     if family not in known:
         reason = skipped.get(family) or f"there are {', '.join(known)}.{nearest(family, known)}"
@@ -56,9 +55,7 @@ def compare_splits(
 
     One row per run, a column per scale and per split; empty cells are left out.
     """
-    from limbeck import planning
-
-    return planning.compare_splits(read(runs), splits.split(","), scales=scales.split(","), level=level)
+    return lb.planning.compare_splits(read(runs), splits.split(","), scales=scales.split(","), level=level)
 
 
 @shown()
@@ -74,9 +71,7 @@ def plan_parts(
 
     Example: limbeck plan parts fit.json --budget 500M --cost 1,2
     """
-    from limbeck import laws, planning
-
     if len(cost) != 2:
         given = ",".join(f"{one:g}" for one in cost)
         raise LimbeckError(f"--cost {given}: write two numbers, of an encoder's and a decoder's parameter, as in 1,2.")
-    return planning.allocate_two_parts(laws.load_fit(fitted), budget, cost=(cost[0], cost[1]), level=level)
+    return lb.planning.allocate_two_parts(lb.laws.load_fit(fitted), budget, cost=(cost[0], cost[1]), level=level)

@@ -6,26 +6,16 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+import limbeck as lb
 from limbeck.cli.arguments import (
-    LevelOption,
-    MixedReader,
-    RunsArgument,
-    SeedOption,
-    dropped,
-    numbers,
-    option,
-    pairs,
-    setting,
-    shown,
-)
+    LevelOption, MixedReader, RunsArgument, SeedOption, dropped, numbers, option, pairs, setting, shown,
+)  # fmt: skip
 from limbeck.errors import LimbeckError
-
-if TYPE_CHECKING:
-    from limbeck.runs import RunTable
+from limbeck.runs import COLUMNS, RunTable, vocabulary_table
 
 
 @shown()
@@ -54,18 +44,14 @@ def fit(
     Columns may have the names people use (N, D, n_params, train_tokens, eval_loss, val/loss ...); --map names the
     others. The interval of a forecast always contains the run-to-run noise.
     """
-    from limbeck import laws as room
-    from limbeck.report import tables
-    from limbeck.runs import COLUMNS, vocabulary_table
-
     if laws:
-        return room.catalogue(), tables.catalogue(room.catalogue())
+        return lb.laws.catalogue(), lb.report.tables.catalogue(lb.laws.catalogue())
     if columns:
         fields = ("name", "unit", "meaning", "aliases")
         return [{field: getattr(column, field) for field in fields} for column in COLUMNS.values()], vocabulary_table()
     if runs is None:
         raise LimbeckError("which runs? Write: limbeck fit runs.csv --law chinchilla (limbeck fit --help explains).")
-    chosen = room.get(law)
+    chosen = lb.laws.get(law)
     table = read(runs)
     if read.skip_bad:  # what this law cannot read is dropped and named too
         chosen, table = chosen.prepare(table, skip_bad=True)
@@ -73,7 +59,7 @@ def fit(
     resampling: dict[str, Any] = {"bootstrap": bootstrap, "method": method, "seed": seed}
     known: dict[str, Any] = {"fixed": numbers(fix or [], "parameter"), "priors": _priors(prior)}
     residuals: dict[str, Any] = {"loss": _loss(chosen, space), "delta": _delta(delta)}
-    result = room.fit(chosen, table, holdout=holdout or None, **resampling, **known, **residuals)
+    result = lb.laws.fit(chosen, table, holdout=holdout or None, **resampling, **known, **residuals)
     result.save(out)
     if plot is not None:
         from limbeck.report import ReportContent, write_report
@@ -81,7 +67,7 @@ def fit(
         command = shlex.join(["limbeck", *sys.argv[1:]])
         write_report(ReportContent.of_fit(result, table, command=command, level=level), plot)
     saved = f"saved {out}" + (f" · page: {plot}" if plot else " · plot: --plot fit.html")
-    text = tables.fit_summary(result, table, level=level)
+    text = lb.report.tables.fit_summary(result, table, level=level)
     left = dropped(table)
     facts = {"derived": list(table.derived), "dropped": left, "saved": str(out)}
     return result.to_dict(level, full=False) | facts, "\n".join([text, "", *_hint(table), *left, saved])
@@ -98,15 +84,12 @@ def predict(
 
     Example: limbeck predict fit.json params=7e9 tokens=2e12
     """
-    from limbeck import laws as room
-    from limbeck.report import tables
-
-    fit, columns = replace(room.load_fit(fitted), forced=force), setting(settings)
+    fit, columns = replace(lb.laws.load_fit(fitted), forced=force), setting(settings)
     prediction = fit.predict(level=level, **columns)
     record: dict[str, Any] = {"law": fit.model.name, "columns": columns, "target": fit.model.target}
     for key, value in prediction.to_dict().items():
         record[key] = value[0] if key in ("mean", "lower", "upper", "extrapolation") else value
-    return record, tables.prediction(fit, prediction, columns)
+    return record, lb.report.tables.prediction(fit, prediction, columns)
 
 
 @shown()
@@ -122,14 +105,11 @@ def compare_laws(
 
     Example: limbeck compare laws runs.csv --laws chinchilla,kaplan,power
     """
-    from limbeck import laws as room
-    from limbeck.report import tables
-
     if holdout != "largest":
         raise LimbeckError(f'--holdout {holdout} is not known: "largest" is (rolling origin over growing compute).')
     table, names = read(runs), [name.strip() for name in laws.split(",") if name.strip()]
-    comparison = room.compare([room.get(name) for name in names], table, bootstrap=bootstrap, seed=seed)
-    return comparison.to_dict(), tables.comparison(comparison)
+    comparison = lb.laws.compare([lb.laws.get(name) for name in names], table, bootstrap=bootstrap, seed=seed)
+    return comparison.to_dict(), lb.report.tables.comparison(comparison)
 
 
 def _hint(table: RunTable) -> list[str]:

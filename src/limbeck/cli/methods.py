@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+import limbeck as lb
 from limbeck.cli.arguments import LevelOption, Reader, SeedOption, option, quantities, shown
 from limbeck.errors import LimbeckError, nearest
 
@@ -39,14 +40,12 @@ def compare_methods(
 
     Example: limbeck compare methods fit.json besiroglu-2024 --at 1e24
     """
-    from limbeck import planning
-
     if not at:
         raise LimbeckError("at which scale? Write: limbeck compare methods plain.csv new.csv --at 1e22")
     laws = {Path(one).stem: law for one in sources if (law := _law(one)) is not None}
     if by is not None:
         table = read(sources[0], mix_setups=True)
-        tables = planning.split_methods(table, by.split("+"), methods and methods.split(","))
+        tables = lb.planning.split_methods(table, by.split("+"), methods and methods.split(","))
     else:
         tables = {Path(one).stem: read(one) for one in sources if Path(one).stem not in laws}
     if len(laws) + len(tables) < 2 or (by and len(sources) > 1):
@@ -60,22 +59,20 @@ def compare_methods(
     if len(tables) > 2 and len(at) > 1:
         raise LimbeckError(f"{len(tables)} methods are ranked at one scale: choose two (--methods), or one scale.")
     if len(tables) > 2:
-        return planning.rank_methods(tables, at[0], **options)
-    compare: Any = planning.compare_curves if laws else planning.compare_methods
+        return lb.planning.rank_methods(tables, at[0], **options)
+    compare: Any = lb.planning.compare_curves if laws else lb.planning.compare_methods
     return compare(laws or tables, at, confidence=confidence, **options)
 
 
 def _law(text: str) -> Any:
     """A saved fit, or published constants by their name (besiroglu-2024, nezhurina-2025:clip); None for a table."""
-    from limbeck import laws
-
     if text.endswith(".json"):
-        return laws.load_fit(text)
+        return lb.laws.load_fit(text)
     known: dict[str, Any] = {}
-    for name in laws.__all__:
-        held = getattr(laws, name)
+    for name in lb.laws.__all__:
+        held = getattr(lb.laws, name)
         for entry, law in held.items() if isinstance(held, dict) else [((), held)]:
-            if isinstance(law, laws.Published):
+            if isinstance(law, lb.laws.Published):
                 parts = [entry] if isinstance(entry, str) else entry
                 known[":".join([name.lower().replace("_", "-"), *parts])] = law
     if text not in known and not Path(text).suffix and not Path(text).exists():

@@ -1,14 +1,28 @@
-"""`limbeck task transfer`, `passes` and `observe`: what scores and pass rates of a task say about larger scales."""
+"""`limbeck task`: what scores and pass rates of tasks say about larger scales."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from limbeck.cli.arguments import LevelOption, Reader, RunsArgument, SeedOption, option, quantity, shown
-from limbeck.errors import FittingError
+import limbeck as lb
+from limbeck.cli.arguments import (
+    LevelOption,
+    MixedReader,
+    Reader,
+    RunsArgument,
+    SeedOption,
+    dropped,
+    option,
+    quantity,
+    setting,
+    shown,
+)  # fmt: skip
+from limbeck.errors import FittingError, LimbeckError
+from limbeck.runs import read_runs
 from limbeck.runs.quantities import si
 
 
@@ -29,11 +43,9 @@ def transfer(
 
     One row per checkpoint, fine-tuned alike: tokens, score (0 to 100 points) and, if measured, the task's loss.
     """
-    from limbeck import laws
-
     table = read(runs).require("tokens", "score", skip_bad=read.skip_bad)
     losses = table.column("loss") if "loss" in table.columns else None
-    report = laws.transfer_curve(
+    report = lb.laws.transfer_curve(
         table.column("tokens"), table.column("score"), cross_entropy=losses, baseline=baseline, noise=noise, seed=seed
     )
     record, text = _with_prediction(report, level, "tokens", at, "not extrapolated", force=force)
@@ -57,14 +69,12 @@ def passes(
 
     One row per model and instance: params (or --scale), instance, draws, passes (0 where it was given up).
     """
-    from limbeck import laws
-
     table = read(runs).require(scale, "instance", "draws", "passes", skip_bad=read.skip_bad)
     groups = table.frame.sort("instance").partition_by(scale, as_dict=True)
     drawn = ((rows["passes"].to_numpy(), rows["draws"].to_numpy()) for rows in groups.values())
-    counts = [laws.PassCounts(passed, draws, needed or None) for passed, draws in drawn]
+    counts = [lb.laws.PassCounts(passed, draws, needed or None) for passed, draws in drawn]
     sizes = [float(size) for (size,) in groups]
-    curve = laws.task_curve(sizes, counts, column=scale, estimator=estimator, seed=seed)  # type: ignore[arg-type]
+    curve = lb.laws.task_curve(sizes, counts, column=scale, estimator=estimator, seed=seed)  # type: ignore[arg-type]
     record, text = _with_prediction(curve, level, scale, at, "not predicted")
     record["by_instance"] = None
     if at is not None and len(sizes) > 1:
@@ -92,20 +102,42 @@ def observe(
 
     Example: limbeck task observe models.csv --scores tasks.csv --task arithmetic --cutoff 8.4e22 --skip-bad
     """
-    from limbeck import planning
-
     other = None if scores is None else read(scores, mix_setups=True)
     names = benchmarks.split(",") if benchmarks else ()
     given: dict[str, Any] = {"cutoff": cutoff, "skills": skills, "ceiling": ceiling, "level": level}
-    return planning.observe_runs(read(runs, mix_setups=True), task, scores=other, benchmarks=names, **given)
+    return lb.planning.observe_runs(read(runs, mix_setups=True), task, scores=other, benchmarks=names, **given)
+
+
+@shown("Write a page with the forecasts as a picture.")
+def forecast(
+    runs: RunsArgument,
+    read: MixedReader,
+    target: Annotated[list[str] | None, typer.Argument(help="One larger model: params=7B tokens=4T.")] = None,
+    targets: Annotated[Path | None, option("Or a table of them; accuracies in it are only compared.")] = None,
+    task: Annotated[list[str] | None, option("One task (all by default). Repeatable.")] = None,
+    through: Annotated[list[str] | None, option("One intermediate loss, a column. Repeatable.")] = None,
+    level: LevelOption = 0.8,
+) -> Any:
+    """Forecast task accuracies of a larger model from the checkpoints of smaller ones, task by task.
+
+    Example: limbeck task forecast checkpoints.csv params=7B tokens=4T
+
+    Accuracies are columns named TASK_acc, fractions from 0 to 1. Each task goes through the losses (TASK_bpb, c4_ce,
+    ...) that forecast the largest sizes best from the smaller ones; a task whose curves are noise gets no number.
+    """
+    one = setting(target or [])
+    if (targets is None) == (not one) or (one and one.keys() != {"params", "tokens"}):
+        raise LimbeckError("give the larger model as params=7B tokens=4T, or a table of them as --targets FILE.")
+    table, goal = read(runs), read_runs(targets or [one], mix_setups=True)
+    found = lb.planning.forecast_tasks(table, goal, tasks=task, through=through, level=level)
+    text = "\n".join([found.summary(), *dropped(table)])
+    return found.to_dict() | {"dropped": dropped(table)}, text, found
 
 
 def _with_prediction(
     found: Any, level: float, column: str, at: float | None, otherwise: str, **how: Any
 ) -> tuple[dict[str, Any], list[str]]:
     """A result as record and text, with its prediction where one is asked for, or why there is none."""
-    from limbeck.report import tables
-
     record, text = found.to_dict() | {"level": level, "prediction": None, "refused": None}, [found.summary()]
     if at is None:
         return record, text
@@ -114,10 +146,10 @@ def _with_prediction(
     except FittingError as reason:
         return record | {"refused": str(reason)}, [*text, "", f"{otherwise}: {reason}"]
     fit = found.fits.get("log-law") or list(found.fits.values())[-1]
-    return record | {"prediction": predicted.to_dict()}, [*text, "", tables.prediction(fit, predicted, {column: at})]
+    said = lb.report.tables.prediction(fit, predicted, {column: at})
+    return record | {"prediction": predicted.to_dict()}, [*text, "", said]
 
 
 def _rendered(text: list[str]) -> str:
-    from limbeck.report import tables
 
-    return tables.render(*map(Text, text))
+    return lb.report.tables.render(*map(Text, text))

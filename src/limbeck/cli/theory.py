@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+import limbeck as lb
 from limbeck.cli.arguments import LevelOption, MixedReader, SeedOption, option, shown
 
 
@@ -24,9 +25,7 @@ def superposition(
 
     Only the matrix is read, a few thousand rows at a time; no code of the model runs.
     """
-    from limbeck.theory import audit_heads
-
-    return audit_heads(models, tensor=tensor, tokens=tokens, sample=sample, seed=seed)
+    return lb.theory.audit_heads(models, tensor=tensor, tokens=tokens, sample=sample, seed=seed)
 
 
 @shown("Write a page with the exponents.")
@@ -45,9 +44,7 @@ def regimes(
 
     An exponent of 1 near a limit is the same for every model and data set; only a resolution-limited one is your own.
     """
-    from limbeck import theory
-
-    return theory.regimes(read(runs), target=target, peak=peak, level=level)
+    return lb.theory.regimes(read(runs), target=target, peak=peak, level=level)
 
 
 @shown()
@@ -59,6 +56,4 @@ def exponents(
 
     Example: limbeck theory exponents features.npy
     """
-    from limbeck import planning, theory
-
-    return theory.predict_exponents(planning.read_features(features)[0], seed=seed)
+    return lb.theory.predict_exponents(lb.planning.read_features(features)[0], seed=seed)

@@ -56,15 +56,9 @@ class Points:
 
 
 def method_points(
-    name: str,
-    runs: Any,
-    column: str = "flops",
-    quantity: str | None = None,
-    score: str | None = None,
-    frontier: bool = False,
-    sweep: Sequence[str] = (),
-    skip_bad: bool = False,
-) -> Points:
+    name: str, runs: Any, column: str = "flops", quantity: str | None = None, score: str | None = None,
+    frontier: bool = False, sweep: Sequence[str] = (), skip_bad: bool = False,
+) -> Points:  # fmt: skip
     """Read, choose and check the runs of one method.
 
     Args:

@@ -88,15 +88,9 @@ class BatchPlan(Plan):
 
 
 def plan_batch(
-    source: Source,
-    params: float,
-    target_loss: float,
-    *,
-    batches: Sequence[float] | None = None,
-    step_price: float | None = None,
-    token_price: float | None = None,
-    level: float = 0.8,
-) -> BatchPlan:
+    source: Source, params: float, target_loss: float, *, batches: Sequence[float] | None = None,
+    step_price: float | None = None, token_price: float | None = None, level: float = 0.8,
+) -> BatchPlan:  # fmt: skip
     """Return what batch sizes need to reach a loss, and the one of least cost.
 
     Args:

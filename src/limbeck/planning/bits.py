@@ -62,14 +62,9 @@ class BitPlan(Plan):
 
 
 def choose_bits(
-    source: Source,
-    *,
-    total_bits: float | None = None,
-    params: float | None = None,
-    tokens: float | None = None,
-    bits: Sequence[float] | None = None,
-    level: float = 0.8,
-) -> BitPlan:
+    source: Source, *, total_bits: float | None = None, params: float | None = None, tokens: float | None = None,
+    bits: Sequence[float] | None = None, level: float = 0.8,
+) -> BitPlan:  # fmt: skip
     """Compare precisions: at a budget of bits, which buys total_bits / b weights, or for one size of model.
 
     Args:

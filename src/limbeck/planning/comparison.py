@@ -259,16 +259,9 @@ class MethodComparison:
 
 
 def compare_methods(
-    methods: Mapping[str, Any],
-    at: float | Sequence[float],
-    *,
-    bootstrap: int = 400,
-    seed: int = 0,
-    level: float = 0.8,
-    confidence: float = 0.95,
-    tolerance: float | None = None,
-    **choose: Any,
-) -> MethodComparison:
+    methods: Mapping[str, Any], at: float | Sequence[float], *, bootstrap: int = 400, seed: int = 0,
+    level: float = 0.8, confidence: float = 0.95, tolerance: float | None = None, **choose: Any,
+) -> MethodComparison:  # fmt: skip
     """Compare two methods at scales beyond their runs, by curves whose form is averaged over.
 
     Every form of `planning._forms.FORMS` that the runs can carry is fitted to both methods, by least squares on the

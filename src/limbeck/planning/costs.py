@@ -40,15 +40,9 @@ def charges(scenario: str) -> tuple[int, int]:
 
 
 def distillation_flops(
-    student_params: ArrayLike,
-    student_tokens: ArrayLike,
-    teacher_params: ArrayLike,
-    teacher_tokens: ArrayLike,
-    *,
-    logits: ArrayLike,
-    pretraining: ArrayLike,
-    forward: Forward = forward_flops,
-) -> Array:
+    student_params: ArrayLike, student_tokens: ArrayLike, teacher_params: ArrayLike, teacher_tokens: ArrayLike, *,
+    logits: ArrayLike, pretraining: ArrayLike, forward: Forward = forward_flops,
+) -> Array:  # fmt: skip
     """Return what a distillation costs: 3 F(N_S) D_S + F(N_T) (logits D_S + 3 pretraining D_T) FLOP (eq. 9).
 
     Args:

@@ -181,14 +181,9 @@ def read_features(path: str | Path) -> tuple[Array, NDArray[Any] | None]:
 
 
 def choose_examples(
-    features: ArrayLike,
-    labels: ArrayLike | None = None,
-    *,
-    probe_error: float | None = None,
-    keep: float | None = None,
-    tolerance: float = 0.1,
-    seed: int = 0,
-) -> tuple[KeepPlan, NDArray[np.int_]]:
+    features: ArrayLike, labels: ArrayLike | None = None, *, probe_error: float | None = None,
+    keep: float | None = None, tolerance: float = 0.1, seed: int = 0,
+) -> tuple[KeepPlan, NDArray[np.int_]]:  # fmt: skip
     """Decide by `plan_keep` from real features, and return the plan and the rows to keep, those with first claim first.
 
     With labels the ranking is EL2N of logistic regressions, out of fold, and their error is the probe's; every class

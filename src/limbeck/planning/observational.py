@@ -135,16 +135,9 @@ def observe_runs(
 
 
 def observe_task(
-    scores: ArrayLike,
-    task: ArrayLike,
-    flops: ArrayLike,
-    *,
-    cutoff: float,
-    skills: int | None = None,
-    ceiling: float | None = None,
-    level: float = 0.8,
-    names: ArrayLike | None = None,
-) -> ObservedTask:
+    scores: ArrayLike, task: ArrayLike, flops: ArrayLike, *, cutoff: float, skills: int | None = None,
+    ceiling: float | None = None, level: float = 0.8, names: ArrayLike | None = None,
+) -> ObservedTask:  # fmt: skip
     """Forecast a task's score of models above a compute from those up to it, through their benchmarks.
 
     Components, empty cells and the sigmoid are those of the known models; larger ones are only measured by them. The

@@ -82,13 +82,9 @@ class Recipe(Plan):
 
 
 def recipe(
-    student_params: float,
-    flops: float,
-    *,
-    scenario: str = "both",
-    law: Source = DISTILLATION_2025,
+    student_params: float, flops: float, *, scenario: str = "both", law: Source = DISTILLATION_2025,
     forward: Forward = forward_flops,
-) -> Recipe:
+) -> Recipe:  # fmt: skip
     """Return the best D_S, N_T, D_T for a student size and a budget (eq. 10), the teacher following the supervised law.
 
     The budget gives D_S from N_T and D_T, so two logarithms are searched, in [1e6, 1e17] each: a grid, then finer

@@ -195,13 +195,9 @@ class TaskForecasts(Plan):
 
 
 def forecast_tasks(
-    runs: RunTable,
-    targets: RunTable,
-    *,
-    tasks: Sequence[str] | None = None,
-    through: Sequence[str] | None = None,
+    runs: RunTable, targets: RunTable, *, tasks: Sequence[str] | None = None, through: Sequence[str] | None = None,
     level: float = 0.8,
-) -> TaskForecasts:
+) -> TaskForecasts:  # fmt: skip
     """Forecast the accuracy of each task at targets, and say which tasks cannot be forecast.
 
     The interval is Student's t with one degree of freedom per back-test; its scale adds the back-test error of the
@@ -315,13 +311,9 @@ def _tasks(runs: RunTable, wanted: Sequence[str] | None) -> list[str]:
 
 
 def _forecast(
-    task: str,
-    losses: Sequence[str],
-    subsets: Sequence[Sequence[Training]],
-    loss_law: Callable[[str, int], Fit],
-    at: Array,
-    level: float,
-) -> TaskForecast:
+    task: str, losses: Sequence[str], subsets: Sequence[Sequence[Training]], loss_law: Callable[[str, int], Fit],
+    at: Array, level: float,
+) -> TaskForecast:  # fmt: skip
     """Judge one task, back-test its routes and average them."""
     pool, column = subsets[0], task + ACCURACY
     if max(np.nanmax(one.columns[column], initial=0.0) for one in pool) > 1.0:

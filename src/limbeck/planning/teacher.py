@@ -130,17 +130,10 @@ class TeacherPlan(Plan):
 
 
 def choose_teacher(
-    student_params: float,
-    teachers: Sequence[Teacher],
-    *,
-    tokens: float | None = None,
-    flops: float | None = None,
-    scenario: str = "inference",
-    law: Source = DISTILLATION_2025,
-    supervised: Source | None = None,
-    level: float = 0.8,
+    student_params: float, teachers: Sequence[Teacher], *, tokens: float | None = None, flops: float | None = None,
+    scenario: str = "inference", law: Source = DISTILLATION_2025, supervised: Source | None = None, level: float = 0.8,
     forward: Forward = forward_flops,
-) -> TeacherPlan:
+) -> TeacherPlan:  # fmt: skip
     """Compare training alone with distilling from each of the teachers at hand.
 
     Args:
