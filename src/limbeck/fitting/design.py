@@ -28,9 +28,9 @@ class Design:
     line: dict[str, float]
 
     @staticmethod
-    def of(data: Data) -> Design:
-        """Look at the columns of a data set."""
-        logs = {name: np.log(v) if (v > 0).all() else v for name, v in data.columns.items()}
+    def of(data: Data, dependent: Collection[str] = ()) -> Design:
+        """Look at the columns of a data set, without those that follow from one another."""
+        logs = {name: np.log(v) if (v > 0).all() else v for name, v in data.columns.items() if name not in dependent}
         still = [name for name, v in logs.items() if np.ptp(v) <= 1e-6 * max(1.0, float(np.abs(v).max()))]
         constant = {name: float(data.columns[name][0]) for name in still}
         names = [name for name in logs if name not in constant]

@@ -74,7 +74,7 @@ def identifiability(fit: Fit) -> Identifiability:
     condition = float(singular[0] / singular[-1]) if singular[-1] > 1e-15 * singular[0] else math.inf
     lost = np.flatnonzero(singular * REFUSE < singular[0])
     identified = {name: bool(seen[k] and not (np.abs(right[lost, k]) > SHARE).any()) for k, name in enumerate(names)}
-    design = Design.of(fit.data)
+    design = Design.of(fit.data, fit.model.dependent)
     words = design.words() + fit.model.remarks(fit.data.columns)
     identified |= dict.fromkeys(design.untold(fit.model, [name for name in names if name not in fit.priors]), False)
     if (without := floorless(fit)) is not None:

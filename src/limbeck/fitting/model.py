@@ -72,6 +72,9 @@ class Model(ABC):
     parameters: ClassVar[tuple[Parameter, ...]]
     linear: ClassVar[tuple[str, ...]] = ()
     equation: ClassVar[str] = ""
+    dependent: ClassVar[tuple[str, ...]] = ()
+    """Columns that follow from one another: a design is not judged by them."""
+
     floor: ClassVar[str | None] = None
     """The parameter at which the formula levels off and which may be 0; a fit checks whether the data show it."""
 

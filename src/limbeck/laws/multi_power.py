@@ -41,7 +41,8 @@ class MultiPower(Annealing):
 
     name = "multi-power"
     source = LUO
-    columns = ("S1", *(f"{part}{k}" for k in range(PARTS) for part in ("fall", "rate", "since")))
+    dependent = tuple(f"{part}{k}" for k in range(PARTS) for part in ("fall", "rate", "since"))
+    columns = ("S1", *dependent)
     shape = "L0 + A / S1^alpha - B sum_k fall_k (1 - (1 + C rate_k^-gamma since_k)^-beta)"
     linear = ("L0", "A", "B")
     momenta = ()
