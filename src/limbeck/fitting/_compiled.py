@@ -178,7 +178,6 @@ def _step(z: Any, lower: Any, upper: Any, mu: Any, extra: Any, model: Any, step:
             hessian[j, k] = newton[j, k] + mu * majoriser[j, k]
     for j in range(p):
         hessian[j, j] += (1e-9 + extra * mu) * max(majoriser[j, j], 1e-8 * largest) + 1e-300
-    for j in range(p):
         if (z[j] <= lower[j] and gradient[j] > 0) or (z[j] >= upper[j] and gradient[j] < 0):
             hessian[j] = hessian[:, j] = 0.0
             hessian[j, j], step[j] = 1.0, 0.0
@@ -224,13 +223,11 @@ def _fits(table: Any, held: Any, space: Any, box: Any, data: Any, loss: Any, z: 
     for b in range(total):
         # Tables of one row are shared by all fits.
         w, y, mean = (weights[rows[b] % len(weights)], targets[rows[b] % len(targets)], means[rows[b] % len(means)])
-        m = 0
-        for i in range(n):
-            if w[i] != 0.0:
-                weight[m], target[m] = w[i], y[i]
-                for k in range(len(places)):
-                    registers[places[k], m] = columns[k, i]
-                m += 1
+        kept = np.flatnonzero(w)
+        m = len(kept)
+        weight[:m], target[:m] = w[kept], y[kept]
+        for k in range(len(places)):
+            registers[places[k], :m] = columns[k][kept]
         where, points, mu = (transform, offset, mean, precision), (target, weight, m), damping
         f = _quadratic(registers, table, z[b], where, points, loss, here)
         if not _finite(f, here):
