@@ -12,7 +12,16 @@ import typer
 
 import limbeck as lb
 from limbeck.cli.arguments import (
-    LevelOption, MixedReader, RunsArgument, SeedOption, dropped, numbers, option, pairs, setting, shown,
+    LevelOption,
+    MixedReader,
+    RunsArgument,
+    SeedOption,
+    dropped,
+    numbers,
+    option,
+    pairs,
+    setting,
+    shown,
 )  # fmt: skip
 from limbeck.errors import LimbeckError
 from limbeck.runs import COLUMNS, RunTable, vocabulary_table
