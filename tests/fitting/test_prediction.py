@@ -131,3 +131,9 @@ def test_interval_of_draws() -> None:
         assert (interval.lower, interval.upper) == pytest.approx((10.0, 90.0), rel=1e-12)
     with pytest.raises(FittingError, match="level"):
         Interval.of(draws, 49.0, 80.0)
+
+
+def test_a_negative_column_holds_its_own_ends(line) -> None:
+    x = np.linspace(-3.0, -1.0, 8)
+    fitted = fit(line, {"x": x}, 1 - x, loss=LINEAR, bootstrap=0)
+    assert fitted.data.inside("x", np.array([-3.1, -3.0, -1.0, -0.9])).tolist() == [False, True, True, False]

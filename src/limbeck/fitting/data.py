@@ -77,8 +77,8 @@ class Data:
 
     def inside(self, name: str, values: Array) -> NDArray[np.bool_]:
         """Return which values of a column lie in its range."""
-        data = self.columns[name]
-        return np.asarray((values >= data.min() * (1 - 1e-9)) & (values <= data.max() * (1 + 1e-9)))
+        low, high = self.columns[name].min(), self.columns[name].max()
+        return np.asarray((values >= low - 1e-9 * abs(low)) & (values <= high + 1e-9 * abs(high)))
 
 
 def numbered(values: ArrayLike) -> NDArray[np.int_]:
