@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from limbeck import fitting, laws
 from limbeck.fitting import Loss
 from limbeck.laws import SupervisedLoss
-from limbeck.laws.multi_power import PARTS
+from limbeck.laws.annealing import PARTS
 
 TRUTH = {
     "bit-level": {"E": 1.5, "x2": 2e5, "x3": 3e4, "x4": 2e4, "x8": 4e4, "x16": 8e4, "alpha": 0.4},

@@ -8,7 +8,7 @@ needs to know about it.
 # fmt: off
 # isort: off
 from limbeck.laws._fit import compare, fit, load_fit
-from limbeck.laws.annealing import Annealing, AnnealingSize, annealed, share_exponent
+from limbeck.laws.annealing import Annealing, AnnealingSize, MultiPower, annealed, multi_power, share_exponent
 from limbeck.laws.batch import KAPLAN_2020_BATCH, SU_2024_BATCH, Batch, BatchLaw, Hyperbola, noise_scale, stepwise
 from limbeck.laws.capability import CapabilityScale, CapabilityScore, LatentSkills, family_line
 from limbeck.laws.capacity_gap import (
@@ -36,7 +36,6 @@ from limbeck.laws.loss import (
 from limbeck.laws.modalities import (
     MODALITIES, Modality, PowerPlusConstant, infogain, mutual_information, trend_conflict,
 )
-from limbeck.laws.multi_power import MultiPower, multi_power
 from limbeck.laws.overtraining import (
     DownstreamError, OvertrainedLoss, Overtraining, TaskAccuracy, chain, informative,
 )

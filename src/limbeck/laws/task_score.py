@@ -15,6 +15,8 @@ from limbeck.fitting.model import Array
 from limbeck.laws.law import SOURCES, Law
 from limbeck.runs import RunTable
 
+Verdict = Literal["aligned", "uncertain", "misaligned"]
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -31,7 +33,7 @@ class Alignment:
         coupling: Spearman's rho of score and falling cross-entropy; None without cross-entropies.
     """
 
-    verdict: Literal["aligned", "uncertain", "misaligned"]
+    verdict: Verdict
     reasons: tuple[str, ...]
     rising: float
     rank_correlation: float
@@ -87,15 +89,11 @@ def judge_alignment(
         doubts.append(f"the score does not rise steadily (rank correlation {rho:.2f})")
     if fall > 0 if drop is None else drop >= 2:
         doubts.append(f"a fall of {fall:.3g} points may be noise or not: measure more seeds")
-    return Alignment(
-        "misaligned" if against else "uncertain" if doubts else "aligned",
-        tuple(against or doubts),
-        float((np.diff(y) > 0).mean()) if len(y) > 1 else 0.0,
-        rho,
-        drop,
-        None if baseline is None else float(y[-1] - baseline),
-        None if cross_entropy is None else _spearman(y, -np.asarray(cross_entropy, float)),
-    )
+    benefit = None if baseline is None else float(y[-1] - baseline)
+    coupling = None if cross_entropy is None else _spearman(y, -np.asarray(cross_entropy, float))
+    rising = float((np.diff(y) > 0).mean()) if len(y) > 1 else 0.0
+    verdict: Verdict = "misaligned" if against else "uncertain" if doubts else "aligned"
+    return Alignment(verdict, tuple(against or doubts), rising, rho, drop, benefit, coupling)
 
 
 def by_tokens(tokens: ArrayLike, score: ArrayLike, noise: float | None = None) -> tuple[Array, Array, float | None]:

@@ -319,12 +319,8 @@ def share_exponents(sets: Mapping[str, Mapping[str, ArrayLike]]) -> Sharing:
     alone = {name: fit_law(TwoPart(), dict(one), bootstrap=0) for name, one in sets.items()}
     together, apart = 2 * shared.objective, 2 * sum(fit.objective for fit in alone.values())
     f = float((together - apart) / (2 * (k - 1)) / max(apart / (n - 4 * k), 1e-300))
-    return Sharing(
-        tuple(sets),
-        (shared.parameters["p_e"], shared.parameters["p_d"]),
-        {name: (fit.parameters["p_e"], fit.parameters["p_d"]) for name, fit in alone.items()},
-        f,
-        float(fdtrc(2 * (k - 1), n - 4 * k, max(f, 0.0))),
-        {"shared": n * math.log(max(together, 1e-300) / n) + 2 * (2 * k + 2),
-         "separate": n * math.log(max(apart, 1e-300) / n) + 8 * k},
-    )  # fmt: skip
+    counted = {"shared": (together, 2 * k + 2), "separate": (apart, 4 * k)}
+    aic = {name: n * math.log(max(rss, 1e-300) / n) + 2 * count for name, (rss, count) in counted.items()}
+    both, *own = ((one.parameters["p_e"], one.parameters["p_d"]) for one in (shared, *alone.values()))
+    p_value = float(fdtrc(2 * (k - 1), n - 4 * k, max(f, 0.0)))
+    return Sharing(tuple(sets), both, dict(zip(sets, own, strict=True)), f, p_value, aic)
