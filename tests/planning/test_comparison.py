@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from limbeck.errors import FittingError, PlanningError, RunsError
-from limbeck.laws import BESIROGLU_2024, HOFFMANN_2022, NEZHURINA_2025, SUPERVISED_2025, Chinchilla, fit
+from limbeck.laws import BESIROGLU_2024, HOFFMANN_2022, KAPLAN_2020, NEZHURINA_2025, SUPERVISED_2025, Chinchilla, fit
 from limbeck.planning import compare_curves, compare_methods, compute_optimal, rank_methods, split_methods
 from limbeck.runs import read_runs
 
@@ -176,6 +176,23 @@ def test_published_and_fitted_laws():
         compare_curves({"clip": NEZHURINA_2025["clip"], "B": BESIROGLU_2024}, 1e12)
     with pytest.raises(PlanningError, match="needs a law in params"):
         compare_curves({"own": own, "B": BESIROGLU_2024}, 1e9, column="params")
+
+
+def test_any_law_of_size_and_data_goes_along_its_frontier():
+    found = compare_curves({"B": BESIROGLU_2024, "K": KAPLAN_2020}, 1e22)
+    least = compute_optimal(KAPLAN_2020, 1e22).loss.value
+    assert found.targets[0].loss[1].value == pytest.approx(least, rel=1e-6)
+
+
+def test_many_methods_as_a_picture():
+    c = 10.0 ** np.arange(17, 21)
+    found = rank_methods(
+        {name: {"flops": c, "loss": a * c**-0.05} for name, a in (("a", 10), ("b", 9), ("c", 12))}, 1e22
+    )
+    figure = found.plot()
+    assert figure.layout.title.text == "b comes first of 3 at 1e22 FLOP"
+    assert [trace.name for trace in figure.data if trace.mode == "markers"] == ["b", "a", "c"]
+    assert set(json.loads(json.dumps(found.to_dict()))).isdisjoint({"curves", "points"})
 
 
 def test_json_plot_and_summary():

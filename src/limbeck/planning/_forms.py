@@ -14,9 +14,10 @@ from limbeck.fitting import Fit, Loss, Model, Parameter, aicc
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
 from limbeck.fitting.resampling import Method
-from limbeck.laws import Chinchilla, ComputeFrontier, Overtraining, ShiftedPower, Supervised
+from limbeck.laws import ShiftedPower
 from limbeck.laws.loss import exponent
 from limbeck.planning._points import Points
+from limbeck.planning.allocation import best_params
 from limbeck.planning.crossover import LogRatio
 from limbeck.planning.estimate import Ensemble, Source
 
@@ -97,14 +98,17 @@ def source_rows(source: Source, column: str, seed: int = 0, freedom: float = mat
     With finite degrees of freedom, deviations of the draws are stretched by sqrt(freedom / chi^2), so that few runs
     give Student's t rather than the normal.
     """
-    law = source.model
-    if column == "flops" and isinstance(law, Chinchilla | Overtraining | Supervised):
+    if column == "flops" and set(source.model.columns) == {"params", "tokens"}:
         joint = Ensemble.of(source, "params", "tokens")
-        best = ComputeFrontier.of({k: v for k, v in joint.parameters.items() if k != "gamma"})
-        return lambda x: joint.loss(params=best.params(x), tokens=x / (6 * best.params(x)))
+        return partial(_along_frontier, joint)
     single = Ensemble.of(source, column)
     log = isinstance(source, Fit) and source.loss.space == "log"
     return lambda x: stretched(single.loss(**{column: x}), freedom, log, seed)
+
+
+def _along_frontier(joint: Ensemble, flops: Array) -> Array:
+    params = best_params(joint, flops)
+    return joint.loss(params=params, tokens=flops / (6 * params))
 
 
 def stretched(rows: Array, freedom: float, log: bool, seed: int) -> Array:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from limbeck.errors import PlanningError
 from limbeck.fitting.model import Array
-from limbeck.laws import Chinchilla, ComputeFrontier, Overtraining
+from limbeck.laws import Chinchilla, ComputeFrontier, Overtraining, Supervised
 from limbeck.planning._search import minimise, root
 from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook
 from limbeck.runs.quantities import scientific, si
@@ -53,8 +54,8 @@ class ComputePlan(Plan):
 def compute_optimal(source: Source, flops: float, *, level: float = 0.8) -> ComputePlan:
     """Return the size and the data that give the least loss for C = 6 N D FLOP.
 
-    The optimum is in closed form for `chinchilla` and `overtraining`, and searched for in every other law of params and
-    tokens.
+    The optimum is in closed form for `chinchilla`, `overtraining` and `supervised`, and searched for in every other law
+    of params and tokens.
 
     Args:
         source: a fit, or published constants.
@@ -76,39 +77,50 @@ def compute_optimal(source: Source, flops: float, *, level: float = 0.8) -> Comp
     if not flops > 0:
         raise PlanningError(f"a training budget must be positive; got {flops:g} FLOP.")
     rows = Ensemble.of(source, "params", "tokens")
-    params = closed_form(rows, flops) if isinstance(rows.model, Chinchilla | Overtraining) else searched(rows, flops)
+    params = best_params(rows, flops)[:, 0]
     tokens = flops / (6.0 * params)
     at = outlook(source, level, params=float(params[0]), tokens=float(tokens[0]))
     size, data, ratio = Estimate.each(level, params, tokens, tokens / params)
     return ComputePlan(float(flops), size, data, ratio, at.loss, level, at.extrapolation, (at.note,))
 
 
-def closed_form(rows: Ensemble, flops: float) -> Array:
-    """Return N* of every row of a Chinchilla-like law."""
-    return ComputeFrontier.of({name: value[:, 0] for name, value in rows.parameters.items()}).params(flops)
-
-
-def searched(rows: Ensemble, flops: float) -> Array:
-    """Return N* of every row of any law in params and tokens, by a search in ln N along C = 6 N D.
+def best_params(rows: Ensemble, flops: ArrayLike) -> Array:
+    """Return N* of every row of a law in params and tokens at budgets [k], [rows, k].
 
     Raises:
         PlanningError: the estimate's own optimum lies at an end of the range.
     """
-    low, high = np.log(SMALLEST), np.log(min(LARGEST, flops / 6.0))
-    if not high > low:
-        raise PlanningError(f"{flops:g} FLOP are too few for a model of {SMALLEST:g} parameters.")
+    sums = isinstance(rows.model, Chinchilla | Overtraining | Supervised) and bool(rows.parameters["alpha"].all())
+    return (closed_form if sums else searched)(rows, flops)
+
+
+def closed_form(rows: Ensemble, flops: ArrayLike) -> Array:
+    """Return N* of a Chinchilla-like law; a power around the sum does not move it."""
+    sums = {name: value for name, value in rows.parameters.items() if name != "gamma"}
+    return ComputeFrontier.of(sums).params(np.atleast_1d(flops))
+
+
+def searched(rows: Ensemble, flops: ArrayLike) -> Array:
+    """Return N* of any law, by a search in ln N along C = 6 N D."""
+    budget = np.atleast_1d(np.asarray(flops, float))
+    many = Ensemble(rows.source, {name: np.repeat(value, len(budget), 0) for name, value in rows.parameters.items()})
+    total = np.tile(budget, len(rows))
+    low, high = np.full(len(total), np.log(SMALLEST)), np.log(np.minimum(LARGEST, total / 6.0))
+    if not (high > low).all():
+        raise PlanningError(f"{budget.min():g} FLOP are too few for a model of {SMALLEST:g} parameters.")
 
     def loss(u: Array) -> Array:
-        return rows.loss(params=np.exp(u), tokens=np.exp(np.log(flops / 6.0) - u))
+        return many.loss(params=np.exp(u), tokens=np.exp(np.log(total / 6.0)[:, None] - u))
 
-    found = minimise(loss, rows.rows(low), rows.rows(high))
-    if not low + 1e-3 < found[0] < high - 1e-3:
-        side = "smallest" if found[0] <= low + 1e-3 else "largest"
-        raise PlanningError(
-            f"{rows.model.name} has no best size at {flops:g} FLOP: the {side} is best. The runs do not fix the trade "
-            "between size and data; add runs of equal compute at several sizes."
-        )
-    return np.exp(found)
+    found = minimise(loss, low, high)
+    for u, top, given in zip(found, high, budget, strict=False):  # of the estimate
+        if not low[0] + 1e-3 < u < top - 1e-3:
+            side = "smallest" if u <= low[0] + 1e-3 else "largest"
+            raise PlanningError(
+                f"{rows.model.name} has no best size at {given:g} FLOP: the {side} is best. The runs do not fix the "
+                "trade between size and data; add runs of equal compute at several sizes."
+            )
+    return np.exp(found).reshape(len(rows), -1)
 
 
 @dataclass(frozen=True)

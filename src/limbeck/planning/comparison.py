@@ -347,7 +347,7 @@ def compare_curves(
         if isinstance(s, Published)
     ]
     given = Form("as given", 1.0, partial(side_by_side, rows))
-    curves = Mixture((given,), max(len(r(np.ones(1))) for r in rows) - 1)
+    curves = Mixture((given,), max(len(r(np.atleast_1d(at)[:1])) for r in rows) - 1)
     asked = tuple(sources), tuple(np.atleast_1d(at).tolist()), column, next(iter(targets.values()))
     return MethodComparison(*asked, curves, tolerance=math.inf, notes=tuple(notes), **options)
 
