@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import FastAPI, HTTPException
+from typer.testing import CliRunner
 
+from limbeck.cli.app import app
 from limbeck.errors import ConfigError, MissingExtraError, TrainingError
 from limbeck.lm import byte_tokenizer, read_examples, save_model, tiny_llama
 from limbeck.lm.conversations import Example
@@ -151,6 +153,15 @@ def test_answers_of_a_file_can_be_trained_on(served: Served, tmp_path: Path) -> 
     assert read_examples(out, tokenizer, context=64)[1] == Example(tuple(b"a:"), (*b"USER: A", 0))
     assert write_answers(Endpoint(served.url, "big"), tmp_path / "prompts.jsonl", out, seed=10) == 0
     assert read(out) == found and len(served.asked) == 3
+
+
+def test_the_command_writes_answers_and_says_how_many(served: Served, tmp_path: Path) -> None:
+    path, out = prompts(tmp_path, {"prompt": "ab"}, {"prompt": "cd"}), tmp_path / "answers.jsonl"
+    how = ["answer", str(path), "--model", "tiny", "--url", served.url, "--out", str(out), "--json"]
+    for written in (2, 0):
+        said = CliRunner().invoke(app, how)
+        assert json.loads(said.output) == {"answers": str(out), "written": written}
+    assert [row["prompt"] for row in read(out)] == ["ab", "cd"] and all(row["completion"] for row in read(out))
 
 
 def test_concurrency_and_rate_are_bounded(served: Served, tmp_path: Path) -> None:

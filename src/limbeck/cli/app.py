@@ -32,7 +32,7 @@ task = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What a tas
 theories = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What theory says about a model or a table.")
 
 COMMANDS: list[tuple[typer.Typer, list[Callable[..., None]]]] = [
-    (app, [train.demo, laws.fit, laws.predict, train.distill, evaluate.evaluate]),
+    (app, [train.demo, laws.fit, laws.predict, train.distill, train.answer, evaluate.evaluate]),
     (app, [decide.report, train.reproduce, machine.doctor]),
     (compare, [laws.compare_laws, methods.compare_methods, families.compare_families, families.compare_splits]),
     (plan, [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep]),

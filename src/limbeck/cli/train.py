@@ -72,6 +72,35 @@ def distill(
         emit(as_json, result.to_dict(), result.summary())
 
 
+def answer(
+    prompts: Annotated[Path, typer.Argument(help='JSON lines: {"prompt": ...} or {"messages": [...]}.')],
+    model: Annotated[str, option("Its name at the endpoint.")],
+    url: Annotated[str, option("Root of the protocol.")] = "http://localhost:8000/v1",
+    out: Annotated[Path, option("JSON lines with the completions; rows that are there are kept.")] = Path(
+        "answers.jsonl"
+    ),
+    length: Annotated[int, option("Most tokens of an answer.")] = 512,
+    temperature: Annotated[float, option("Of the samples.")] = 1.0,
+    chat: Annotated[bool, option("Send texts as messages of a user.", "--chat")] = False,
+    log_probs: Annotated[int, option("Favourites to ask for at every token.")] = 0,
+    concurrency: Annotated[int, option("Requests at once.")] = 8,
+    per_minute: Annotated[float, option("Requests that may start in a minute.")] = float("inf"),
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a model behind an OpenAI-compatible endpoint answer prompts, to distil from: method sft or kd.
+
+    Example: limbeck answer prompts.jsonl --model qwen3 --url http://localhost:8000/v1 --out answers.jsonl
+
+    The key comes from OPENAI_API_KEY. A server that is away is waited for; the same command continues after a stop.
+    """
+    from limbeck.lm import Endpoint, write_answers
+
+    endpoint = Endpoint(url, model, length, temperature, chat, log_probs, concurrency, per_minute)
+    written = write_answers(endpoint, prompts, out, seed=seed)
+    emit(as_json, {"answers": str(out), "written": written}, f"{out}: {written} answers written now")
+
+
 def reproduce(
     slugs: Annotated[list[str] | None, typer.Argument(help="Papers, by slug; --list shows them.")] = None,
     every: Annotated[bool, option("All papers.", "--all")] = False,
