@@ -108,9 +108,7 @@ def _weak_words(directions: list[Array], names: tuple[str, ...], known: str | No
 def _bound_words(fit: Fit, identified: dict[str, bool]) -> list[str]:
     """Find parameters that ended at a bound, or whose resamples often did, mark them, and say so."""
     words = []
-    logs = {parameter.name: parameter.log for parameter in fit.model.parameters}
-    raw = [np.log(fit.draws[name]) if logs[name] else fit.draws[name] for name in fit.free if fit.draws]
-    draws = fit.problem.centred(np.stack(raw, 1)) if raw else np.empty((0, len(fit.free)))
+    draws = fit.problem.coordinates(fit.draws) if fit.draws else np.empty((0, len(fit.free)))
     for k, name in enumerate(fit.free):
         bounds = np.array([fit.problem.lower[k], fit.problem.upper[k]])
         near = np.where(np.isfinite(bounds), 1e-6 * np.maximum(1.0, np.abs(bounds)), -1.0)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array, Model, Parameter
@@ -223,10 +223,10 @@ class Problem:
         """All parameters in natural units at one point, [p]."""
         return {name: float(value[0]) for name, value in self.natural(z[None]).items()}
 
-    def coordinates(self, parameters: Mapping[str, float]) -> Array:
-        """Centred coordinates [p] of parameters in natural units."""
-        given = [(p.log, float(parameters[p.name])) for p in self.model.parameters if p.name in self.free]
-        return np.asarray(self.centred(np.array([[math.log(v) if log else v for log, v in given]]))[0])
+    def coordinates(self, parameters: Mapping[str, ArrayLike]) -> Array:
+        """Centred coordinates, [p] or [B, p], of parameters in natural units, numbers or [B]."""
+        given = [(p.log, parameters[p.name]) for p in self.model.parameters if p.name in self.free]
+        return self.centred(np.array([np.log(value) if log else value for log, value in given], float).T)
 
     def local(self, z: Array) -> Local:
         """Return the problem near one point, [p]; it must have one data set."""
