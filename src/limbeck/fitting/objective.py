@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -70,15 +70,6 @@ class Prior:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mean) and self.sd > 0):
             raise FittingError(f"a prior needs a finite mean and a positive s.d.; got {self.mean:g} and {self.sd:g}.")
-
-
-class Local(NamedTuple):
-    """A problem near one point: residuals [n], Jacobian [p, n] in z, weights [n], the priors' precision [p, p]."""
-
-    residuals: Array
-    jacobian: Array
-    weights: Array
-    precision: Array
 
 
 @dataclass(frozen=True)
@@ -228,12 +219,15 @@ class Problem:
         given = [(p.log, parameters[p.name]) for p in self.model.parameters if p.name in self.free]
         return self.centred(np.array([np.log(value) if log else value for log, value in given], float).T)
 
-    def local(self, z: Array) -> Local:
-        """Return the problem near one point, [p]; it must have one data set."""
+    def local(self, z: Array) -> tuple[Array, Array, Array, Array]:
+        """Return residuals [n], Jacobian [p, n] in z, weights [n] and the priors' precision [p, p] at one point z, [p].
+
+        The problem must have one data set.
+        """
         value, jacobian = self.program.evaluate(self.theta(z[None]))
         target, weights = np.atleast_2d(self.target)[0], np.atleast_2d(self.weights)[0]
         precision = self.transform.T @ (self.prior_precision[:, None] * self.transform)
-        return Local(value[0] - target, self.transform.T @ jacobian[0], weights, precision)
+        return value[0] - target, self.transform.T @ jacobian[0], weights, precision
 
     def rows(self, array: Array, index: NDArray[np.int_], shared: int = 1) -> Array:
         """Rows of an array; with `shared` dimensions it is that of all rows."""
