@@ -121,17 +121,11 @@ def rank_methods(
     seen = np.array([p.at(common) for p in points])  # [methods, common scales]
     same = (np.argsort(draws, axis=0)[:, :, None] == np.argsort(seen, axis=0)[:, None]).all(0).mean(0)
     notes = [f"left out, runs at fewer than three scales: {', '.join(left)}"] if left else []
+    loss, better = Estimate.each(level, *values), (draws[:, None] < draws[None]).mean(2).tolist()
+    early = {float(x): decision_accuracy(y, values[:, 0], level=level) for x, y in zip(common, seen.T, strict=True)}
+    known = next((float(x) for x, p in zip(common, same, strict=True) if p >= KNOWN), None)
+    told = (*notes, *(note for p in points for note in p.notes))
     return Ranking(
-        tuple(names),
-        float(at),
-        points[0].column,
-        points[0].quantity,
-        tuple(Estimate.of(row, level) for row in values),
-        tuple(map(tuple, (draws[:, None] < draws[None]).mean(2).tolist())),
-        {float(x): decision_accuracy(y, values[:, 0], level=level) for x, y in zip(common, seen.T, strict=True)},
-        next((float(x) for x, p in zip(common, same, strict=True) if p >= KNOWN), None),
-        (*notes, *(note for p in points for note in p.notes)),
-        level,
-        tuple(curves[k] for k in order),
-        tuple(points),
-    )
+        tuple(names), float(at), points[0].column, points[0].quantity, tuple(loss), tuple(map(tuple, better)), early,
+        known, told, level, tuple(curves[k] for k in order), tuple(points),
+    )  # fmt: skip

@@ -179,15 +179,12 @@ class ReportContent:
             command: how to make it again.
             level: nominal coverage of bands and intervals.
         """
+        facts: dict[str, Any] = {"runs": runs.summary(), "table": runs.source} if runs is not None else {}
+        versions = {"limbeck": __version__, "numpy": np.__version__}
         return cls(
-            title=f"limbeck fit: {fit.model.name}",
-            fit=fit,
-            runs=run_names(fit, runs),
-            facts={"runs": runs.summary(), "table": runs.source} if runs is not None else {},
-            command=command,
-            versions={"limbeck": __version__, "numpy": np.__version__},
-            level=level,
-        )
+            f"limbeck fit: {fit.model.name}", fit=fit, runs=run_names(fit, runs), facts=facts, command=command,
+            versions=versions, level=level,
+        )  # fmt: skip
 
 
 def run_names(fit: Fit | None, table: RunTable | None) -> tuple[str, ...]:

@@ -132,20 +132,13 @@ def _key(values: Any) -> tuple[float, ...]:
 def _students(summary: Mapping[str, Any]) -> tuple[StudentRow, ...]:
     chosen = next((row["teacher"] for row in summary.get("predictions", ()) if "teacher" in row), None)
     alone = summary.get("baselines", {}).get("student", {}).get("trained alone")
-    return tuple(
-        StudentRow(
-            teacher=row["teacher"],
-            teacher_loss=row["teacher_loss"],
-            short={si(tokens, 3): loss for tokens, loss in row["short_runs"]},
-            predicted=row["predicted"]["value"],
-            lower=row["predicted"]["lower"],
-            upper=row["predicted"]["upper"],
-            measured=row["measured"],
-            supervised=alone,
-            chosen=row["teacher"] == chosen,
-        )
-        for row in summary.get("teachers", ())
-    )
+    rows = []
+    for row in summary.get("teachers", ()):
+        name, short = row["teacher"], {si(tokens, 3): loss for tokens, loss in row["short_runs"]}
+        value, low, high = (row["predicted"][end] for end in ("value", "lower", "upper"))
+        said = (row["teacher_loss"], short, value, low, high, row["measured"], alone)
+        rows.append(StudentRow(name, *said, name == chosen))
+    return tuple(rows)
 
 
 def _students_note(summary: Mapping[str, Any]) -> str:
@@ -183,10 +176,9 @@ def _facts(summary: Mapping[str, Any], table: RunTable | None) -> dict[str, str 
     facts: dict[str, str | float] = {}
     corpus = summary.get("corpus")
     if corpus:
-        facts["text"] = (
-            f"{corpus['source']}: {si(corpus['train_bytes'], 3)} bytes in {corpus['train_documents']} documents; "
-            f"{si(corpus['validation_bytes'], 3)} bytes in {corpus['validation_documents']} documents held out"
-        )
+        train, held_out = (f"{si(corpus[f'{part}_bytes'], 3)} bytes in {corpus[f'{part}_documents']} documents"
+                           for part in ("train", "validation"))  # fmt: skip
+        facts["text"] = f"{corpus['source']}: {train}; {held_out} held out"
         facts["leak check"] = f"{percent(corpus['leak_share'])} of the held-out text occurs in the training text"
         facts["sha256 of the training text"] = corpus["sha256"][:16]
     if table is not None:

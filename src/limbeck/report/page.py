@@ -71,20 +71,13 @@ def render(content: ReportContent) -> str:
         "question": words.question(content),
         "forecasts": [_forecast(f) for f in forecasts],
         "notes": [*content.notes, *(words.holdout_words(fit) if fit is not None else [])],
-        "first": None,
-        "first_height": 130 + 84 * len(content.predictions),
         "shorts": list(dict.fromkeys(tokens for row in content.students for tokens in row.short)),
         "reproduce": _reproduce(content),
-        "law": None,
-        "planner": None,
-        "css": Markup(_file("page.css")),
-        "script": Markup(_file("page.js")),
-        "plotly": Markup(get_plotlyjs()),
-        "number": number,
-        "percent": percent,
+        "first": None, "first_height": 130 + 84 * len(content.predictions), "law": None, "planner": None,
+        "css": Markup(_file("page.css")), "script": Markup(_file("page.js")), "plotly": Markup(get_plotlyjs()),
+        "number": number, "percent": percent, "interval": interval,
         "loss": lambda value: "–" if value is None else f"{value:#.4g}",
-        "interval": interval,
-    }
+    }  # fmt: skip
     if content.predictions:
         view["first"] = Picture.of(forecast_picture(content.predictions))
     elif fit is not None:
@@ -95,16 +88,11 @@ def render(content: ReportContent) -> str:
             "law": Picture.of(law_picture(content, fit)),
             "equation": f"{fit.model.target} = {fit.model.equation}",
             "residuals": Picture.of(residual_picture(fit, content.level, names=content.runs or None, label=number)),
-            "repeated": repeated,
-            "noise": words.noise_words(repeated),
-            "identified": words.identified_words(fit),
-            "parameters": words.parameter_rows(fit, content.level),
-            "strained": ", ".join(strained),
-            "planner": plan,
-            "planner_law": Markup(plan.law),
-            "planner_size": Markup(plan.size),
+            "repeated": repeated, "noise": words.noise_words(repeated), "identified": words.identified_words(fit),
+            "parameters": words.parameter_rows(fit, content.level), "strained": ", ".join(strained),
+            "planner": plan, "planner_law": Markup(plan.law), "planner_size": Markup(plan.size),
             "planner_json": _embedded(json.dumps(plan.data)),
-        }
+        }  # fmt: skip
     return environment.from_string(page).render(view)
 
 
@@ -122,13 +110,9 @@ def _forecast(forecast: Forecast) -> dict[str, str]:
     written = f"written down {_moment(forecast.written)}, before it was measured" if forecast.written else ""
     facts = (words.reach(forecast.extrapolation), written, forecast.note)
     return {
-        "name": forecast.name,
-        "unit": forecast.unit,
-        "value": significant(forecast.predicted, forecast.half_width),
-        "line": words.forecast_line(forecast),
-        "facts": " · ".join(fact for fact in facts if fact),
-        "state": state,
-    }
+        "name": forecast.name, "unit": forecast.unit, "line": words.forecast_line(forecast), "state": state,
+        "value": significant(forecast.predicted, forecast.half_width), "facts": " · ".join(filter(None, facts)),
+    }  # fmt: skip
 
 
 def _moment(written: str) -> str:

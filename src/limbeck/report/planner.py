@@ -43,19 +43,14 @@ def planner(content: ReportContent, fit: Fit) -> Planner:
     split = {"params", "tokens"} <= set(model.columns)
     chosen = representative(fit)
     data = {
-        "target": model.target,
-        "unit": fit.units.get(model.target, ""),
-        "level": content.level,
-        "space": fit.loss.space,
-        "parameters": fit.parameters,
+        "target": model.target, "unit": fit.units.get(model.target, ""), "level": content.level,
+        "space": fit.loss.space, "parameters": fit.parameters, "split": split, "unique": content.unique_tokens,
         "draws": [{k: float(f"{v[i]:.9g}") for k, v in fit.draws.items()} for i in chosen],
         "noise": [float(f"{q:.6g}") for q in np.quantile(fit.noise, (np.arange(NOISE) + 0.5) / NOISE)],
         "stretch": stretch(fit, content.level),
         "largest": float(fit.sizes.max()),
         "columns": [_slider(name, columns[name], start[name]) for name in model.columns],
-        "split": split,
-        "unique": content.unique_tokens,
-    }
+    }  # fmt: skip
     return Planner(law_function(model), size_function(model), data, split)
 
 

@@ -53,16 +53,9 @@ def fit_summary(fit: Fit, runs: RunTable | None = None, *, level: float = 0.8) -
         doubtful = row.interval == "not identified"
         between = Text(row.interval, style=WARNING if doubtful else "")
         table.add_row(f"  {row.name}", row.value, between, "; ".join(t for t in (row.meaning, row.note) if t))
-    return render(
-        runs.summary() if runs is not None else f"{len(fit.data)} points",
-        "",
-        equation,
-        "",
-        table,
-        "",
-        *[Text(sentence) for sentence in (*identified_words(fit), *holdout_words(fit))],
-        *_compute_optimal(fit, level),
-    )
+    first = runs.summary() if runs is not None else f"{len(fit.data)} points"
+    sentences = [Text(sentence) for sentence in (*identified_words(fit), *holdout_words(fit))]
+    return render(first, "", equation, "", table, "", *sentences, *_compute_optimal(fit, level))
 
 
 def _compute_optimal(fit: Fit, level: float) -> list[RenderableType]:
