@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fitting_examples import Sum, start, sum_problem
+from fitting_examples import Line, Sum, start, sum_problem
 
-from limbeck.fitting import SQUARED, Loss, Parameter, minimise
+from limbeck.fitting import SQUARED, Loss, Parameter, Problem, minimise
 from limbeck.fitting.proximal import minimise_linearised
 from limbeck.fitting.solver import CONVERGED, NOT_FINITE
 
@@ -36,3 +36,15 @@ def test_a_hopeless_start_is_marked() -> None:
     ends = minimise_linearised(problem, start(problem) + 900.0)
     assert ends.status.tolist() == [NOT_FINITE]
     assert np.isinf(ends.objective).all()
+
+
+def test_a_small_unit_of_the_target_changes_nothing() -> None:
+    x = np.linspace(0, 1, 50)
+    y = Line()({"slope": 2.0, "offset": 0.3}, x=x) + 0.1 * np.random.default_rng(0).standard_t(2, 50)
+    found = []
+    for unit in (1.0, 1e-9):
+        problem = Problem.build(Line(), {"x": x}, unit * y, loss=Loss(0.01 * unit, "linear"))
+        ends = minimise_linearised(problem, np.zeros((1, 2)))
+        assert ends.objective[0] == pytest.approx(minimise(problem, np.zeros((1, 2))).objective[0], rel=1e-9)
+        found.append(ends.objective[0] / unit**2)
+    assert found[1] == pytest.approx(found[0], rel=1e-9)

@@ -32,8 +32,8 @@ def minimise_linearised(problem: Problem, starts: Array, *, iterations: int = 60
         while calm < 3 and spent[row] < iterations:
             step = _proximal_step(problem, z[row], mu)
             trials = np.clip(z[row] + HALVINGS[:, None] * step, problem.lower, problem.upper)
-            values = problem.objective(trials, np.zeros(len(trials), int))
-            best = int(np.argmin(np.where(np.isfinite(values), values, np.inf)))
+            values = np.nan_to_num(problem.objective(trials, np.zeros(len(trials), int)), nan=np.inf, posinf=np.inf)
+            best = int(np.argmin(values))
             fall = objective[row] - values[best]
             calm = 0 if fall > tolerance * objective[row] else calm + 1
             if fall > 0:
@@ -51,7 +51,8 @@ def _proximal_step(problem: Problem, z: Array, mu: float, inner: int = 30) -> Ar
     w = w * np.where(r > 0, problem.loss.overestimate, 1.0)
     away = problem.theta(z[None])[0] - np.atleast_2d(problem.prior_mean)[0]
     pull = problem.transform.T @ (problem.prior_precision * away)
-    damping = mu * np.diag(np.maximum((j**2 * w).sum(1), 1e-12))
+    scale = (j**2 * w).sum(1)
+    damping = mu * np.diag(np.maximum(scale, 1e-12 * scale.max() + 1e-300))
     gradient = j @ (w * np.clip(r, -problem.loss.delta, problem.loss.delta)) + pull
     free = ~((z <= problem.lower) & (gradient > 0) | (z >= problem.upper) & (gradient < 0))
     step = np.zeros(len(z))
