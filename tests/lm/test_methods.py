@@ -111,6 +111,26 @@ def test_pass_rates_weigh_problems_in_two_stages(shop: Path) -> None:
         run(shop, "unpaced", "method={name: paced, length: 2}")
 
 
+def test_a_student_is_watched_for_hacking_its_teacher(shop: Path) -> None:
+    """The oracle is the student as it starts: every step towards the teacher leaves it."""
+    how = ["method={name: seqkd, length: 6}", "data=bare.jsonl", "steps=40", "lr=1e-2", "evaluate_every=4"]
+    run(shop, "unwatched", *how)
+    truth = f"oracle={shop / 'student'}"
+    warned = run(shop, "warned", *how, "watch=warn", truth)
+    stopped = run(shop, "stopped", *how, "watch=stop", truth)
+    assert warned["step"] == 40 and 4 < stopped["step"] < 40 == stopped["planned_steps"]
+    assert warned["proxy"] > 0 and "over-fitting: golden" in distilled(shop, "warned")["warning"]
+    alone = run(shop, "alone", *how, "watch=warn")
+    assert "golden" not in alone and alone["proxy"] == warned["proxy"]
+    with pytest.raises(ConfigError, match="watch: needs a teacher"):
+        run(shop, "blind", "watch=warn")
+
+
+def distilled(shop: Path, name: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((shop / name / "result.json").read_text())
+    return result
+
+
 def test_the_cost_is_said_before_it_is_paid(shop: Path) -> None:
     for method in ("kd", "opd", "seqkd"):
         cost = preview(

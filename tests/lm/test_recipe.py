@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from limbeck.errors import ConfigError, TrainingError
 from limbeck.lm import DistillationResult, byte_tokenizer, distill, load_model, read_recipe, save_model, tiny_llama
-from limbeck.lm.recipe import _warnings
+from limbeck.lm.recipe import _warnings, job_of
 from limbeck.lm.tokenizers import load_tokenizer
 
 SIMPLE = """\
@@ -92,12 +92,14 @@ def test_any_causal_model_teaches_and_dropout_is_reproducible(workshop: Path) ->
     assert results[0].params == 12 * 16 * 16 + 13 * 16 + 2 * 16  # one block with its biases, and the last norm
 
 
-def test_reading_a_text_often_is_said() -> None:
-    assert list(_warnings(None, 3.9)) == []
-    assert list(_warnings("short", 6.1)) == [
-        "short",
+def test_reading_a_text_often_is_said(workshop: Path) -> None:
+    job = job_of(read_recipe(workshop / "recipe.yaml", ["out=often"]))
+    short = "the text has"
+    assert [one.split(":")[0] for one in _warnings(job, {"epochs": 3.9})][1:] == []
+    assert list(_warnings(job, {"epochs": 6.1}))[1:] == [
         "the text was read 6 times: beyond 4 readings it teaches less and less",
     ]
+    assert short in next(_warnings(job, {})) or "MB" in next(_warnings(job, {}))
 
 
 def test_interrupted_between_training_and_result(workshop: Path) -> None:

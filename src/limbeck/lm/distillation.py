@@ -11,18 +11,21 @@ from typing import Any, NamedTuple
 from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
+from limbeck.lm.conversations import Example, collate
 from limbeck.lm.folders import claim, corpus_hash, records
 from limbeck.lm.jobs import DistilJob, FreshStudent
 from limbeck.lm.material import Material, material
 from limbeck.lm.methods import Cast, Method
 from limbeck.lm.models import context_length, folder_digest, load_model, non_embedding_params, read_config, tiny_llama
-from limbeck.lm.rollouts import TransformersSampler
-from limbeck.lm.slots import Signal, Source
+from limbeck.lm.rollouts import Replay, TransformersSampler
+from limbeck.lm.slots import Batch, Signal, Source
 from limbeck.lm.teacher_cache import CachedTeaching, cache_teacher
+from limbeck.lm.teacher_hacking import HackingMonitor, report_of
 from limbeck.lm.teaching import Divergence, Teaching, require_vocabulary
 from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenizer_name
 from limbeck.lm.training import threads, train_student
 
+WATCHED = 64  # held-out prompts on which the distance to the teacher is measured
 SHOWN = 2  # held-out prompts that the student answers at every evaluation
 
 
@@ -63,16 +66,18 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
             "loss_before": read.evaluate(student.eval())["loss"],
         }
 
-        def show(model: Any, step: int) -> None:
-            """Keep what the student writes to the first held-out prompts."""
+        monitor = _monitor(job, ready) if job.watch else None
+
+        def also(model: Any, step: int) -> dict[str, float]:
+            """Keep what the student writes to the first held-out prompts; measure whether it hacks its teacher."""
             length = min(method.length, job.regime.context - max(map(len, read.prompts[:SHOWN])))
             sampler = TransformersSampler(model, length, separator_token(tokenizer))
             answers = sampler(read.prompts[:SHOWN], seed=job.seed)
-            if not processes().is_main_process:
-                return
             texts = [tokenizer.batch_decode(some) for some in (read.prompts[:SHOWN], answers)]
             shown = [{"prompt": prompt, "answer": answer} for prompt, answer in zip(*texts, strict=True)]
-            write_json(job.out / "samples" / f"{step}.json", shown)
+            if processes().is_main_process:
+                write_json(job.out / "samples" / f"{step}.json", shown)
+            return monitor.measure(model, step) if monitor else {}
 
         return train_student(
             ready.make_student,
@@ -86,7 +91,8 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
             signal=signal,
             columns=columns,
             counted_in=read.counted_in,
-            show=show if job.regime.evaluate_every else None,
+            also=also if job.regime.evaluate_every else None,
+            stop_when=(lambda evaluations: report_of(evaluations).ill) if job.watch == "stop" else None,
             checkpoint_every=job.checkpoint_every,
             progress=progress,
         )
@@ -153,8 +159,31 @@ def _identity(job: DistilJob) -> dict[str, Any]:
         "ce_weight": job.ce_weight,
         "vocabulary": job.vocabulary,
         "cache": job.cache,
+        "watch": job.watch,
         **asdict(job.regime),
     }
+
+
+def _monitor(job: DistilJob, ready: Prepared) -> HackingMonitor:
+    """Watch the distance to the teacher on its fresh answers to held-out prompts, and the truth if there is one."""
+    if not (job.regime.evaluate_every and job.teachers) or job.vocabulary == "align":
+        raise ConfigError("watch: needs a teacher with the student's tokenizer, and evaluate_every")
+    prompts, end = ready.read.prompts[:WATCHED], separator_token(ready.cast.tokenizer)
+    examples = [Example(prompt) for prompt in prompts]
+    room = min(ready.method.length, job.regime.context - max(map(len, prompts)))
+
+    def answered(model: Any) -> list[Batch]:
+        written = Replay(examples, 1, job.seed, [TransformersSampler(model, room, end)])
+        return [collate(written.examples)]
+
+    path = job.out / "hacking.json"
+    if job.oracle is None:
+        return HackingMonitor(ready.cast.teachers[0], answered(ready.cast.teachers[0]), act="record", path=path)
+    oracle = load_model(job.oracle).eval()
+    truth = answered(oracle)
+    return HackingMonitor(
+        ready.cast.teachers[0], answered(ready.cast.teachers[0]), oracle=oracle, truth=truth, act="record", path=path
+    )
 
 
 def _cached(job: DistilJob, signal: Signal, source: Source, steps: int) -> CachedTeaching:

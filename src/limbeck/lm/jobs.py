@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 RATE_TIMES_WIDTH = 0.256
 Vocabulary = Literal["error", "common", "pad", "align"]
 Cached = Literal["", "hidden", "topk"]
+Watch = Literal["", "warn", "stop"]
 Precision = Literal["fp32", "bf16"]
 
 
@@ -146,6 +147,8 @@ class DistilJob:
         ce_weight: share of the next-token loss.
         vocabulary: what to do where the vocabularies differ: `common` and `pad` of `Teaching`, or `align` for another
             tokenizer.
+        watch: for teacher hacking at every evaluation: `warn`, or `stop` the training; `oracle` is the truth as a model
+            folder, where there is one; else the held-out answers are.
         cache: keep what the teacher says about the data and read it again: `hidden` states, or `topk` of 128 tokens.
         regime: batch, schedule, optimiser.
         teacher_name: column `teacher` of the run records; by default the name of the teacher's folder.
@@ -166,6 +169,8 @@ class DistilJob:
     ce_weight: float = 0.0
     vocabulary: Vocabulary = "error"
     cache: Cached = ""
+    watch: Watch = ""
+    oracle: Path | None = None
     regime: Regime = field(default_factory=Regime)
     teacher_name: str = ""
     teacher_loss: float | None = None

@@ -27,9 +27,10 @@ from limbeck.lm.conversations import has_prompts
 from limbeck.lm.corpus import text_corpus
 from limbeck.lm.distillation import distil
 from limbeck.lm.folders import model_folder
-from limbeck.lm.jobs import Cached, DistilJob, FreshStudent, Precision, Regime, Vocabulary
+from limbeck.lm.jobs import Cached, DistilJob, FreshStudent, Precision, Regime, Vocabulary, Watch
 from limbeck.lm.methods import Method
 from limbeck.lm.models import context_length, read_config
+from limbeck.lm.teacher_hacking import report_of
 from limbeck.lm.teaching import Divergence, spaced
 from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 
@@ -110,6 +111,7 @@ class DistillRecipe(Settings):
         ce_weight: share of the next-token loss, 0 to 1.
         vocabulary: what to do where the vocabularies differ: error, common, pad, or align for another tokenizer.
         cache: keep what the teacher says about the data: hidden or topk.
+        watch, oracle: for teacher hacking at every evaluation: warn or stop; the truth as a model, if there is one.
         batch: windows or prompts a step.
         context: tokens of a window, by default 128; of a prompt with its answer at most what all models can read.
         accumulate: micro-batches a step (must divide the batch).
@@ -134,6 +136,8 @@ class DistillRecipe(Settings):
     ce_weight: Number = Field(default=0.0, ge=0, le=1)
     vocabulary: Vocabulary = "error"
     cache: Cached = ""
+    watch: Watch = ""
+    oracle: FilePath | None = None
     batch: Count = Field(default=8, gt=0)
     context: Count | None = Field(default=None, gt=0)
     accumulate: Count = Field(default=1, gt=0)
@@ -287,7 +291,7 @@ def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress:
         steps=row["step"],
         best_step=row.get("best_step"),
         seconds=row["seconds"],
-        warning="; ".join([*_warnings(_said_of_text(job.data), row.get("epochs", 0.0))]) or None,
+        warning="; ".join(_warnings(job, row)) or None,
     )
     if processes().is_main_process:
         write_json(note, result.to_dict())
@@ -329,6 +333,8 @@ def job_of(recipe: DistillRecipe) -> DistilJob:
         ce_weight=recipe.ce_weight,
         vocabulary=recipe.vocabulary,
         cache=recipe.cache,
+        watch=recipe.watch,
+        oracle=recipe.oracle,
         regime=regime,
         checkpoint_every=recipe.checkpoint_every,
         threads=recipe.threads,
@@ -344,14 +350,16 @@ def _publish(model: Path, folder: Path) -> Path:
     return writing.rename(folder)
 
 
-def _said_of_text(data: Path) -> str | None:
-    """What its corpus says may be wrong with a text; of prompts nothing is known."""
-    return json.loads((data / "corpus.json").read_text())["warning"] if data.is_dir() else None
+def _warnings(job: DistilJob, row: Mapping[str, Any]) -> Iterator[str]:
+    """What may be wrong with the text, or with reading it often (Niklas Muennighoff et al., 2023, arXiv 2305.16264).
 
-
-def _warnings(text: str | None, epochs: float) -> Iterator[str]:
-    """What may be wrong with the text, or with reading it often (Niklas Muennighoff et al., 2023, arXiv 2305.16264)."""
-    if text:
-        yield text
-    if epochs > FREE_EPOCHS:
+    And what the monitor of teacher hacking saw.
+    """
+    if job.data.is_dir() and (said := json.loads((job.data / "corpus.json").read_text())["warning"]):
+        yield said
+    if (epochs := row.get("epochs", 0.0)) > FREE_EPOCHS:
         yield f"the text was read {epochs:.0f} times: beyond {FREE_EPOCHS} readings it teaches less and less"
+    if job.watch:
+        curves = json.loads((job.out / "hacking.json").read_text())
+        if (report := report_of({int(step): values for step, values in curves.items()})).ill:
+            yield report.summary().replace("\n", "; ")

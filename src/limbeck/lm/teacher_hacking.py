@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -154,6 +154,11 @@ class HackingReport(Plain):
     alarm: Alarm | None
     verdict: Verdict | None
 
+    @property
+    def ill(self) -> bool:
+        """Whether there is an alarm, or a truth that says so."""
+        return self.alarm is not None or self.verdict not in (None, "healthy")
+
     def summary(self) -> str:
         """Return the verdict, the best step and the alarm."""
         lines = [f"{len(self.steps)} evaluations up to step {self.steps[-1]}: proxy {self.proxy[-1]:.4g}"]
@@ -163,7 +168,7 @@ class HackingReport(Plain):
                 f"{self.verdict}: golden {self.golden[-1]:.4g}, best {self.golden[best]:.4g} at step {self.steps[best]}"
             )
         lines.append(self.alarm.summary() if self.alarm else "the proxy follows its law")
-        if self.alarm or self.verdict not in (None, "healthy"):
+        if self.ill:
             lines.append(
                 "take new teacher samples in every step, or more prompts, or more answers for each; or stop there"
             )
@@ -190,7 +195,7 @@ class HackingMonitor:
         samples: held-out prompts with fresh answers of the teacher, the same at every evaluation; never training pairs.
         oracle: the truth as a model, if there is one, with its own samples in `truth`.
         truth: real answers: the golden value is their cross-entropy, or the distance to the oracle.
-        act: whether an alarm stops the training.
+        act: what an alarm does beside being recorded: warn once, or stop the training.
         path: keeps the curves, so that a training which goes on has them.
 
     Raises:
@@ -201,7 +206,7 @@ class HackingMonitor:
 
     def __init__(
         self, teacher: Any, samples: Sequence[Batch], *, oracle: Any = None, truth: Sequence[Batch] = (),
-        act: Literal["warn", "stop"] = "warn", path: Path | str | None = None,
+        act: Literal["warn", "stop", "record"] = "warn", path: Path | str | None = None,
     ) -> None:  # fmt: skip
         self.teacher, self.samples, self.oracle, self.truth = teacher, samples, oracle, truth
         self.act, self.path, self.warned = act, path, False
@@ -221,7 +226,7 @@ class HackingMonitor:
         if self.path:
             write_json(self.path, self.curves)
         report = self.report()
-        if (report.alarm or report.verdict not in (None, "healthy")) and not self.warned:
+        if report.ill and not self.warned and self.act != "record":
             self.warned = True
             if self.act == "stop":
                 raise TrainingError(f"stopped after step {step}.\n{report.summary()}")
@@ -230,7 +235,12 @@ class HackingMonitor:
 
     def report(self) -> HackingReport:
         """Return the curves so far, judged."""
-        steps, rows = tuple(self.curves), list(self.curves.values())
-        proxy, golden = (tuple(row[name] for row in rows if name in row) for name in ("proxy", "golden"))
-        verdict = judge(proxy, golden) if golden else None
-        return HackingReport(steps, proxy, golden, law_alarm(steps, proxy), verdict)
+        return report_of(self.curves)
+
+
+def report_of(curves: Mapping[int, Mapping[str, float]]) -> HackingReport:
+    """Judge the `proxy` and, with a truth, `golden` values of evaluations by their steps."""
+    steps = tuple(sorted(curves))
+    proxy = tuple(curves[step]["proxy"] for step in steps)
+    golden = tuple(curves[step]["golden"] for step in steps if "golden" in curves[step])
+    return HackingReport(steps, proxy, golden, law_alarm(steps, proxy), judge(proxy, golden) if golden else None)

@@ -76,7 +76,8 @@ def train_student(
     signal: Signal | None = None,
     columns: Mapping[str, Any],
     counted_in: str = "tokens",
-    show: Callable[[Any, int], None] | None = None,
+    also: Callable[[Any, int], Mapping[str, float]] | None = None,
+    stop_when: Callable[[Mapping[int, Mapping[str, float]]], bool] | None = None,
     checkpoint_every: int = 500,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
@@ -95,7 +96,8 @@ def train_student(
         signal: what is said about a batch; None predicts the next token.
         columns: constants of every run record (`run`, `seed`, `family`, `recipe`, `tokenizer`, `dataset`, ...).
         counted_in: `tokens`, or `samples` where sequences are of any length.
-        show: called as `show(student, step)` at every evaluation: to keep samples.
+        also: called as `also(student, step)` at every evaluation: for further values, or to keep samples.
+        stop_when: as for `Trainer`, beside the regime's patience.
         checkpoint_every: steps between rolling checkpoints.
         progress: one line on a terminal.
 
@@ -121,9 +123,7 @@ def train_student(
 
         def measure(step: int) -> Mapping[str, float]:
             """Evaluate; keep the model if it is the best so far."""
-            values = evaluate(player.module)
-            if show is not None:
-                show(student, step)
+            values = {**evaluate(player.module), **(also(student, step) if also else {})}
             best = all(values["loss"] < earlier["loss"] for earlier in trainer.evaluations.values())
             if best and party.is_main_process:
                 save_model(merged(student), tokenizer, folder / "model")
@@ -149,7 +149,9 @@ def train_student(
             columns=lambda step: {counted_in: step * each},
             evaluate=measure,
             evaluate_at={steps, *range(regime.evaluate_every or steps, steps, regime.evaluate_every or steps)},
-            stop_when=partial(_no_better, patience=regime.patience) if regime.patience else None,
+            stop_when=lambda evaluations: (
+                _no_better(evaluations, regime.patience) or bool(stop_when and stop_when(evaluations))
+            ),
             checkpoint_every=checkpoint_every,
             checkpoint_at=[start for start in starts if 0 < start <= begin],
             progress=progress,
@@ -186,7 +188,7 @@ def _no_better(evaluations: Mapping[int, Mapping[str, float]], patience: int) ->
         True
     """
     losses = [evaluations[step]["loss"] for step in sorted(evaluations)]
-    return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+    return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
 
 
 def setup_columns(run: str, seed: int, family: str, regime: Regime, tokenizer: Any, corpus: Corpus) -> dict[str, Any]:
