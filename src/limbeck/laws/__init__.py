@@ -11,16 +11,14 @@ from limbeck.laws._fit import compare, fit, load_fit
 from limbeck.laws.annealing import Annealing, AnnealingSize, MultiPower, annealed, multi_power, share_exponent
 from limbeck.laws.batch import KAPLAN_2020_BATCH, SU_2024_BATCH, Batch, BatchLaw, Hyperbola, noise_scale, stepwise
 from limbeck.laws.capability import CapabilityScale, CapabilityScore, LatentSkills, family_line
-from limbeck.laws.capacity_gap import (
-    ZHANG_2023, CapacityGap, CapacityGapFit, component_sparsity, fit_capacity_gap, optimal_student, optimal_teacher,
-)
 from limbeck.laws.checkpoint_dynamics import (
     MULTIPLE_CHOICE, ScoreCurve, TaskDynamics, departure, loss_spikes, ranking_reliability, signal_to_noise,
     task_dynamics,
 )
 from limbeck.laws.compute_frontier import ComputeFrontier, forward_flops
 from limbeck.laws.distillation import (
-    DISTILLATION_2025, SUPERVISED_2025, Distillation, StudentCurve, Supervised, SupervisedLoss,
+    DISTILLATION_2025, SUPERVISED_2025, ZHANG_2023, CapacityGap, CapacityGapFit, Distillation, StudentCurve,
+    Supervised, SupervisedLoss, component_sparsity, fit_capacity_gap, optimal_student, optimal_teacher,
 )
 from limbeck.laws.families import Family, FamilyStudy, absolute_relative_error, read_families
 from limbeck.laws.frontiers import Curve, Envelope, IsoFlop, ParabolaBias, envelope, frontier, isoflop, parabola_bias

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from limbeck.laws import fit_capacity_gap
-from limbeck.laws.capacity_gap import ZHANG
+from limbeck.laws.distillation import ZHANG
 from limbeck.papers import Figure, Numbers, Outcome, Paper, Series, stacked
 
 STUDENT, TEACHERS = 8, (8, 16, 32, 64, 256)  # hidden units
