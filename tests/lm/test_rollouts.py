@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, TrainingError
 from limbeck.lm import byte_tokenizer, tiny_llama
 from limbeck.lm.conversations import Conversations, Example, Packed, answer_loss, collate, read_examples
+from limbeck.lm.on_policy import OnPolicy
 from limbeck.lm.rollouts import Mixture, Replay, Rollouts, TransformersSampler
-from limbeck.lm.slots import Batch, counted_logits
+from limbeck.lm.slots import Batch, NextToken, counted_logits
+from limbeck.lm.teaching import Teaching
 
 PROMPTS = [Example((10 + k, 20 + k, 30 + k)[: 1 + k % 3]) for k in range(7)]
 ANSWERED = [Example((1, 2), (3, 4, 0)), Example((5,), (6, 0)), Example((7, 8, 9), (0,))]
@@ -169,3 +172,21 @@ def test_filling_up() -> None:
 def test_impossible_samplers_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         TransformersSampler(None, **({"length": 3, "end": 0} | wrong))
+
+
+def test_a_broken_model_is_named() -> None:
+    model = tiny_llama(16, vocabulary=8)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(math.nan)
+    with pytest.raises(TrainingError, match="probabilities that are not finite"):
+        TransformersSampler(model, 2, 0)([(1,)], seed=0)
+
+
+def test_a_batch_in_which_nothing_counts_costs_nothing() -> None:
+    student, teacher = tiny_llama(16, vocabulary=8, seed=0), tiny_llama(16, vocabulary=8, seed=1)
+    batch = collate([Example((1, 2)), Example((3,))])
+    for signal in (Teaching(teacher, ce_weight=0.5), OnPolicy([teacher]), NextToken()):
+        parts = signal.loss(student, batch, 0)
+        parts["loss"].backward()
+        assert parts["loss"] == 0 == parts["weight"]
+    assert all(weight.grad is None or not weight.grad.any() for weight in student.parameters())

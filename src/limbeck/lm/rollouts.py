@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from limbeck.distill.processes import processes
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, TrainingError
 from limbeck.files import write_json
 from limbeck.lm.conversations import Example, Examples, collate
 from limbeck.lm.slots import Batch, Source
@@ -43,6 +43,7 @@ class TransformersSampler:
 
     Raises:
         ConfigError: a value out of range.
+        TrainingError: from a call, probabilities that are not finite.
     """
 
     def __init__(
@@ -75,17 +76,25 @@ class TransformersSampler:
         device, training = self.model.device, self.model.training
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            written = self.model.eval().generate(
-                input_ids=ids.to(device),
-                attention_mask=present.to(device),
-                max_new_tokens=self.length,
-                do_sample=True,
-                use_cache=True,
-                eos_token_id=self.end,
-                pad_token_id=self.end,
-                logits_processor=self._blend(present.to(device)),
-                **self.options,
-            )
+            try:
+                written = self.model.eval().generate(
+                    input_ids=ids.to(device),
+                    attention_mask=present.to(device),
+                    max_new_tokens=self.length,
+                    do_sample=True,
+                    use_cache=True,
+                    eos_token_id=self.end,
+                    pad_token_id=self.end,
+                    logits_processor=self._blend(present.to(device)),
+                    **self.options,
+                )
+            except RuntimeError as error:
+                if "probability tensor" not in str(error):
+                    raise
+                raise TrainingError(
+                    "the model that writes answers gives probabilities that are not finite: its weights are broken. "
+                    "Lower the learning rate, or begin with another model"
+                ) from error
         self.model.train(training)
         return [self._cut(answer) for answer in written[:, width:].tolist()]
 
