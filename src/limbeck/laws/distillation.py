@@ -180,9 +180,9 @@ class StudentCurve(Law):
 
 
 DISTILLATION_2025 = published("distillation-2025")
-SUPERVISED_2025 = Supervised().published(
-    DISTILLATION_2025.where, "C4, one tokenizer, muP, non-embedding parameters", relative_error=0.01,
-    reach=DISTILLATION_2025.reach, **asdict(SupervisedLoss()),
+SUPERVISED_2025 = replace(
+    DISTILLATION_2025, law=Supervised(), parameters=asdict(SupervisedLoss()),
+    note="C4, one tokenizer, muP, non-embedding parameters",
 )  # fmt: skip
 
 

@@ -66,12 +66,9 @@ class Law(Model):
         both = {"params", "tokens"} <= set(self.columns)
         return x.params * x.tokens if both else super().size(x)
 
-    def published(
-        self, where: str, note: str = "", *, source: Source | None = None, relative_error: float = 0.0,
-        reach: Mapping[str, float] | None = None, **constants: float,
-    ) -> Published:  # fmt: skip
-        """Return the law with the constants of a paper, by default its own source."""
-        return Published(self, constants, source or self.source, where, note, relative_error, reach or {})
+    def published(self, constants: Mapping[str, float], source: Source | None = None, **facts: Any) -> Published:
+        """Return the law with a paper's constants, by default of its own source; `facts` are fields of `Published`."""
+        return Published(self, constants, source or self.source, **facts)
 
     def prepare(self, runs: RunTable, *, skip_bad: bool = False) -> tuple[Law, RunTable]:
         """Return the law and the table that a fit reads: a law whose columns follow from others computes them here."""
@@ -181,7 +178,7 @@ def published(name: str, source: Source | None = None) -> Published:
         2.498
     """
     row = dict(TABLES["law"][name])
-    return get(row.pop("law")).published(source=source, **row.pop("constants"), **row)
+    return get(row.pop("law")).published(source=source, **row)
 
 
 def published_family(name: str, source: Source | None = None) -> dict[str, Published]:

@@ -144,6 +144,8 @@ ISIK = SOURCES["isik-2024"]
 
 TOKENS = 1e9
 """Unit of D in the constants of the paper."""
+LEVEL = Parameter("level", "score at the reference, points", log=True)
+GAIN = Parameter("gain", "d ln score / d ln tokens at the reference", start=(0.01, 0.03, 0.1, 0.3, 1.0), log=True)
 ADVICE = (
     "A score is not extrapolated from here. Try another corpus; its cross-entropy may fall all the same. --force "
     "predicts regardless (force=True; of a fit, replace(fit, forced=True))."
@@ -187,14 +189,6 @@ class ScoreCurve(Law):
         """Why a misaligned score is not extrapolated."""
         return f"{self.alignment}. {ADVICE}" if (self.alignment or "").startswith("misaligned") else ""
 
-    @staticmethod
-    def _parameters(shape: Parameter) -> tuple[Parameter, ...]:
-        return (
-            Parameter("level", "score at the reference, points", log=True),
-            Parameter("gain", "d ln score / d ln tokens at the reference", start=(0.01, 0.03, 0.1, 0.3, 1.0), log=True),
-            shape,
-        )
-
 
 @dataclass(frozen=True)
 class TransferScore(ScoreCurve):
@@ -218,9 +212,7 @@ class TransferScore(ScoreCurve):
     name = "transfer-score"
     source = ISIK
     equation = "level (1 + gain / beta ln(tokens / reference))^beta"
-    parameters = ScoreCurve._parameters(
-        Parameter("beta", "power of the logarithm", start=(0.3, 1.0, 4.0), lower=0.1, upper=8.0, log=True)
-    )
+    parameters = (LEVEL, GAIN, Parameter("beta", "power of the logarithm", (0.3, 1.0, 4.0), 0.1, 8.0, log=True))
 
     def formula(self, p: Any, x: Any) -> Any:
         """Level (1 + gain/beta ln(tokens/reference))^beta."""
@@ -264,9 +256,7 @@ class CeilingScore(ScoreCurve):
     name = "ceiling-score"
     source = ISIK
     equation = "level (1 + gain (1 - (tokens / reference)^-alpha) / alpha)"
-    parameters = ScoreCurve._parameters(
-        Parameter("alpha", "exponent", start=(0.05, 0.2, 0.6, 1.2), lower=1e-3, upper=5.0, log=True)
-    )
+    parameters = (LEVEL, GAIN, Parameter("alpha", "exponent", (0.05, 0.2, 0.6, 1.2), 1e-3, 5.0, log=True))
 
     def formula(self, p: Any, x: Any) -> Any:
         """Level (1 + gain (1 - (tokens/reference)^-alpha) / alpha)."""

@@ -241,9 +241,9 @@ def crossing(first: SplitLaw, second: SplitLaw) -> float | None:
 
 YAO_2024 = {
     (kind, column, split): Henighan(column).published(
-        "figures of its notebooks",
-        "negative log-likelihood of standardised values, nats per time point; compare under one normalisation",
-        source=YAO, L_inf=0.0, x0=x0 * (STEPS_PER_VALIDATION * PF_DAY if column == "flops" else 1.0), alpha=alpha,
+        {"L_inf": 0.0, "x0": x0 * (STEPS_PER_VALIDATION * PF_DAY if column == "flops" else 1.0), "alpha": alpha},
+        YAO, where="figures of its notebooks",
+        note="negative log-likelihood of standardised values, nats per time point; compare under one normalisation",
     )
     for name, rows in TABLES["yao-2024"].items()
     for kind, column in [name.split("-")]
