@@ -100,3 +100,13 @@ def test_catalogue_is_plain_and_complete():
     assert kaplan["columns"] == ["params", "tokens"] and kaplan["parameters"]["N_c"] == "size scale"
     assert "2001.08361" in kaplan["source"]
     json.dumps(records)
+
+
+def test_a_law_that_the_runs_cannot_carry_is_left_out_with_the_reason():
+    """Six runs of one size: a law of two columns cannot be resampled, one of data alone can."""
+    tokens = np.geomspace(1e9, 3e11, 6)
+    runs = {"params": np.full(6, 1e9), "tokens": tokens, "loss": 1.8 + 2100 * tokens**-0.37}
+    compared = laws.compare(["chinchilla", "power"], runs, bootstrap=50)
+    assert [c.name for c in compared.candidates] == ["power"]
+    assert "distinct configurations" in compared.to_dict()["left_out"]["chinchilla"]
+    assert "chinchilla left out: " in compared.summary()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,10 +61,12 @@ class Comparison:
     Args:
         candidates: the laws.
         baselines: mean held-out root mean square residual of the simplest forecasts.
+        left_out: reason for every law that could not be fitted.
     """
 
     candidates: tuple[Candidate, ...]
     baselines: dict[str, float]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def best(self) -> Fit:
@@ -113,11 +115,12 @@ class Comparison:
             lines.append(f"{c.name:34}{c.validation.error:>15.3g}{c.fitted_error:>14.3g}{c.weight:>8.2f}")
         lines += [f"{name:34}{error:>15.3g}" for name, error in self.baselines.items()]
         lines += [f"no law here predicts the held-out runs better than the {name}" for name in self.beaten_by[:1]]
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"{name} left out: {reason}" for name, reason in self.left_out.items())])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers."""
-        return {"laws": [candidate.to_dict() for candidate in self.candidates], "baselines": self.baselines}
+        judged = [candidate.to_dict() for candidate in self.candidates]
+        return {"laws": judged, "baselines": self.baselines, "left_out": self.left_out}
 
 
 def compare(fits: Sequence[Fit], cuts: Sequence[float] = CUTS, *, resamples: int = 200) -> Comparison:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +88,7 @@ def compare(
         read: options of `read_runs`.
 
     Raises:
-        FittingError: no laws, a law is unknown, laws predict different columns, or there are too few runs.
+        FittingError: no laws, a law is unknown, laws predict different columns, or there are too few runs for all.
         RunsError: the table lacks a column, or a row is bad.
     """
     models = [get(law) if isinstance(law, str) else law for law in laws]
@@ -97,8 +98,15 @@ def compare(
     table = _read(runs, read)
     for i, model in enumerate(models):
         models[i], table = _prepared(model, table, read)
-    fits = [fit(model, table, bootstrap=bootstrap, seed=seed, loss=loss or Loss()) for model in models]
-    return selection.compare(fits, resamples=bootstrap)
+    fits, left_out = [], {}
+    for model in models:
+        try:
+            fits.append(fit(model, table, bootstrap=bootstrap, seed=seed, loss=loss or Loss()))
+        except FittingError as error:
+            left_out[model.name] = str(error)
+    if not fits:
+        raise FittingError("\n".join(left_out.values()))
+    return replace(selection.compare(fits, resamples=bootstrap), left_out=left_out)
 
 
 def load_fit(path: str | Path) -> Fit:

@@ -106,7 +106,8 @@ def comparison(compared: Comparison) -> str:
     if rule := compared.beaten_by:
         verdict = Text(f"No law here predicts the largest runs better than a simple rule ({rule[0]}).", style=BAD)
     note = "root mean square errors; held out: the largest runs; covers: share of them inside the 80 % band"
-    return render(verdict, "", table, "", Text(note, style=QUIET))
+    left = [Text(f"{name} left out: {reason}", style=WARNING) for name, reason in compared.left_out.items()]
+    return render(verdict, "", table, "", Text(note, style=QUIET), *left)
 
 
 def outcomes(summary: Mapping[str, Any]) -> str:
