@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -83,6 +85,11 @@ def test_one_small_model_places_a_family(skills):
     found = LatentSkills.of(family[kept], n[kept], d[kept], y[kept], guess=0.25, skills=skills)
     for one in np.flatnonzero(~kept):
         assert_allclose(found.predict("family 7", n[one], d[one]), y[one], atol=2e-3)
+    record = json.loads(json.dumps(found.to_dict()))
+    assert_allclose(record["slopes"], found.slopes)
+    assert found.summary().splitlines()[0].startswith(f"{skills} skills of 8 families, AIC ")
+    figure = found.plot()
+    assert len(figure.data) == skills and len(figure.data[0].y) == 6
 
 
 def test_criterion_finds_the_number_of_skills():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -156,6 +158,11 @@ def test_two_regimes():
     assert plain.exponent > welch.exponent > 0.5
     for found in sweep.overlaps(0, 0):
         assert found.largest >= welch_bound(40, found.width)
+    record, text = json.loads(json.dumps(sweep.to_dict())), sweep.summary().splitlines()
+    assert record["trends"][0]["exponent"] == pytest.approx(plain.exponent)
+    assert text[1].startswith("table 0, weight decay -1: ") and f"width^-{plain.exponent:.2f}" in text[1]
+    figure = sweep.plot()
+    assert len(figure.data) == 2 and figure.layout.xaxis.type == "log"
 
 
 @pytest.mark.parametrize(("widths", "p"), [([0, 2], 0.5), ([2, 10], 0.5), ([2], 1.5), ([2], -0.1)])

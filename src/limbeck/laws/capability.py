@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy.special import expit, logit
 from limbeck.errors import FittingError, nearest
 from limbeck.fitting import Model, Parameter
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
 from limbeck.laws.trend import Trend
 
 
@@ -237,6 +238,24 @@ class LatentSkills:
         (a, w, b), n = split(best.x), int(known.sum())
         aic = n * np.log((residuals(best.x)[:n] ** 2).mean()) + 2 * free
         return cls(tuple(names.tolist()), g, b, w, a[:-3], a[-3:], scale.mean(1), float(aic))
+
+    def summary(self) -> str:
+        """Return the skills as plain text: what size and data do to each, and the benchmarks that read it most."""
+        lines = [f"{len(self.weights)} skills of {len(self.families)} families, AIC {self.aic:.1f}"]
+        for k, (slopes, weights) in enumerate(zip(self.slopes.T, self.weights, strict=True), 1):
+            most = ", ".join(str(b) for b in np.argsort(-np.abs(weights))[:3])
+            lines.append(f"skill {k}: {slopes[0]:+.2g} ln N {slopes[1]:+.2g} ln D; read most by benchmarks {most}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and words."""
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
+
+    def plot(self) -> Any:
+        """Draw how much every benchmark reads every skill."""
+        bars = [{"type": "bar", "y": row, "name": f"skill {k}"} for k, row in enumerate(self.weights, 1)]
+        title = f"{len(self.weights)} skills read by {self.weights.shape[1]} benchmarks"
+        return chart(title, "benchmark", "weight of the skill", bars)
 
     def predict(self, family: str, params: float, tokens: float) -> Array:
         """Return the scores of another model of a family, [benchmarks].

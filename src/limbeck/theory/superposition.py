@@ -21,6 +21,7 @@ from limbeck.errors import FittingError
 from limbeck.fitting import Fit, Loss, Model, Parameter
 from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
 from limbeck.laws import Source, Trend
 from limbeck.theory.overlaps import Overlaps, overlaps
 
@@ -145,6 +146,37 @@ class ToySweep:
         m, n = self.widths.astype(float), self.frequencies.shape[-1]
         loss = self.loss[table, decay]
         return Trend.through(1 / m, loss), Trend.through(1 / m - 1 / n, loss)
+
+    def _rows(self) -> list[tuple[int, int, Trend]]:
+        """Every frequency table and weight decay with its trend of loss in 1/m."""
+        places = np.ndindex(self.loss.shape[:2])
+        return [(table, decay, self.exponents(table, decay)[0]) for table, decay in places]
+
+    def summary(self) -> str:
+        """Return, for every frequency table and weight decay, what is represented and how the loss falls with width."""
+        lines = [f"widths {self.widths[0]} to {self.widths[-1]}, {self.frequencies.shape[-1]} features"]
+        for table, decay, trend in self._rows():
+            kept = self.represented[table, decay]
+            known = f"{kept.min():.0%} – {kept.max():.0%} of the features represented"
+            steep = f"loss ~ width^-{trend.exponent:.2f} ± {trend.exponent_se:.2f}"
+            lines.append(f"table {table}, weight decay {self.weight_decay[decay]:g}: {known}, {steep}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers; the weights stay out."""
+        trends = [{"table": table, "weight_decay": float(self.weight_decay[decay]), "exponent": trend.exponent,
+                   "exponent_se": trend.exponent_se} for table, decay, trend in self._rows()]  # fmt: skip
+        plain = {name: getattr(self, name).tolist() for name in ("frequencies", "widths", "loss", "represented")}
+        return plain | {"trends": trends}
+
+    def plot(self) -> Any:
+        """Draw the loss against the width for every frequency table and weight decay."""
+        traces = [{"x": self.widths, "y": self.loss[table, decay], "mode": "markers+lines",
+                   "name": f"table {table}, weight decay {self.weight_decay[decay]:g}: exponent {trend.exponent:.2f}"}
+                  for table, decay, trend in self._rows()]  # fmt: skip
+        ends = sorted(trend.exponent for *_, trend in self._rows())
+        title = f"Loss falls with the width to the power {-ends[0]:.2f} to {-ends[-1]:.2f}".replace("-", "−")
+        return chart(title, "width", "loss", traces, log="xy")
 
     def overlaps(self, table: int = 0, decay: int = 0) -> list[Overlaps]:
         """Return the overlaps of the features of every width."""
