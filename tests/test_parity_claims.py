@@ -19,7 +19,6 @@ WAITING = {
     "dpa3-atomistic",
     "feature-kd",
     "gdd-innate-one-step",
-    "generalization-fidelity",
     "kd-hinton",
     "logit-standardization",
     "mirage-graph-distillation",
