@@ -219,7 +219,7 @@ class DistillationResult:
         gap = self.student_loss_before - self.teacher_loss
         closed = (
             f" ({100 * (self.student_loss_before - self.student_loss) / gap:.0f} % of the way)"
-            if gap > 0 and self.student_loss >= self.teacher_loss
+            if gap > 0 and self.student_loss_before > self.student_loss >= self.teacher_loss
             else ""
         )
         time = "already finished: nothing to do" if self.already_finished else f"{self.seconds:.0f} s"
