@@ -46,7 +46,7 @@ def test_fixed_answers_rise_again_and_new_ones_do_not() -> None:
     found = get("teacher-hacking").conclude([{**one, "teacher": 0.8, "verdicts": ["hacking", "healthy"]}] * 3)
     np.testing.assert_allclose(list(found.effects), 10.0)
     assert all(np.all(check) for check in found.checks.values())
-    assert found.notes[0].startswith("40 answers end in hacking by the strict rule")
+    assert "is least, that to the truth has risen by 10.0 ± 0.0 % (hacking)" in found.notes[0]
 
 
 def test_a_quick_run_tells_fixed_answers_from_new_ones() -> None:

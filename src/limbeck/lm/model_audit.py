@@ -16,17 +16,7 @@ from limbeck.distill import forward_kl, reverse_kl, total_variation
 from limbeck.errors import ConfigError
 from limbeck.fitting import Interval
 from limbeck.fitting.plain import Plain
-from limbeck.lm.audit import (
-    SPLIT,
-    Agreement,
-    Gain,
-    agreement,
-    bleu,
-    calibration_error,
-    clustered_mean,
-    holm,
-    paired_gain,
-)
+from limbeck.lm import audit
 from limbeck.lm.conversations import Example, collate, has_prompts, read_examples
 from limbeck.lm.models import context_length, load_model
 from limbeck.lm.pass_rates import answer_text, final_answer
@@ -79,8 +69,8 @@ def fidelity(student: Any, teacher: Any, batches: Sequence[Batch], *, level: flo
         clusters.append(sequences + batch.mask.nonzero()[:, 0])
         sequences += len(batch.tokens)
     rows, place = torch.cat(parts, 1).double().cpu().numpy(), torch.cat(clusters).cpu().numpy()
-    means = {k: clustered_mean(row, place, level=level, seed=seed) for k, row in zip(names, rows, strict=False)}
-    return Fidelity(means, calibration_error(*rows[6:8]), calibration_error(*rows[8:]))
+    means = {k: audit.clustered_mean(row, place, level=level, seed=seed) for k, row in zip(names, rows, strict=False)}
+    return Fidelity(means, audit.calibration_error(*rows[6:8]), audit.calibration_error(*rows[8:]))
 
 
 @dataclass(frozen=True)
@@ -97,9 +87,9 @@ class TaskAudit(Plain):
     """
 
     prompts: int
-    gain: Gain
+    gain: audit.Gain
     p: float
-    agreement: Agreement
+    agreement: audit.Agreement
     closer: Interval | None
     bleu: float
 
@@ -116,9 +106,7 @@ class TaskAudit(Plain):
         )
         if self.closer is None:
             return text
-        ways = [
-            "up" if one.lower > 0 else "down" if one.upper < 0 else "not seen to change" for one in (won, self.closer)
-        ]
+        ways = ["up" if one.lower > 0 else "down" if one.upper < 0 else "unclear" for one in (won, self.closer)]
         return f"{text}\n  accuracy {ways[0]}, agreement {ways[1]} ({100 * self.closer.value:+.1f} points)"
 
 
@@ -147,11 +135,11 @@ class Audit(Plain):
         from plotly import graph_objects as go
 
         rows = {name: one.agreement.split for name, one in self.tasks.items()}
-        figure = go.Figure([go.Bar(name=case, x=[*rows], y=[row[case] for row in rows.values()]) for case in SPLIT])
-        title = "; ".join(f"{name}: {one.agreement.same.value:.0%} answered alike" for name, one in self.tasks.items())
-        return figure.update_layout(
-            title=title, barmode="stack", template="simple_white", yaxis_title="share of prompts"
+        figure = go.Figure(
+            [go.Bar(name=case, x=[*rows], y=[row[case] for row in rows.values()]) for case in audit.SPLIT]
         )
+        title = "; ".join(f"{name}: {one.agreement.same.value:.0%} answered alike" for name, one in self.tasks.items())
+        return figure.update_layout(title=title, barmode="stack", template="simple_white", yaxis_title="share")
 
 
 def evaluate(
@@ -220,17 +208,16 @@ def compare_texts(texts: Mapping[str, Sequence[str]], tasks: Sequence[str], **ho
     """
     found, over = dict[str, TaskAudit](), "baseline" if "baseline" in texts else "teacher"
     for name in dict.fromkeys(tasks):
-        own = {
-            who: [text for text, task in zip(all_of, tasks, strict=True) if task == name]
-            for who, all_of in texts.items()
-        }
+        own = {who: [one[k] for k, task in enumerate(tasks) if task == name] for who, one in texts.items()}
         said = {who: [final_answer(text) for text in some] for who, some in own.items()}
         answers = {who: np.array(some, dtype=object) for who, some in said.items()}
         right = {who: some == answers["truth"] for who, some in answers.items()}
         like = {who: (some == answers["teacher"]).astype(float) for who, some in answers.items()}
-        gain = paired_gain(right[over], right["student"], **how)
-        alike = agreement(said["student"], said["teacher"], said["truth"], **how)
-        closer = None if over == "teacher" else clustered_mean(like["student"] - like[over], **how)
-        found[name] = TaskAudit(len(like["student"]), gain, gain.p, alike, closer, bleu(own["student"], own["teacher"]))
-    corrected = holm([one.p for one in found.values()])
+        gain = audit.paired_gain(right[over], right["student"], **how)
+        alike = audit.agreement(said["student"], said["teacher"], said["truth"], **how)
+        closer = None if over == "teacher" else audit.clustered_mean(like["student"] - like[over], **how)
+        found[name] = TaskAudit(
+            len(like["student"]), gain, gain.p, alike, closer, audit.bleu(own["student"], own["teacher"])
+        )
+    corrected = audit.holm([one.p for one in found.values()])
     return {name: replace(one, p=float(p)) for (name, one), p in zip(found.items(), corrected, strict=True)}

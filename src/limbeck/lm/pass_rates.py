@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,21 +151,14 @@ def measure_pass_rates(
     return PassRates(tuple(passes), rollouts, step)
 
 
-class ListedSource(Source, Protocol):
-    """A source that can say which examples a batch is made of: `Conversations`, `Rollouts`, `Replay`."""
-
-    def at(self, step: int) -> list[Example]:
-        """The examples of one step."""
-        ...
-
-
 class Weighted:
     """A source whose problems count by their weights, each through the mean over its own tokens.
 
     `loss = mean_x w_x · mean_t loss(x, t)` over a batch, `w` with a mean of 1
 
     Args:
-        make: gives the source of the problems that are left, for instance `partial(Conversations, batch=8, seed=0)`.
+        make: gives the source of the problems that are left, for instance `partial(Conversations, batch=8, seed=0)`;
+            one that can say what it reads (`at`).
         problems: all of them.
         weights: one each, from `beta_kernel` or another; problems of weight 0 are dropped.
         to: what the weights of a batch are scaled to.
@@ -176,7 +169,7 @@ class Weighted:
 
     def __init__(
         self,
-        make: Callable[[list[Example]], ListedSource],
+        make: Callable[[list[Example]], Any],
         problems: Sequence[Example],
         weights: Iterable[float],
         to: Scale = "mean",
@@ -190,7 +183,7 @@ class Weighted:
 
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step."""
-        batch = self.source(step)
+        batch: Batch = self.source(step)
         weights = scaled([self.weights[one.prompt] for one in self.source.at(step)], self.to)
         lengths = batch.mask.sum(1)
         balance = lengths.sum() / (len(lengths) * lengths.clamp(min=1))

@@ -169,9 +169,7 @@ class HackingReport(Plain):
             )
         lines.append(self.alarm.summary() if self.alarm else "the proxy follows its law")
         if self.ill:
-            lines.append(
-                "take new teacher samples in every step, or more prompts, or more answers for each; or stop there"
-            )
+            lines.append("take new teacher samples in every step, or more prompts, or more answers to each; or stop")
         return "\n".join(lines)
 
     def plot(self) -> Any:
@@ -179,10 +177,8 @@ class HackingReport(Plain):
         from plotly import graph_objects as go
 
         x, y = (self.proxy, self.golden) if self.golden else (self.steps, self.proxy)
+        names = ("to the teacher, nats", "to the truth, nats") if self.golden else ("step", "proxy, nats")
         figure = go.Figure(go.Scatter(x=x, y=y, text=[f"step {step}" for step in self.steps], mode="lines+markers"))
-        names = (
-            ("distance to the teacher, nats", "distance to the truth, nats") if self.golden else ("step", "proxy, nats")
-        )
         figure.update_layout(title=self.summary().splitlines()[-1], template="simple_white")
         return figure.update_xaxes(title=names[0], type="log").update_yaxes(title=names[1], type="log")
 

@@ -47,7 +47,8 @@ class TeacherHacking(Paper):
         proxy, golden, teacher = stacked(measured, "proxy", "golden", "teacher")  # [seed, way, step]
         steps, ways = measured[0]["steps"], measured[0]["ways"]
         rise, end = 100 * (golden[..., -1] / golden.min(-1) - 1), golden[..., -1].mean(0)
-        back = 100 * (proxy[..., -1] / proxy.min(-1) - 1)
+        back, turn = 100 * (proxy[:, 0, -1] / proxy[:, 0].min(-1) - 1), proxy[:, 0].argmin(-1)
+        early = 100 * (golden[np.arange(len(turn)), 0, turn] / golden[:, 0].min(-1) - 1)
         verdicts = [one["verdicts"][0] for one in measured]
         title = f"On 40 fixed answers the distance to the truth rises by {rise[:, 0].mean():.0f} % again"
         series = [Series(way, proxy.mean(0)[k], golden.mean(0)[k], kind="line") for k, way in enumerate(ways)]
@@ -63,9 +64,9 @@ class TeacherHacking(Paper):
                 "rise of the proxy": back, "teacher": teacher, "verdicts": verdicts,
             },
             notes=[
-                f"40 answers end in {', '.join(sorted(set(verdicts)))} by the strict rule: on held-out prompts the "
-                f"distance to the teacher changes by {back[:, 0].mean():+.1f} ± {sem(back[:, 0]):.1f} % from its "
-                f"minimum, that to the truth by {rise[:, 0].mean():+.1f} ± {sem(rise[:, 0]):.1f} %",
+                f"40 answers: when the distance to the teacher on held-out prompts is least, that to the truth has risen "
+                f"by {early.mean():.1f} ± {sem(early):.1f} % (hacking); then both rise, by {back.mean():.1f} and "
+                f"{rise[:, 0].mean():.1f} % in all (by the strict rule {', '.join(sorted(set(verdicts)))})",
                 f"ends at {', '.join(f'{x:.3f}' for x in end)} nats per character ({', '.join(ways)}); the teacher is "
                 f"at {teacher.mean():.3f}",
             ],
