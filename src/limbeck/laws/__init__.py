@@ -7,7 +7,6 @@ needs to know about it.
 
 # fmt: off
 # isort: off
-from limbeck.laws._fit import compare, fit, load_fit
 from limbeck.laws.annealing import Annealing, AnnealingSize, MultiPower, annealed, multi_power, share_exponent
 from limbeck.laws.batch import KAPLAN_2020_BATCH, SU_2024_BATCH, Batch, BatchLaw, Hyperbola, noise_scale, stepwise
 from limbeck.laws.capability import CapabilityScale, CapabilityScore, LatentSkills, family_line
@@ -22,7 +21,7 @@ from limbeck.laws.distillation import (
 )
 from limbeck.laws.families import Family, FamilyStudy, absolute_relative_error, read_families
 from limbeck.laws.frontiers import Curve, Envelope, IsoFlop, ParabolaBias, envelope, frontier, isoflop, parabola_bias
-from limbeck.laws.law import Law, Published, Source, catalogue, get, names
+from limbeck.laws.law import Law, Published, Source, catalogue, compare, fit, get, load_fit, names
 from limbeck.laws.learning_curves import (
     HESTNESS_2017, LearningCurve, LearningCurveFit, Regions, exponent_shift, fit_learning_curve, model_size,
     range_warning, regions, smallest_good_size,

@@ -14,7 +14,7 @@ from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Fit, Interval, Parameter, Prediction
 from limbeck.fitting.model import Array
 from limbeck.fitting.plain import plain
-from limbeck.laws._fit import fit
+from limbeck.laws.law import fit
 from limbeck.laws.loss import OneColumn, exponent
 from limbeck.laws.task_passes import HU, Estimator, PassCounts
 

@@ -14,7 +14,7 @@ from limbeck.errors import FittingError, MisalignedError
 from limbeck.fitting import Fit, Prediction, Prior
 from limbeck.fitting.model import Array
 from limbeck.fitting.plain import plain
-from limbeck.laws._fit import fit
+from limbeck.laws.law import fit
 from limbeck.laws.task_score import Alignment, CeilingScore, TransferScore, by_tokens, judge_alignment
 
 CURVES: dict[str, Any] = {

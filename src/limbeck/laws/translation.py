@@ -20,8 +20,8 @@ from limbeck.errors import FittingError
 from limbeck.fitting import Comparison, Fit, Model, Parameter, compare, minimise
 from limbeck.fitting.model import Array
 from limbeck.fitting.resampling import leave_one_out
-from limbeck.laws._fit import fit as fit_law
 from limbeck.laws.law import LINEAR, SOURCES, Law
+from limbeck.laws.law import fit as fit_law
 from limbeck.laws.loss import PowerFloor, exponent
 from limbeck.runs import read_runs
 
