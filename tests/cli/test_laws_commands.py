@@ -151,3 +151,10 @@ def test_a_table_that_looks_like_checkpoints_gets_a_hint(limbeck, runs_csv, tmp_
 
 def test_version(limbeck):
     assert limbeck("--version").out == "limbeck 0.1.0\n"
+
+
+def test_a_teacher_that_is_still_to_be_trained(limbeck):
+    asked = ["plan", "teacher", "--student-params", "1e9", "--flops", "1e21", "--scenario"]
+    both, free = (limbeck(*asked, scenario, "--json").json() for scenario in ("both", "inference"))
+    assert both["loss"] > both["supervised_loss"] and free["loss"] == pytest.approx(2.2083, abs=1e-4)
+    assert limbeck(*asked, "both").out.startswith("train alone: ")

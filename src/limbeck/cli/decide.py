@@ -38,29 +38,28 @@ def plan_compute(
 
 @shown()
 def plan_teacher(
-    fitted: Annotated[
-        Path | None, typer.Argument(help="A fit of the distillation law; published constants without one.")
-    ] = None,
+    fitted: Annotated[Path | None, typer.Argument(help="A fit of distillation; published constants without.")] = None,
     student_params: Annotated[float | None, quantity("Non-embedding parameters: 1e9, 1B.")] = None,
     tokens: Annotated[float | None, quantity("The student's tokens: 2e11, 200B.")] = None,
     flops: Annotated[float | None, quantity("Or one budget that every option spends.")] = None,
     teachers: Annotated[str | None, option("Table of the teachers you have: name, params, loss (and tokens).")] = None,
-    scenario: Annotated[
-        str, option("Who pays for the teacher: best-case, inference, pretraining, both.")
-    ] = "inference",
+    scenario: Annotated[str, option("Who pays for it: best-case, inference, pretraining, both.")] = "inference",
     level: LevelOption = 0.8,
 ) -> Any:
-    """Distil or train alone, and from which of the teachers you have.
+    """Distil or train alone, and from which of the teachers you have; or which one to train yourself.
 
     Example: limbeck plan teacher fit.json --student-params 1e9 --tokens 2e11 --teachers teachers.csv
+
+    Example: limbeck plan teacher --student-params 1e9 --flops 1e21 --scenario both
     """
-    if student_params is None or teachers is None:
-        needed = "the student's size, and a table with name, params, loss."
+    if student_params is None or (teachers is None and (flops is None or tokens is not None)):
+        needed = "the student's size, and a table with name, params, loss; or --flops, for a teacher to be trained."
         raise LimbeckError(f"--student-params and --teachers are needed: {needed}")
     law = lb.laws.DISTILLATION_2025 if fitted is None else lb.laws.load_fit(fitted)
-    known = lb.planning.read_teachers(teachers)
+    if teachers is None:
+        return lb.planning.recipe(student_params, float(flops or 0.0), scenario=scenario, law=law)
     asked: dict[str, Any] = {"tokens": tokens, "flops": flops, "scenario": scenario, "law": law, "level": level}
-    return lb.planning.choose_teacher(student_params, known, **asked)
+    return lb.planning.choose_teacher(student_params, lb.planning.read_teachers(teachers), **asked)
 
 
 @shown()

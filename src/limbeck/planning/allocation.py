@@ -12,7 +12,7 @@ from limbeck.errors import PlanningError
 from limbeck.fitting.model import Array
 from limbeck.laws import Chinchilla, ComputeFrontier, Overtraining, Supervised
 from limbeck.planning._search import minimise, root
-from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook, positive
 from limbeck.runs.quantities import scientific, si
 
 SMALLEST, LARGEST = 1e4, 1e16
@@ -74,8 +74,7 @@ def compute_optimal(source: Source, flops: float, *, level: float = 0.8) -> Comp
         >>> round(plan.params.value / 1e9), round(plan.tokens_per_param.value)
         (72, 18)
     """
-    if not flops > 0:
-        raise PlanningError(f"a training budget must be positive; got {flops:g} FLOP.")
+    positive(a_training_budget=flops)
     rows = Ensemble.of(source, "params", "tokens")
     params = best_params(rows, flops)[:, 0]
     tokens = flops / (6.0 * params)

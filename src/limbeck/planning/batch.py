@@ -13,7 +13,7 @@ from limbeck.fitting import Fit
 from limbeck.fitting.model import Array
 from limbeck.fitting.picture import chart
 from limbeck.laws.batch import Batch, BatchLaw
-from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook, positive
 from limbeck.runs.quantities import quantity, si
 
 CAVEAT = "the learning rate must suit each batch size, and not decay"
@@ -114,9 +114,7 @@ def plan_batch(
         >>> f"{plan.critical.value:.2g}", round(plan.options[2].time, 9)
         ('2.1e+06', 2.0)
     """
-    for what, given in (("params", params), ("step price", step_price), ("token price", token_price)):
-        if given is not None and not given > 0:
-            raise PlanningError(f"{what} must be positive; got {given:g}.")
+    positive(params=params, step_price=step_price, token_price=token_price)
     if (step_price is None) != (token_price is None) or min(batches or [1.0]) <= 0:
         raise PlanningError("give both prices or none, and batch sizes above 0.")
     rows = Ensemble.of(source, *Batch.columns)

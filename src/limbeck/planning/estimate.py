@@ -21,6 +21,17 @@ Source = Fit | Published
 """What a plan is made from: a fit of one's own runs, or published constants."""
 
 
+def positive(**given: float | None) -> None:
+    """Refuse numbers that are not above zero; None counts as not given.
+
+    Raises:
+        PlanningError: one is not.
+    """
+    for name, value in given.items():
+        if value is not None and not value > 0:
+            raise PlanningError(f"{name.replace('_', ' ')} must be positive; got {value:g}.")
+
+
 class Plan:
     """A decision as text and as numbers. Every plan is a dataclass; what it prints are its lines, then its notes."""
 

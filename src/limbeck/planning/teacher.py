@@ -16,7 +16,7 @@ from limbeck.fitting.prediction import check_level
 from limbeck.laws import DISTILLATION_2025, Published, Supervised, forward_flops, optimal_student, optimal_teacher
 from limbeck.planning._search import last_crossing
 from limbeck.planning.costs import SMALLEST, Forward, charges
-from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, distillation_law, outlook
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, distillation_law, outlook, positive
 from limbeck.runs import read_runs
 from limbeck.runs.quantities import quantity, scientific, si
 
@@ -159,9 +159,7 @@ def choose_teacher(
         '7b'
     """
     check_level(level)
-    for what, given in (("student parameters", student_params), ("tokens", tokens), ("FLOP", flops)):
-        if given is not None and not given > 0:
-            raise PlanningError(f"{what} must be positive; got {given:g}.")
+    positive(student_parameters=student_params, tokens=tokens, FLOP=flops)
     if (tokens is None) == (flops is None):
         raise PlanningError("give the student's tokens or a budget in FLOP, one of the two.")
     case = _Case.of(student_params, scenario, law, supervised, level, forward)

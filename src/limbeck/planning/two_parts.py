@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limbeck.errors import PlanningError
 from limbeck.fitting.model import Array
 from limbeck.laws.translation import PARTS, TwoPart, best_split
 from limbeck.planning._search import root
-from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook, positive
 from limbeck.runs.quantities import si
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -75,8 +74,7 @@ def allocate_two_parts(
         >>> round(allocate_two_parts(Published(law, p, law.source, "an example"), 8e8).share.value, 3)
         0.25
     """
-    if not (budget > 0 and min(cost) > 0):
-        raise PlanningError(f"a budget and both costs must be positive; got {budget:g} and {cost[0]:g}, {cost[1]:g}.")
+    positive(budget=budget, cost_of_the_encoder=cost[0], cost_of_the_decoder=cost[1])
     rows = Ensemble.of(source, *PARTS)
     p = rows.parameters
     if isinstance(rows.model, TwoPart):
