@@ -75,7 +75,7 @@ def test_it_stops_falling_where_the_annealing_law_does_not(fit):
 
 def test_a_constant_rate_says_nothing_about_the_gain():
     words = laws.fit("multi-power", curves({"constant": SEEN["constant"]}), bootstrap=0).identifiability.words
-    assert "The rate never falls in these curves" in " ".join(words)
+    assert "The rate never falls in these curves: B, C, beta and gamma are not identified" in " ".join(words)
     assert not any("fall0" in one for one in words)
 
 

@@ -72,6 +72,8 @@ class Annealing(Law):
     )
     one_value: ClassVar[tuple[str, ...]] = ("params", "batch_tokens")
     momenta: ClassVar[tuple[float, ...]] = MOMENTA
+    of_decay: ClassVar[str] = "C and λ"
+    """What only a falling rate tells."""
 
     @property
     def equation(self) -> str:  # type: ignore[override]
@@ -149,8 +151,9 @@ class Annealing(Law):
         """Say what the schedules of these curves leave open."""
         area = self.gained(columns)
         flat, negative = np.abs(area) <= 1e-3 * np.abs(area).max(), int((area < 0).sum())
+        lost = f"{self.of_decay} are not identified; add a run that decays."
         words = {
-            "The rate never falls in these curves: C and λ are not identified; add a run that decays.": flat.all(),
+            f"The rate never falls in these curves: {lost}": flat.all(),
             "No curve holds a plateau: L0, alpha and C trade off; add a run at a constant rate, or predict only "
             "schedules like these.": flat.mean() < 0.05,
             f"S2 is negative at {negative} points (the rate rises after the warm-up): the law predicts a higher loss "
@@ -301,6 +304,7 @@ class MultiPower(Annealing):
     shape = "L0 + A / S1^alpha - B sum_k fall_k (1 - (1 + C rate_k^-gamma since_k)^-beta)"
     linear = ("L0", "A", "B")
     momenta = ()
+    of_decay = "B, C, beta and gamma"
     parameters = (
         *Annealing.parameters[:2],
         Parameter("B", "gain per rate that falls", log=True),
