@@ -61,10 +61,11 @@ def test_golden_is_proxy_where_the_teacher_is_the_truth() -> None:
     samples = [teacher.sample(64, 1)]
     same = HackingMonitor(teacher, samples, oracle=teacher, truth=samples).measure(student, 1)
     assert same["proxy"] == same["golden"] > 0
-    truth = [oracle.sample(64, 2)]
+    truth = [oracle.sample(2000, 2)]
     copied = HackingMonitor(teacher, samples, oracle=oracle, truth=truth).measure(teacher, 1)
     assert copied["proxy"] == pytest.approx(0, abs=1e-6)
-    assert copied["golden"] == distance(teacher, oracle, truth).sequence
+    error = distance(teacher, oracle, truth).error
+    assert abs(copied["golden"] - exact(oracle, teacher)) < 4 * error < 0.3
 
 
 @pytest.mark.parametrize(

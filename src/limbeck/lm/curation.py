@@ -173,7 +173,8 @@ class Choice(Plain):
     def summary(self) -> str:
         """Return one line a set, and the choice."""
         rows = sorted(self.scores.items(), key=lambda row: -fmean(row[1]))
-        lines = [f"  {name:24} {fmean(row):.3f} ± {_error(row):.3f}  from {self.sizes[name]}" for name, row in rows]
+        error = {name: np.std(row) / max(1, len(row) - 1) ** 0.5 for name, row in rows}
+        lines = [f"  {name:24} {fmean(row):.3f} ± {error[name]:.3f}  from {self.sizes[name]}" for name, row in rows]
         return "\n".join([f"{self.best}: {self.reason}", *lines])
 
 
@@ -225,7 +226,3 @@ def try_questions(
     reason = f"the chosen questions {better} as many at random (p = {p:.2g})"
     rest = max(("random", "all"), key=lambda name: fmean(every[name]))
     return Choice(every, sizes, "chosen" if won else rest, reason)
-
-
-def _error(row: Sequence[float]) -> float:
-    return float(np.std(row, ddof=1) / len(row) ** 0.5) if len(row) > 1 else float("nan")

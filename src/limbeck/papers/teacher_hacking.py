@@ -64,8 +64,8 @@ class TeacherHacking(Paper):
                 "rise of the proxy": back, "teacher": teacher, "verdicts": verdicts,
             },
             notes=[
-                f"40 answers: when the distance to the teacher on held-out prompts is least, that to the truth has risen "
-                f"by {early.mean():.1f} ± {sem(early):.1f} % (hacking); then both rise, by {back.mean():.1f} and "
+                f"40 answers: when the distance to the teacher on held-out prompts is least, that to the truth has "
+                f"risen by {early.mean():.1f} ± {sem(early):.1f} % (hacking); then both rise, by {back.mean():.1f} and "
                 f"{rise[:, 0].mean():.1f} % in all (by the strict rule {', '.join(sorted(set(verdicts)))})",
                 f"ends at {', '.join(f'{x:.3f}' for x in end)} nats per character ({', '.join(ways)}); the teacher is "
                 f"at {teacher.mean():.3f}",
