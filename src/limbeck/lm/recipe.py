@@ -1,10 +1,11 @@
-"""`limbeck distill recipe.yaml`: one teacher, one student, one text, in a file of five lines.
+"""`limbeck distill recipe.yaml`: a teacher, a student, data and a method, in a file of six lines.
 
 ```yaml
 teacher: teacher/
 student: student/          # or {width: 32}: a tiny Llama with the teacher's tokenizer
-data: corpus.txt           # UTF-8 text, or .jsonl with a text field
-tokens: 2e6
+data: prompts.jsonl        # or UTF-8 text, or .jsonl with a text field
+method: gkd                # kd if it is left out
+steps: 1000                # or tokens: 2e6, of text
 out: distilled/
 ```
 """
