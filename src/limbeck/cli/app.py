@@ -12,41 +12,36 @@ from limbeck import __version__
 from limbeck.cli import curves, decide, evaluate, families, laws, machine, methods, tasks, theory, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
-app = typer.Typer(
-    name="limbeck",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    help="limbeck tells what a distillation will give before you pay for it, does it, and checks the prediction.\n\n"
+COMMANDS: dict[str, list[Callable[..., None]]] = {
+    "": [train.demo, laws.fit, laws.predict, train.distill, train.answer, evaluate.evaluate, decide.report,
+         train.reproduce, machine.doctor],
+    "compare": [laws.compare_laws, methods.compare_methods, families.compare_families, families.compare_splits],
+    "plan": [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep, curves.plan_batch,
+             curves.plan_schedule, curves.plan_decay, curves.plan_annealed, families.plan_parts],
+    "task": [tasks.transfer, tasks.passes, tasks.forecast, tasks.observe],
+    "theory": [theory.exponents, theory.regimes, theory.superposition],
+}  # fmt: skip
+"""By group; a command's name is the last word of its function's."""
+HELP = {
+    "": "limbeck tells what a distillation will give before you pay for it, does it, and checks the prediction.\n\n"
     "Start with `limbeck demo` (the whole circle, minutes on two cores), or with a table of your own runs: "
     "`limbeck fit runs.csv`.",
-)
-compare = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Compare laws on the same runs, or methods by their curves."
-)
-plan = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Decide from a fitted law: how large, how long, which teacher."
-)
-task = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What a task's scores say about larger scales.")
-theories = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What theory says about a model or a table.")
-
-COMMANDS: list[tuple[typer.Typer, list[Callable[..., None]]]] = [
-    (app, [train.demo, laws.fit, laws.predict, train.distill, train.answer, evaluate.evaluate]),
-    (app, [decide.report, train.reproduce, machine.doctor]),
-    (compare, [laws.compare_laws, methods.compare_methods, families.compare_families, families.compare_splits]),
-    (plan, [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep]),
-    (plan, [curves.plan_batch, curves.plan_schedule, curves.plan_decay, curves.plan_annealed, families.plan_parts]),
-    (task, [tasks.transfer, tasks.passes, tasks.forecast, tasks.observe]),
-    (theories, [theory.exponents, theory.regimes, theory.superposition]),
-]
-"""A command's name is the last word of its function's."""
-
-for group, commands in COMMANDS:
+    "compare": "Compare laws on the same runs, or methods by their curves.",
+    "plan": "Decide from a fitted law: how large, how long, which teacher.",
+    "task": "What a task's scores say about larger scales.",
+    "theory": "What theory says about a model or a table.",
+}
+GROUPS = {
+    name: typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP[name], add_completion=False,
+                      pretty_exceptions_enable=False)
+    for name in COMMANDS
+}  # fmt: skip
+app = GROUPS[""]
+for name, commands in COMMANDS.items():
     for command in commands:
-        group.command(command.__name__.rpartition("_")[2])(command)
-for name, group in (("compare", compare), ("plan", plan), ("task", task), ("theory", theories)):
-    app.add_typer(group, name=name)
+        GROUPS[name].command(command.__name__.rpartition("_")[2])(command)
+    if name:
+        app.add_typer(GROUPS[name], name=name)
 
 
 def _show_version(wanted: bool) -> None:

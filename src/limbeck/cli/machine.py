@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from typing import Any
 
 from limbeck.cli.arguments import JsonOption, emit
 
@@ -32,16 +33,15 @@ def doctor(as_json: JsonOption = False) -> None:
         extras[extra] = {package: _version(package) for package in packages}
     missing = [extra for extra, found in extras.items() if None in found.values()]
     device = _device() if extras["distill"]["torch"] else "unknown without torch"
-    record = {
+    version, cores = sys.version.split()[0], os.cpu_count()
+    record: dict[str, Any] = {
         "limbeck": __version__,
-        "python": sys.version.split()[0],
+        "python": version,
         "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "device": device,
-        "extras": extras,
-        "missing": missing,
+        "cores": cores,
     }
-    lines = [f"limbeck {__version__} · Python {record['python']} · {os.cpu_count()} cores · device: {device}", ""]
+    record |= {"device": device, "extras": extras, "missing": missing}
+    lines = [f"limbeck {__version__} · Python {version} · {cores} cores · device: {device}", ""]
     for extra, found in extras.items():
         state = "complete" if extra not in missing else f"pip install 'limbeck[{extra}]'"
         lines.append(f"  {extra:8} {state}")

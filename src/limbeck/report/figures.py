@@ -44,15 +44,11 @@ def forecast_picture(forecasts: Sequence[Forecast]) -> go.Figure:
         named["text"] = ["<br>".join(wrap(r[2], 18)) for r in rule]
         traces[-1] |= named | {"hovertemplate": "%{text}: %{x:.4g}<extra></extra>"}
     units = sorted({f.unit for f in forecasts if f.unit})
-    shown = layout(
-        _verdict(forecasts),
-        "",
-        AXIS | {"title": {"text": " · ".join(units)}, "showgrid": True},
-        {"autorange": "reversed", "automargin": True, "showgrid": False, "zeroline": False},
-        showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        margin={"l": 20, "r": 20, "t": 75, "b": 50},
-    )
+    across = AXIS | {"title": {"text": " · ".join(units)}, "showgrid": True}
+    down = {"autorange": "reversed", "automargin": True, "showgrid": False, "zeroline": False}
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    frame = {"showlegend": True, "legend": legend, "margin": {"l": 20, "r": 20, "t": 75, "b": 50}}
+    shown = layout(_verdict(forecasts), "", across, down, **frame)
     return go.Figure({"data": traces, "layout": shown})
 
 
@@ -84,17 +80,14 @@ def fitted_picture(fit: Fit, names: Sequence[str] = ()) -> go.Figure:
     ends = [float(min(law.min(), y.min())), float(max(law.max(), y.max()))]
     error = np.median(np.abs(y / law - 1.0))
     unit = fit.units.get(fit.model.target, "")
-    label = f" {fit.model.target}" + (f" ({unit})" if unit else "")
+    x, y_axis = (AXIS | {"title": {"text": f"{what}: {fit.model.target}" + (f" ({unit})" if unit else "")}}
+                 for what in ("law", "measured"))  # fmt: skip
     shown = names or [f"point {i}" for i in range(len(y))]
     text = [f"{name}<br>law {f:.4g}, measured {v:.4g}" for name, f, v in zip(shown, law, y, strict=True)]
     line = {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip"}
-    frame = layout(
-        f"The law and the data it was fitted on agree to {100 * error:.2g} % (median)",
-        "this is a fit, not a forecast: forecasts are tested by runs the law has not seen",
-        AXIS | {"title": {"text": "law:" + label}},
-        AXIS | {"title": {"text": "measured:" + label}},
-        margin={"l": 65, "r": 20, "t": 75, "b": 55},
-    )
+    title = f"The law and the data it was fitted on agree to {100 * error:.2g} % (median)"
+    subtitle = "this is a fit, not a forecast: forecasts are tested by runs the law has not seen"
+    frame = layout(title, subtitle, x, y_axis, margin={"l": 65, "r": 20, "t": 75, "b": 55})
     traces = [line | {"line": {"color": QUIET, "width": 1.5}}, points_trace(law, y, ACCENT, text)]
     return go.Figure({"data": traces, "layout": frame})
 
