@@ -138,7 +138,7 @@ def test_sequences_count_by_their_weight_and_padding_not_at_all() -> None:
 def test_large_vocabularies_take_the_fused_way_to_the_same_loss(
     settings: dict[str, float], sizes: tuple[int, int]
 ) -> None:
-    student, teacher = (tiny_llama(16, vocabulary=size, seed=size % 3) for size in sizes)
+    student, teacher = (tiny_llama(16, vocabulary=size, seed=size % 3).double() for size in sizes)
     told = Batch.of(torch.tensor([[9, 9, 1, 2, 3, 4]]), torch.tensor([[0, 0, 0, 1, 1, 1]]) > 0)
     batch = Batch.of(torch.tensor([[1, 2, 3, 4]]), weight=torch.tensor([0.5]), told=told)
     share = 0.25 if sizes[0] == sizes[1] else 0.0
@@ -147,8 +147,8 @@ def test_large_vocabularies_take_the_fused_way_to_the_same_loss(
     plain = teaching.compare(counted_logits(student, batch), by_domain([teacher], batch), batch)
     assert "divergence" in plain and "divergence" not in fused and fused["weight"] == 3
     gradients = [torch.autograd.grad(way["loss"], student.get_input_embeddings().weight) for way in (fused, plain)]
-    assert fused["loss"].item() == pytest.approx(plain["loss"].item(), rel=1e-5)
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+    assert fused["loss"].item() == pytest.approx(plain["loss"].item(), rel=1e-7)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=5e-8)
 
 
 def test_heads_that_bend_their_logits_are_not_fused() -> None:

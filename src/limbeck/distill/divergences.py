@@ -51,7 +51,18 @@ def _reverse_slope(log_p: Tensor, log_q: Tensor) -> Tensor:
     return weighted(log_q.exp(), log_q - log_p)
 
 
-FORWARD, REVERSE = Generator(forward_value, _forward_slope), Generator(reverse_value, _reverse_slope)
+def _forward_quick(log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    return log_p.sub_(log_q).mul_(p).sum(-1), q.sub_(p)
+
+
+def _reverse_quick(log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    ratio = log_q.sub_(log_p)
+    value = torch.mul(q, ratio, out=p).sum(-1)
+    return value, ratio.sub_(value[:, None]).mul_(q)
+
+
+FORWARD = Generator(forward_value, _forward_slope, _forward_quick)
+REVERSE = Generator(reverse_value, _reverse_slope, _reverse_quick)
 
 
 @register(FORWARD)
@@ -103,7 +114,19 @@ def _jsd_slope(log_p: Tensor, log_q: Tensor, beta: float = 0.5, normalised: bool
     return slope / (beta * (1 - beta)) if normalised else slope
 
 
-@register(Generator(_jsd_value, _jsd_slope))
+def _jsd_quick(
+    log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor, beta: float = 0.5, normalised: bool = False
+) -> tuple[Tensor, Tensor]:
+    if beta in (0, 1):
+        return (_reverse_quick if beta else _forward_quick)(log_p, log_q, p, q)
+    log_m = torch.lerp(q, p, beta).clamp_(min=torch.finfo(q.dtype).tiny).log_()
+    theirs = log_p.sub_(log_m).mul_(p).sum(-1)
+    mine, gradient = _reverse_quick(log_m, log_q, p, q)
+    scale = 1 / (beta * (1 - beta)) if normalised else 1.0
+    return scale * (beta * theirs + (1 - beta) * mine), gradient.mul_(scale * (1 - beta))
+
+
+@register(Generator(_jsd_value, _jsd_slope, _jsd_quick))
 def generalized_jsd(
     student: Tensor,
     teacher: Tensor,

@@ -18,7 +18,8 @@ from torch.nn import functional as F  # noqa: N812
 from limbeck.distill.losses import Generator, get_loss
 from limbeck.errors import ConfigError, TrainingError
 
-CACHE_BYTES = 2**23
+ROWS, CHUNK_BYTES = 128, 2**23  # multiplications want many rows, tiny vocabularies more of them
+BLOCK_BYTES = 2**20  # of logits that go through a formula at once: they stay in a core's cache
 Vocabulary = Literal["error", "common", "pad"]
 
 
@@ -61,7 +62,7 @@ def fused_divergence(
             the number in all micro-batches: the step then equals one large batch.
         vocabulary: where V and W differ: "error" refuses, "common" compares the tokens that both have, renormalised,
             "pad" gives the smaller side probability 0 on the others.
-        chunk: positions at once; by default as many as have 8 MB of float32 logits.
+        chunk: positions at once; by default 128, or as many as have 8 MB of float32 logits.
         options: of the divergence, such as `beta`.
 
     Returns:
@@ -116,7 +117,7 @@ def fused_divergence(
         (1 - ce_weight) * (temperature**2 if tau_squared else 1.0),
         ce_weight,
         float(count if count is not None else max(1, len(rows))),
-        chunk or max(1, CACHE_BYTES // (4 * width)),
+        chunk or max(ROWS, CHUNK_BYTES // (4 * width)),
         options,
     )
     return loss
@@ -150,33 +151,39 @@ class _Fused(torch.autograd.Function):
         total = torch.zeros((), dtype=dtype, device=student.device)
         to_hidden = torch.empty_like(student)
         to_head = torch.zeros_like(student_head, dtype=dtype) if student_head.requires_grad else None
-        width = max(len(student_head), len(teacher_head))
+        head, other_head = student_head.to(student.dtype), teacher_head.to(teacher.dtype)
+        width = max(len(head), len(other_head))
+        room = torch.empty(2, min(chunk, len(student)), width, dtype=dtype, device=student.device)
+        quick = generator.quick if len(head) == len(other_head) else None
+        few = max(1, BLOCK_BYTES // (4 * width)) if student.device.type == "cpu" else chunk
         for start in range(0, len(student), chunk):
             rows = slice(start, start + chunk)
-            logits = _logits(student[rows], student_head, width, dtype)
-            log_q = _log_softmax(logits.clone() if target is not None else logits, temperature)
-            log_p = _log_softmax(_logits(teacher[rows], teacher_head, width, dtype), temperature)
-            value = share * generator.value(log_p, log_q, **options)
-            gradient = generator.slope(log_p, log_q, **options)
-            mean = gradient.sum(-1, keepdim=True)
-            gradient.addcmul_(log_q.exp_(), mean, value=-1.0).mul_(share / temperature)
-            if target is not None:
-                log_q = _log_softmax(logits, 1.0)
-                wanted = target[rows, None]
-                value -= ce_share * log_q.gather(1, wanted)[:, 0]
-                gradient.add_(log_q.exp_(), alpha=ce_share)
-                gradient.scatter_add_(1, wanted, torch.full_like(value, -ce_share)[:, None])
-            if weight is not None:
-                value = value * weight[rows]
-                gradient.mul_(weight[rows, None])
-            total += value.sum()
-            gradient = gradient[:, : len(student_head)].to(student.dtype).div_(count)
-            torch.mm(gradient, student_head.to(student.dtype), out=to_hidden[rows])
+            mine, theirs = _logits(student[rows], head, room[0]), _logits(teacher[rows], other_head, room[1])
+            scale = (torch.ones_like(mine[:, 0]) if weight is None else weight[rows].to(dtype)) / count
+            for first in range(0, len(mine), few):
+                block = slice(first, first + few)
+                s, t = (one[block] if temperature == 1 else one[block] / temperature for one in (mine, theirs))
+                log_q, q, log_p = s.log_softmax(-1), s.softmax(-1), t.log_softmax(-1)
+                if quick is not None:
+                    value, gradient = quick(log_p, log_q, t.softmax(-1), q, **options)
+                else:
+                    value, gradient = generator.value(log_p, log_q, **options), generator.slope(log_p, log_q, **options)
+                    gradient.addcmul_(q, gradient.sum(-1, keepdim=True), value=-1.0)
+                value, gradient = share * value, gradient.mul_(share / temperature)
+                if target is not None:
+                    wanted = target[rows][block, None]
+                    value -= ce_share * mine[block].log_softmax(-1).gather(1, wanted)[:, 0]
+                    gradient.add_(mine[block].softmax(-1), alpha=ce_share)
+                    gradient.scatter_add_(1, wanted, torch.full_like(value, -ce_share)[:, None])
+                total += value @ scale[block]
+                mine[block] = gradient
+            gradient, part = mine[:, : len(head)], student[rows].to(dtype) * scale[:, None]
+            torch.mm(gradient.to(student.dtype), head, out=to_hidden[rows]).mul_(scale[:, None])
             if to_head is not None:
-                to_head.addmm_(gradient.T.to(dtype), student[rows].to(dtype))
+                to_head.addmm_(gradient.T, part)
         ctx.save_for_backward(to_hidden, to_head)
         ctx.head_dtype = student_head.dtype
-        return total / count
+        return total
 
     @staticmethod
     @once_differentiable
@@ -186,14 +193,13 @@ class _Fused(torch.autograd.Function):
         return (to_hidden * scale.to(to_hidden.dtype), head, *[None] * 11)
 
 
-def _logits(hidden: Tensor, head: Tensor, width: int, dtype: torch.dtype) -> Tensor:
-    """Logits of a chunk; tokens that this side lacks have probability 0."""
-    logits = F.linear(hidden, head.to(hidden.dtype)).to(dtype)
-    return logits if len(head) == width else F.pad(logits, (0, width - len(head)), value=-torch.inf)
-
-
-def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
-    """In the place of the logits."""
-    if temperature != 1:
-        logits.div_(temperature)
-    return logits.sub_(logits.logsumexp(-1, keepdim=True))
+def _logits(hidden: Tensor, head: Tensor, room: Tensor) -> Tensor:
+    """Logits of a chunk, in the room given; tokens that this side lacks have probability 0."""
+    logits = room[: len(hidden)]
+    logits[:, len(head) :] = -torch.inf
+    own = logits[:, : len(head)]
+    if hidden.dtype == room.dtype and not torch.is_autocast_enabled(hidden.device.type):
+        torch.mm(hidden, head.T, out=own)
+    else:
+        own.copy_(F.linear(hidden, head))
+    return logits

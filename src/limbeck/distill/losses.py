@@ -39,10 +39,13 @@ class Generator:
         value: `sum_v q f(u)`, u = p / q, [M].
         slope: `q h(u)` with `h(u) = f(u) - u f'(u)`, up to a multiple of q, [M, V]: the gradient in the student's
             logits is `(slope - q sum_w slope_w) / temperature`.
+        quick: both at once, `quick(log p, log q, p, q) -> (value [M], slope - q sum_w slope_w [M, V])`, for finite
+            logarithms, which it may overwrite with the rest; None if there is no faster way.
     """
 
     value: Callable[..., Tensor]
     slope: Callable[..., Tensor]
+    quick: Callable[..., tuple[Tensor, Tensor]] | None = None
 
 
 @dataclass(frozen=True)
