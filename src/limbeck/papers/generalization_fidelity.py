@@ -31,7 +31,7 @@ class GeneralizationFidelity(Paper):
     metric = "accuracy of a student of 32 hidden units distilled at τ = 5, minus that of one trained on labels"
     unit = "points"
     baseline = "labels"
-    extras = ("distill", "vision")
+    extras = ("lm", "vision")
     seeds = 8
 
     def measure(self, seed: int, quick: bool) -> Numbers:
@@ -57,17 +57,15 @@ class GeneralizationFidelity(Paper):
             mean = [clustered_mean(column, who) for column in y.T]
             alone: Any = ttest_1samp([y[who == one].mean(0) for one in np.unique(who)], 0, alternative="greater")
             raw, room = ([trend(size, c, who) for c in part.T] for part in (y, y / (100 - before)))
-            p = holm(alone.pvalue[:-1])
-            gains = [one.value for one in mean]
+            p, gains = holm(alone.pvalue[:-1]), [one.value for one in mean]
             trends, shares = ([one.rho.value for one in some] for some in (raw, room))
-            rows |= {"tasks": TASKS, "published gain": gains, "p, clustered and corrected": p}
-            rows |= {"trend with size": trends, "trend of the share": shares}
+            rows |= {"tasks": TASKS, "gain": gains, "p": p, "trend": trends, "trend of the share": shares}
             notes.append(
                 f"published, τ = 1, clustered by student: gain {gains[-1]:.1f} points ({mean[-1].lower:.1f} – "
                 f"{mean[-1].upper:.1f}), sure on {(p < 0.05).sum()} of 6 tasks; rank correlation with size "
                 f"{trends[-1]:.2f}, {shares[-1]:.2f} of the gain as a share of what was wrong"
             )
-        title = f"32 hidden units gain {best.mean():.1f} points from a teacher at τ = 5, and agree more with it"
+        title = f"32 hidden units gain {best.mean():.1f} points from a teacher at τ = 5"
         series = [Series(f"{w} hidden units", *found[:, k].mean(0)[:, 1::-1].T) for k, w in enumerate(WIDTHS)]
         return Outcome(
             effects=best,

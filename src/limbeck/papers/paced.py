@@ -75,7 +75,7 @@ def pool(seed: int, learnt: int, wrong: float, steps: Sequence[int]) -> tuple[fl
     from torch.nn.functional import one_hot
 
     from limbeck.distill import beta_kernel, forward_kl, gradient_signal, pass_window, scaled
-    from limbeck.lm import Example, measure_pass_rates
+    from limbeck.lm import PassRates
     from limbeck.papers._digits import accuracy, digits, learn, mlp
 
     rng, (x, y) = np.random.default_rng([seed, 1]), digits(seed)
@@ -86,13 +86,8 @@ def pool(seed: int, learnt: int, wrong: float, steps: Sequence[int]) -> tuple[fl
     reference = torch.where(bad, (y + shift) % 10, y)
     target[bad] = (0.9 * one_hot(reference, 10) + 0.01)[bad].log()
 
-    def sampler(prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
-        chances = student(x[[one[0] for one in prompts]]).softmax(-1)
-        answers: list[list[int]] = chances.multinomial(1, generator=torch.Generator().manual_seed(seed)).tolist()
-        return answers
-
-    problems = [Example((k,), (answer,)) for k, answer in enumerate(reference.tolist())]
-    p = measure_pass_rates(problems, sampler, rollouts=ROLLOUTS, seed=seed, at_once=2000).rates()
+    solved = student(x).softmax(-1).gather(1, reference[:, None])[:, 0].detach().double()
+    p = PassRates(tuple(rng.binomial(ROLLOUTS, solved)), ROLLOUTS).rates()
     hidden = student[:2](x)
     error = (student(x).softmax(-1) - target.exp())[:, :, None] * hidden[:, None]  # gradients of the last layer
     groups = [error.detach().flatten(1)[(p >= low) & (p < high)] for low, high in pairwise(BINS)]
