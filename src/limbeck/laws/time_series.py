@@ -15,11 +15,10 @@ from limbeck.fitting import fit as fit_model
 from limbeck.fitting.model import Array
 from limbeck.laws.law import SOURCES, TABLES
 from limbeck.laws.loss import Henighan, PowerFloor
+from limbeck.laws.modalities import PETAFLOP_DAY
 from limbeck.laws.trend import Trend
 
 YAO = SOURCES["yao-2024"]
-PF_DAY = 8.64e19
-"""FLOP of one PF-day."""
 STEPS_PER_VALIDATION = 1000
 """Optimiser steps between two validations of the official runs: 10 epochs of 100 batches."""
 
@@ -42,7 +41,7 @@ def training_pf_days(
         0.455
     """
     steps = np.asarray(validation, float) * (1 if legacy else STEPS_PER_VALIDATION)
-    return np.asarray(6.0 * batch * np.asarray(params, float) * patches * steps / PF_DAY)
+    return np.asarray(6.0 * batch * np.asarray(params, float) * patches * steps / PETAFLOP_DAY)
 
 
 def compute_envelope(flops: ArrayLike, loss: ArrayLike) -> tuple[Array, Array]:
@@ -241,7 +240,7 @@ def crossing(first: SplitLaw, second: SplitLaw) -> float | None:
 
 YAO_2024 = {
     (kind, column, split): Henighan(column).published(
-        {"L_inf": 0.0, "x0": x0 * (STEPS_PER_VALIDATION * PF_DAY if column == "flops" else 1.0), "alpha": alpha},
+        {"L_inf": 0.0, "x0": x0 * (STEPS_PER_VALIDATION * PETAFLOP_DAY if column == "flops" else 1.0), "alpha": alpha},
         YAO, where="figures of its notebooks",
         note="negative log-likelihood of standardised values, nats per time point; compare under one normalisation",
     )
