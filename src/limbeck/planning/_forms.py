@@ -124,8 +124,8 @@ def stretched(rows: Array, freedom: float, log: bool, seed: int) -> Array:
 def fit_forms(methods: Sequence[Points], *, log: bool, count: int, seed: int) -> tuple[Form, ...]:
     """Fit every form that the runs of one or two methods can carry; weigh by exp(-AICc/2) of all residuals together.
 
-    At common scales both methods are resampled
-    alike, and the form without floors takes its draws from the line through the paired ratios.
+    At common scales both methods are resampled alike, and the form without floors takes its draws from the line through
+    the paired ratios.
     """
     loss = Loss(delta=math.inf, space="log" if log else "linear")
     n, distinct = sum(len(p.x) for p in methods), min(len(np.unique(p.x)) for p in methods)
