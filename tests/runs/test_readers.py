@@ -468,3 +468,15 @@ def test_the_room_imports_polars_and_numpy_only():
     heavy = {"torch", "pandas", "pyarrow", "duckdb", "narwhals", "scipy", "transformers", "pydantic"}
     program = f"import sys, limbeck.runs; print(sorted({heavy!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_column_of_words_under_the_name_of_a_number_gets_a_way_out():
+    """`param_count` says how sizes were counted, not how large they are."""
+    table = {
+        "param_count": ["kaplan"] * 12,
+        "n": [1e6 * 2**k for k in range(12)],
+        "loss": [3 - 0.1 * k for k in range(12)],
+    }
+    with pytest.raises(RunsError, match="If params stands in another column: --map params=COLUMN"):
+        read_runs(table)
+    assert read_runs(table, mapping={"params": "n"}).column("params")[-1] == 2048e6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -161,6 +162,9 @@ def refusal(source: str, counting: str, bad: Sequence[BadRow], more: str = "") -
             'Say which column names the run, or which do together: mapping={"run": "size+schedule"} (--map '
             "run=size+schedule). If every row is a run of its own, leave the steps out: --map step="
         )
+    texts = Counter(one.column for one in bad if " is text" in one.reason)
+    for text in (name for name, count in texts.items() if count > SHOWN):
+        lines.append(f"If {text} stands in another column: --map {text}=COLUMN; if in none: --map {text}=")
     head = f"{source}: {plural(len({one.row for one in bad}), 'row')} cannot be used{counting and f' ({counting})'}"
     advice = "Nothing was used. Correct them, or drop them with skip_bad=True (--skip-bad)."
     return RunsError("\n".join([head, *lines, more or advice]))
