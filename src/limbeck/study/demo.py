@@ -33,6 +33,8 @@ from limbeck.study.student import fit_student, forecast_student
 from limbeck.study.watch import Watch
 from limbeck.study.workers import Workers
 
+Job = PretrainJob | DistilJob
+
 
 @dataclass(frozen=True)
 class DemoResult:
@@ -52,16 +54,9 @@ class DemoResult:
 
 
 def demo(
-    out: Path,
-    *,
-    text: Path | None = None,
-    tokenizer: str = "byte",
-    seed: int = 0,
-    quick: bool = False,
-    design: Design | None = None,
-    workers: int = 2,
-    stages: Stages | None = None,
-) -> DemoResult:
+    out: Path, *, text: Path | None = None, tokenizer: str = "byte", seed: int = 0, quick: bool = False,
+    design: Design | None = None, workers: int = 2, stages: Stages | None = None,
+) -> DemoResult:  # fmt: skip
     """Go round the circle once.
 
     Args:
@@ -91,10 +86,9 @@ def demo(
         with stages.stage("corpus"):
             corpus = _corpus(out / "corpus", text)
             facts = corpus.facts
-            stages.done(
-                f"{si(facts.train_bytes + facts.validation_bytes, 3)} bytes of {facts.source}, "
-                f"{facts.train_documents + facts.validation_documents} documents"
-            )
+            size = si(facts.train_bytes + facts.validation_bytes, 3)
+            documents = facts.train_documents + facts.validation_documents
+            stages.done(f"{size} bytes of {facts.source}, {documents} documents")
         with stages.stage("ladder"):
             jobs = plan.ladder()
             results = pool.run(jobs, Watch(jobs, stages, "runs"))
@@ -109,7 +103,6 @@ def demo(
             noise = ladder.noise.total
             stages.done(f"{ladder.fit.model.equation} · noise of one run {noise:.1%}".replace("%", " %"))
         with stages.stage("prediction"):
-            large = plan.large()
             params = pool.run([partial(_params, design.large)])[0]
             forecast = book.write(forecast_large(ladder, params, Regime().exact(design.large_budget)))
             stages.done(
@@ -118,14 +111,11 @@ def demo(
                 f"   written to {book.path}",
             )
         with stages.stage("large run"):
-            short_runs = plan.short_distillations(design.small_teachers)
-            together: list[PretrainJob | DistilJob] = [large, *short_runs, plan.alone()]
-            jobs_done = pool.run(together, Watch(together, stages, "runs"))
-            large_row, alone_row = jobs_done[0][-1], jobs_done[-1][-1]
-            short = dict(zip([f"d{width}" for width in design.small_teachers], jobs_done[1:-1], strict=True))
-            first = forecast.outcome(
-                float(large_row["loss"]), unit="nats/byte", params=large_row["params"], tokens=large_row["tokens"]
-            )
+            together: list[Job] = [plan.large(), *plan.short_distillations(design.small_teachers), plan.alone()]
+            (*_, large_row), *taught, (*_, alone_row) = pool.run(together, Watch(together, stages, "runs"))
+            short = {f"d{width}": rows for width, rows in zip(design.small_teachers, taught, strict=True)}
+            ran = {name: large_row[name] for name in ("params", "tokens")}
+            first = forecast.outcome(float(large_row["loss"]), unit="nats/byte", **ran)
             stages.done(f"loss {first['measured']:.3f}", "   " + _verdict(first))
         with stages.stage("student"):
             own = plan.short_distillations((design.large,))
@@ -138,13 +128,8 @@ def demo(
             long = plan.long_distillations(list(dict.fromkeys(chosen))[:2])
             long_rows = [rows[-1] for rows in pool.run(long, Watch(long, stages, "runs"))]
             sample = pool.run([partial(_sample, plan.models(chosen[0]), _prompt(corpus), seed)])[0]
-            second = second_forecast.outcome(
-                float(long_rows[0]["loss"]),
-                unit="nats/byte",
-                teacher=chosen[0],
-                tokens=long_rows[0]["tokens"],
-                trained_alone=alone,
-            )
+            known = {"teacher": chosen[0], "tokens": long_rows[0]["tokens"], "trained_alone": alone}
+            second = second_forecast.outcome(float(long_rows[0]["loss"]), unit="nats/byte", **known)
             stages.done(
                 f"predicted {second['predicted']:.3f} ({second['lower']:.3f} – {second['upper']:.3f}), measured "
                 f"{second['measured']:.3f}; training alone: {alone:.3f}",
@@ -155,21 +140,17 @@ def demo(
     summary = {
         "predictions": [first, second],
         "baselines": {
-            "large run": {
-                "last value of the ladder": forecast.basis["last_value"],
-                "law without priors": forecast.basis["without_priors"],
-            },
+            "large run": {"last value of the ladder": forecast.basis["last_value"],
+                          "law without priors": forecast.basis["without_priors"]},
             "student": {"trained alone": alone, "short runs": {n: runs[-1]["loss"] for n, runs in short.items()}},
         },
         "teachers": [
             {
-                "teacher": candidate.name,
-                "teacher_loss": candidate.teacher_loss,
-                "short_runs": [[row["tokens"], row["loss"]] for row in short[candidate.name]],
-                "predicted": candidate.loss.to_dict(),
-                "measured": next((r["loss"] for r in long_rows if r["teacher"] == candidate.name), None),
+                "teacher": one.name, "teacher_loss": one.teacher_loss, "predicted": one.loss.to_dict(),
+                "short_runs": [[row["tokens"], row["loss"]] for row in short[one.name]],
+                "measured": next((row["loss"] for row in long_rows if row["teacher"] == one.name), None),
             }
-            for candidate in shortlist.candidates
+            for one in shortlist.candidates
         ],
         "samples": [sample],
         "noise": ladder.noise.to_dict(),
@@ -178,7 +159,7 @@ def demo(
         "settings": settings,
         "command": _command(out, text, tokenizer, seed, quick),
         "versions": {"limbeck": __version__, "python": sys.version.split()[0], "platform": platform.platform()},
-    }
+    }  # fmt: skip
     write_json(out / "summary.json", summary)
     return DemoResult(summary, ladder, shortlist, out)
 
@@ -192,16 +173,14 @@ class _Jobs:
     tokenizer: str
     seed: int
 
+    def _own(self, run: str, budgets: Sequence[int], offset: int) -> dict[str, Any]:
+        """What every kind of job has."""
+        seed = 1000 * self.seed + offset
+        return {"run": run, "out": self.out / "runs" / run, "budgets": tuple(budgets), "seed": seed}
+
     def _pretrain(self, run: str, width: int, budgets: Sequence[int], offset: int) -> PretrainJob:
-        return PretrainJob(
-            run=run,
-            corpus=self.out / "corpus",
-            out=self.out / "runs" / run,
-            width=width,
-            budgets=tuple(budgets),
-            seed=1000 * self.seed + offset,
-            tokenizer=self.tokenizer,
-        )
+        own = self._own(run, budgets, offset)
+        return PretrainJob(**own, corpus=self.out / "corpus", width=width, tokenizer=self.tokenizer)
 
     def ladder(self) -> list[PretrainJob]:
         """Sizes × seeds, the longest first."""
@@ -217,39 +196,31 @@ class _Jobs:
     def alone(self) -> PretrainJob:
         return self._pretrain(f"alone-d{self.design.student}", self.design.student, [self.design.long_budget], 101)
 
-    def _teacher(self, width: int) -> Path:
-        large = width == self.design.large
-        run = f"large-d{width}" if large else f"d{width}-s0"
-        budget = self.design.large_budget if large else max(self.design.ladder_budgets)
-        return model_folder(self.out / "runs" / run, budget)
+    def _distil(self, teacher: str, length: str, budgets: Sequence[int], offset: int) -> DistilJob:
+        own = self._own(f"{length}-from-{teacher}", budgets, offset)
+        run, budget = f"{teacher}-s0", max(self.design.ladder_budgets)
+        if teacher == f"d{self.design.large}":
+            run, budget = f"large-{teacher}", self.design.large_budget
+        folder, student = self._model(run, budget), FreshStudent(self.design.student)
+        return DistilJob(**own, data=self.out / "corpus", teacher=folder, student=student, teacher_name=teacher)
 
-    def _distil(self, run: str, width: int, budgets: Sequence[int], offset: int) -> DistilJob:
-        return DistilJob(
-            run=run,
-            data=self.out / "corpus",
-            out=self.out / "runs" / run,
-            teacher=self._teacher(width),
-            student=FreshStudent(self.design.student),
-            budgets=tuple(budgets),
-            seed=1000 * self.seed + offset,
-            teacher_name=f"d{width}",
-        )
+    def _model(self, run: str, budget: int) -> Path:
+        return model_folder(self.out / "runs" / run, budget)
 
     def models(self, teacher: str) -> dict[str, Path]:
         """Where the large model, the student and the student trained alone are."""
-        runs = {"large run": (f"large-d{self.design.large}", self.design.large_budget)}
-        runs |= {
-            f"student of {teacher}": (f"long-from-{teacher}", self.design.long_budget),
-            "student alone": (f"alone-d{self.design.student}", self.design.long_budget),
+        return {
+            "large run": self._model(f"large-d{self.design.large}", self.design.large_budget),
+            f"student of {teacher}": self._model(f"long-from-{teacher}", self.design.long_budget),
+            "student alone": self._model(f"alone-d{self.design.student}", self.design.long_budget),
         }
-        return {name: model_folder(self.out / "runs" / run, budget) for name, (run, budget) in runs.items()}
 
     def short_distillations(self, widths: Sequence[int]) -> list[DistilJob]:
-        return [self._distil(f"short-from-d{width}", width, self.design.short_budgets, 102) for width in widths]
+        return [self._distil(f"d{width}", "short", self.design.short_budgets, 102) for width in widths]
 
     def long_distillations(self, teachers: Sequence[str]) -> list[DistilJob]:
         """The long run from the chosen teacher and from the runner-up, with a seed that no short run had."""
-        return [self._distil(f"long-from-{name}", int(name[1:]), [self.design.long_budget], 103) for name in teachers]
+        return [self._distil(name, "long", [self.design.long_budget], 103) for name in teachers]
 
 
 def _import_training() -> None:

@@ -55,16 +55,9 @@ class Design:
 FULL = Design()
 
 QUICK = Design(
-    ladder=(48, 32, 24),
-    ladder_budgets=(160_000, 320_000),
-    ladder_seeds=2,
-    large=64,
-    large_budget=500_000,
-    student=24,
-    small_teachers=(48,),
-    short_budgets=(100_000, 200_000),
-    long_budget=400_000,
-)
+    ladder=(48, 32, 24), ladder_budgets=(160_000, 320_000), ladder_seeds=2, large=64, large_budget=500_000, student=24,
+    small_teachers=(48,), short_budgets=(100_000, 200_000), long_budget=400_000,
+)  # fmt: skip
 """About eighty seconds: smaller in every direction, and less sure."""
 
 

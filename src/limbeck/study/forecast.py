@@ -34,18 +34,9 @@ class Forecast:
 
     def outcome(self, measured: float, **facts: Any) -> dict[str, Any]:
         """Compare with the measurement: the row that `summary.json` holds."""
-        return {
-            "name": self.name,
-            "predicted": self.predicted,
-            "lower": self.lower,
-            "upper": self.upper,
-            "level": self.level,
-            "measured": measured,
-            "relative_error": self.predicted / measured - 1,
-            "inside": self.lower <= measured <= self.upper,
-            "extrapolation": self.extrapolation,
-            **facts,
-        }
+        said = {name: value for name, value in asdict(self).items() if name != "basis"}
+        off, inside = self.predicted / measured - 1, self.lower <= measured <= self.upper
+        return {**said, "measured": measured, "relative_error": off, "inside": inside, **facts}
 
 
 class ForecastBook:
@@ -66,15 +57,12 @@ class ForecastBook:
 
     def find(self, name: str) -> Forecast | None:
         """Return a forecast by name."""
-        for entry in self.entries():
-            if entry["name"] == name:
-                return Forecast(**{k: v for k, v in entry.items() if k not in ("written", "sha256")})
-        return None
+        entry = next((one for one in self.entries() if one["name"] == name), None)
+        return Forecast(**{key: entry[key] for key in entry if key not in ("written", "sha256")}) if entry else None
 
     def write(self, forecast: Forecast) -> Forecast:
         """Add a forecast and force it to the disk; return the one that stands in the book."""
-        known = self.find(forecast.name)
-        if known is not None:
+        if known := self.find(forecast.name):
             return known
         content = json.loads(json.dumps(asdict(forecast)))
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

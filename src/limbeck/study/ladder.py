@@ -66,27 +66,22 @@ def forecast_large(ladder: Ladder, params: int, tokens: int, level: float = 0.8)
         params, tokens: of the larger run.
         level: coverage of the interval.
     """
-    prediction = ladder.fit.predict(level, params=params, tokens=tokens)
-    without = ladder.free.predict(level, params=params, tokens=tokens)
-    return Forecast(
-        name="large run",
-        predicted=float(prediction.mean[0]),
-        lower=float(prediction.lower[0]),
-        upper=float(prediction.upper[0]),
-        level=level,
-        extrapolation=float(prediction.extrapolation[0]),
-        basis={
-            "law": ladder.fit.model.name,
-            "params": params,
-            "tokens": tokens,
-            "parameters": ladder.fit.parameters,
-            "priors": {name: [prior.mean, prior.sd] for name, prior in ladder.fit.priors.items()},
-            "noise": ladder.noise.to_dict(),
-            "runs": len(ladder.table),
-            "without_priors": [float(without.mean[0]), float(without.lower[0]), float(without.upper[0])],
-            "last_value": float(ladder.table.column("loss").min()),
-        },
+    size = {"params": params, "tokens": tokens}
+    prediction, without = (fit.predict(level, **size) for fit in (ladder.fit, ladder.free))
+    (predicted, lower, upper), free = (
+        [float(x[0]) for x in (one.mean, one.lower, one.upper)] for one in (prediction, without)
     )
+    basis = {
+        "law": ladder.fit.model.name, **size, "parameters": ladder.fit.parameters,
+        "priors": plain_priors(ladder.fit), "noise": ladder.noise.to_dict(), "runs": len(ladder.table),
+        "without_priors": free, "last_value": float(ladder.table.column("loss").min()),
+    }  # fmt: skip
+    return Forecast("large run", predicted, lower, upper, level, float(prediction.extrapolation[0]), basis)
+
+
+def plain_priors(fit: Fit) -> dict[str, list[float]]:
+    """Return mean and standard deviation of a fit's priors by parameter."""
+    return {name: [prior.mean, prior.sd] for name, prior in fit.priors.items()}
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.console import Console
 from rich.live import Live
@@ -33,20 +33,16 @@ class Stages:
         self.number += 1
         self._name, began = name, time.monotonic()
         self._result, self._extra = "", ""
-        if not self.quiet and self.console.is_terminal:
-            self._live = Live(console=self.console, refresh_per_second=4, transient=True)
-            self._live.start()
+        shown = not self.quiet and self.console.is_terminal
+        live = Live(console=self.console, refresh_per_second=4, transient=True) if shown else nullcontext()
+        with live as self._live:
             self.update("")
-        try:
             yield self
-        finally:
-            if self._live is not None:
-                self._live.stop()
-                self._live = None
-        self.seconds[name] = time.monotonic() - began
+        self.seconds[name] = seconds = time.monotonic() - began
         self.finished(name)
         if not self.quiet:
-            self.console.print(Text(f"{self._head()}{self._result}{self._time(self.seconds[name])}{self._extra}"))
+            took = f"   {clock(seconds)}" if seconds >= 2 else ""
+            self.console.print(Text(f"{self._head()}{self._result}{took}{self._extra}"))
 
     def update(self, text: str) -> None:
         """Replace the running line's progress."""
@@ -62,10 +58,6 @@ class Stages:
 
     def _head(self) -> str:
         return f"[{self.number}/{self.total}] {self._name:<12}"
-
-    @staticmethod
-    def _time(seconds: float) -> str:
-        return f"   {clock(seconds)}" if seconds >= 2 else ""
 
 
 def clock(seconds: float) -> str:

@@ -11,6 +11,7 @@ from limbeck.fitting.hierarchical import NoiseComponents, hierarchical_draws
 from limbeck.planning import Shortlist
 from limbeck.study.design import Design
 from limbeck.study.forecast import Forecast
+from limbeck.study.ladder import plain_priors
 
 
 def fit_student(rows: Sequence[dict[str, Any]], noise: NoiseComponents, design: Design, seed: int) -> Fit:
@@ -23,16 +24,9 @@ def fit_student(rows: Sequence[dict[str, Any]], noise: NoiseComponents, design: 
         seed: of the draws.
     """
     curve = laws.StudentCurve(teacher_loss=float(rows[0]["teacher_loss"]))
-    columns = {name: [float(row[name]) for row in rows] for name in ("tokens", "loss")}
-    fit = laws.fit(
-        curve,
-        {**columns, "run": [str(row["run"]) for row in rows]},
-        loss=SQUARED,
-        priors=design.student_priors,
-        prior_noise=design.student_residual,
-        bootstrap=0,
-        seed=seed,
-    )
+    columns = {name: [row[name] for row in rows] for name in ("tokens", "loss", "run")}
+    belief: dict[str, Any] = {"priors": design.student_priors, "prior_noise": design.student_residual}
+    fit = laws.fit(curve, columns, loss=SQUARED, bootstrap=0, seed=seed, **belief)
     return hierarchical_draws(fit, noise, design.draws, form=design.form_error, seed=seed)
 
 
@@ -46,23 +40,11 @@ def forecast_student(
         curves, rows: fit and short runs by teacher.
     """
     best = shortlist.best
-    return Forecast(
-        name="student",
-        predicted=best.loss.value,
-        lower=best.loss.lower,
-        upper=best.loss.upper,
-        level=best.loss.level,
-        extrapolation=best.extrapolation,
-        basis={
-            "law": curves[best.name].model.name,
-            "teacher": best.name,
-            "teacher_loss": best.teacher_loss,
-            "tokens": shortlist.tokens,
-            "parameters": curves[best.name].parameters,
-            "priors": {name: [p.mean, p.sd] for name, p in curves[best.name].priors.items()},
-            "short_runs": {
-                name: [{"tokens": row["tokens"], "loss": row["loss"]} for row in runs] for name, runs in rows.items()
-            },
-            "shortlist": shortlist.to_dict(),
-        },
-    )
+    fit, loss = curves[best.name], best.loss
+    short = {name: [{key: row[key] for key in ("tokens", "loss")} for row in runs] for name, runs in rows.items()}
+    basis = {
+        "law": fit.model.name, "teacher": best.name, "teacher_loss": best.teacher_loss, "tokens": shortlist.tokens,
+        "parameters": fit.parameters, "priors": plain_priors(fit), "short_runs": short,
+        "shortlist": shortlist.to_dict(),
+    }  # fmt: skip
+    return Forecast("student", loss.value, loss.lower, loss.upper, loss.level, best.extrapolation, basis)

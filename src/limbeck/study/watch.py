@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,7 @@ class Watch:
     """
 
     def __init__(self, jobs: Sequence[PretrainJob | DistilJob], stages: Stages, noun: str) -> None:
-        self.jobs = jobs
-        self.stages, self.noun = stages, noun
+        self.jobs, self.stages, self.noun = jobs, stages, noun
         self.began = time.monotonic()
         self.total = sum(self._cost(job, self._tokens(job)) for job in self.jobs)
         self.before = self._done()[0]
@@ -47,13 +47,11 @@ class Watch:
         for job in self.jobs:
             for budget in job.budgets:
                 log = budget_folder(job.out, budget) / "log.jsonl"
-                rows = _ends(log)
-                if not rows:
+                if not (rows := _ends(log)):
                     continue
-                done += self._cost(job, float(rows[-1].get("tokens", 0)) - float(rows[0].get("tokens", 0)))
+                done += self._cost(job, float(rows[-1]["tokens"]) - float(rows[0]["tokens"]))
                 if (stamp := log.stat().st_mtime) > newest:
-                    newest = stamp
-                    loss = next((float(v) for k, v in rows[-1].items() if k == "train/student/loss"), loss)
+                    newest, loss = stamp, rows[-1].get("train/student/loss", loss)
         return done, loss
 
     @staticmethod
@@ -78,9 +76,7 @@ def _ends(log: Path) -> list[dict[str, Any]]:
     except OSError:
         return []
     rows = []
-    for line in (lines[:1] + lines[-1:]) if lines else []:
-        try:
+    for line in lines[:1] + lines[-1:]:
+        with suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
     return [row for row in rows if "tokens" in row]

@@ -23,35 +23,25 @@ class Workers:
 
     def __init__(self, count: int = 2) -> None:
         self.count = count
-        self._pool: ProcessPoolExecutor | None = None
+        os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TOKENIZERS_PARALLELISM="false")
+        self._pool = ProcessPoolExecutor(count, get_context("spawn"), _follow_parent, (os.getpid(),))
 
     def __enter__(self) -> Workers:
-        threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
-        os.environ.update(threads)
-        self._pool = ProcessPoolExecutor(
-            self.count, mp_context=get_context("spawn"), initializer=_follow_parent, initargs=(os.getpid(),)
-        )
         return self
 
     def warm(self, function: Callable[[], Any]) -> None:
         """Start all processes and run a function in each, without waiting: imports then overlap with other work."""
-        if self._pool is not None:
-            for _ in range(self.count):
-                self._pool.submit(function)
+        for _ in range(self.count):
+            self._pool.submit(function)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._pool is None:
-            return
         if kind is not None:  # an error or Ctrl-C: the jobs keep their checkpoints
             for process in list((self._pool._processes or {}).values()):
                 process.terminate()
         self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def run(
-        self,
-        jobs: Sequence[Callable[[], Any]],
-        watch: Callable[[int], None] | None = None,
-        every: float = 0.5,
+        self, jobs: Sequence[Callable[[], Any]], watch: Callable[[int], None] | None = None, every: float = 0.5
     ) -> list[Any]:
         """Run jobs in the order given and return their results in that order.
 
@@ -63,8 +53,6 @@ class Workers:
         Raises:
             Exception: the first error of a job, after the others were stopped.
         """
-        if self._pool is None:
-            raise RuntimeError("use `with Workers(...) as workers`")
         futures: list[Future[Any]] = [self._pool.submit(job) for job in jobs]
         pending = set(futures)
         while pending:
