@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from limbeck.errors import ConfigError
 from limbeck.lm import agreement, bleu, clustered_mean, holm, paired_gain, trend
-from limbeck.lm.audit import SPLIT, calibration_error
+from limbeck.lm.audit import SPLIT, _rank_correlation, calibration_error
 
 
 def test_agreement_on_a_hand_table() -> None:
@@ -87,6 +88,15 @@ def test_a_trend_and_its_clusters() -> None:
     alone, together = trend(x, level), trend(x, level, clusters)
     assert together.rho.upper - together.rho.lower > alone.rho.upper - alone.rho.lower
     assert alone.to_dict()["rho"]["value"] == together.rho.value
+
+
+def test_weighted_ranks_are_those_of_repeated_points() -> None:
+    rng = np.random.default_rng(3)
+    x, y, w = rng.integers(0, 5, 12), rng.normal(size=12), rng.integers(0, 4, (6, 12))
+    found = _rank_correlation(x.astype(float), y, w.astype(float))
+    expected = [spearmanr(np.repeat(x, row), np.repeat(y, row)).statistic for row in w]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert trend(x, y).rho.value == pytest.approx(spearmanr(x, y).statistic)
 
 
 def test_a_calibrated_model_has_no_error() -> None:

@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from math import exp, log
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, rankdata
+from numpy.typing import ArrayLike
+from scipy.stats import binomtest
 
 from limbeck.errors import ConfigError
 from limbeck.fitting import Interval
+from limbeck.fitting.model import Array
 from limbeck.fitting.plain import Plain
 
 BINS, RESAMPLES = 15, 2000
 SPLIT = ("both right", "only the student", "only the teacher", "wrong alike", "wrong in two ways")
 
 
-def holm(p: ArrayLike) -> NDArray[np.float64]:
+def holm(p: ArrayLike) -> Array:
     """Return p-values corrected for their number by Holm's rule, in the order given.
 
     Example:
@@ -68,17 +69,22 @@ def trend(
 ) -> Trend:
     """Return how y goes with x over runs, for instance gains with the student's size, clustered by student."""
     a, b, rng = np.asarray(x, float), np.asarray(y, float), np.random.default_rng(seed)
-    groups = np.arange(len(a)) if clusters is None else np.asarray(clusters)
-    rows = [np.flatnonzero(groups == one) for one in np.unique(groups)]
-    drawn = (np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))]) for _ in range(RESAMPLES))
-    draws = [_rank_correlation(a[one], b[one]) for one in drawn if np.ptp(a[one]) and np.ptp(b[one])]
-    rho, chance = _rank_correlation(a, b), [_rank_correlation(rng.permutation(a), b) for _ in range(RESAMPLES)]
+    place = np.arange(len(a)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    groups = int(place.max()) + 1
+    drawn = rng.multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)[:, place].astype(float)
+    rho, draws = _rank_correlation(a, b, np.ones((1, len(a))))[0], _rank_correlation(a, b, drawn)
+    orders = rng.permuted(np.tile(np.arange(len(a)), (RESAMPLES, 1)), axis=1)
+    u, v = (np.sign(one - one[:, None]).sum(0) for one in (a, b))
+    chance = u[orders] @ v / np.sqrt((u @ u) * (v @ v))
     p = (1 + np.count_nonzero(np.abs(chance) >= abs(rho) - 1e-12)) / (1 + RESAMPLES)
-    return Trend(Interval.of(draws, rho, level), float(p))
+    return Trend(Interval.of(draws[np.isfinite(draws)], float(rho), level), float(p))
 
 
-def _rank_correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+def _rank_correlation(x: Array, y: Array, weights: Array) -> Array:
+    """Spearman's correlation where every point counts several times, [B]; weights [B, n]."""
+    u, v = (weights @ np.sign(one - one[:, None]) for one in (x, y))  # twice the mid-ranks, about their mean
+    with np.errstate(invalid="ignore"):
+        return np.asarray((weights * u * v).sum(1) / np.sqrt((weights * u**2).sum(1) * (weights * v**2).sum(1)))
 
 
 @dataclass(frozen=True)

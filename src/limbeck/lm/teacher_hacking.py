@@ -221,8 +221,7 @@ class HackingMonitor:
         self.curves = {known: values for known, values in self.curves.items() if known < step} | {step: found}
         if self.path:
             write_json(self.path, self.curves)
-        report = self.report()
-        if report.ill and not self.warned and self.act != "record":
+        if self.act != "record" and not self.warned and (report := self.report()).ill:
             self.warned = True
             if self.act == "stop":
                 raise TrainingError(f"stopped after step {step}.\n{report.summary()}")

@@ -40,7 +40,7 @@ class TeacherHacking(Paper):
 
     def measure(self, seed: int, quick: bool) -> Numbers:
         """Return proxy and golden distance by way and step, nats per character, and those of the teacher."""
-        return learn(seed, [*WAYS][::3] if quick else [*WAYS], 100 if quick else STEPS)
+        return learn(seed, [*WAYS][::3] if quick else [*WAYS], 60 if quick else STEPS)
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Look for what rises."""
