@@ -30,7 +30,7 @@ def test_a_whole_vocabulary_is_less_noisy_and_as_myopic_as_samples(survey: Numbe
     assert all(np.all(passed) for passed in record.checks.values())
     variance = dict(zip(ESTIMATORS, survey["noise"], strict=True))
     assert variance["sampled"] > 4 * variance["full"]
-    assert list(record.effects)[0] == pytest.approx(np.log10(variance["sampled"] / variance["full"]))
+    assert next(iter(record.effects)) == pytest.approx(np.log10(variance["sampled"] / variance["full"]))
     assert 0.1 < survey["bias"] / survey["size"] < 0.5
     assert min(record.details["sequences"]) > 100  # as many sequences make up for it
 
