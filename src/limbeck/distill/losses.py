@@ -12,6 +12,7 @@ from torch import Tensor
 from limbeck.errors import ConfigError, TrainingError, nearest
 
 LossFunction = TypeVar("LossFunction", bound=Callable[..., Tensor])
+Loss = Callable[..., Tensor]
 Reduction = Literal["mean", "sum", "none"]
 
 
@@ -22,7 +23,8 @@ class How(TypedDict, total=False):
         temperature: divides both logits; 1 by default.
         tau_squared: multiply by temperature², as in the first paper; language-model distillation usually does not.
         mask: positions [...] that count; None counts all.
-        reduction: "mean" over the positions that count (default), "sum", or "none" for values [...], 0 where masked.
+        reduction: "mean" over the positions that count (default), "sum", or "none" for values [...], 0 where masked. A
+            loss over a whole batch gives every position that counts the same part of it, so that the mean is the loss.
     """
 
     temperature: float
@@ -96,45 +98,71 @@ def loss_names() -> list[str]:
 
 
 def compare(
-    formula: Callable[[Tensor, Tensor], Tensor],
+    formula: Callable[..., Tensor],
     student: Tensor,
     teacher: Tensor,
+    *labels: Tensor | None,
     **how: Unpack[How],
 ) -> Tensor:
     """Reduce `formula(log p, log q)` over positions, p the teacher's and q the student's softmax at a temperature.
+
+    As `compare_logits`, with log-probabilities [M, V] of both instead of logits.
+    """
+
+    def on_logits(theirs: Tensor, ours: Tensor, *classes: Tensor) -> Tensor:
+        return formula(theirs.log_softmax(-1), ours.log_softmax(-1), *classes)
+
+    return compare_logits(on_logits, student, teacher, *labels, **how)
+
+
+def compare_logits(
+    formula: Callable[..., Tensor],
+    student: Tensor,
+    teacher: Tensor,
+    *labels: Tensor | None,
+    **how: Unpack[How],
+) -> Tensor:
+    """Reduce `formula(t, s)` over positions, t the teacher's and s the student's logits divided by a temperature.
 
     Masked positions are cut out first: they cost nothing, and even a NaN there stays without effect. The mean over no
     position is 0.
 
     Args:
-        formula: maps log-probabilities [M, V] and [M, V] to values [M].
+        formula: maps logits [M, V] and [M, V], and classes [M] if labels are given, to values [M].
         student, teacher: logits [..., V]; the teacher's are detached.
+        labels: the true classes [...] of a formula that needs them.
         how: see `How`.
 
     Raises:
-        TrainingError: shapes that do not fit.
+        TrainingError: shapes that do not fit; classes that are missing or do not exist.
         ConfigError: a temperature or reduction that does not exist.
     """
     temperature, mask, reduction = how.get("temperature", 1.0), how.get("mask"), how.get("reduction", "mean")
+    places, size = student.shape[:-1], student.shape[-1]
     if student.shape != teacher.shape:
         raise TrainingError(
             f"student logits {list(student.shape)} and teacher logits {list(teacher.shape)} differ in shape: "
             "both need the same positions and the same vocabulary."
         )
-    if mask is not None and mask.shape != student.shape[:-1]:
-        raise TrainingError(f"the mask {list(mask.shape)} must have the positions' shape {list(student.shape[:-1])}.")
+    if mask is not None and mask.shape != places:
+        raise TrainingError(f"the mask {list(mask.shape)} must have the positions' shape {list(places)}.")
+    if any(one is None or one.shape != places for one in labels):
+        raise TrainingError(f"this loss needs the true classes, as a target of the positions' shape {list(places)}.")
     if temperature <= 0:
         raise ConfigError(f"temperature must be positive, got {temperature}.")
     if reduction not in ("mean", "sum", "none"):
         raise ConfigError(f'reduction must be "mean", "sum" or "none", got "{reduction}".')
 
     dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
-    positions = ... if mask is None else mask.bool()
-    log_q = torch.log_softmax(student[positions].to(dtype) / temperature, dim=-1)
-    log_p = torch.log_softmax(teacher.detach()[positions].to(dtype) / temperature, dim=-1)
-    values = formula(log_p, log_q)
+    rows = slice(None) if mask is None else mask.bool().flatten()
+    ours, theirs = (one.reshape(-1, size)[rows].to(dtype) / temperature for one in (student, teacher.detach()))
+    classes = [one.flatten()[rows] for one in labels if one is not None]
+    for one in classes:
+        if len(one) and not 0 <= one.min() <= one.max() < size:
+            raise TrainingError(f"target classes must lie between 0 and {size - 1}: mask positions that have none.")
+    values = formula(theirs, ours, *classes)
     if how.get("tau_squared"):
         values = values * temperature**2
     if reduction == "none":
-        return values if mask is None else values.new_zeros(mask.shape).masked_scatter(mask.bool(), values)
+        return values.reshape(places) if mask is None else values.new_zeros(places).masked_scatter(mask.bool(), values)
     return values.sum() if reduction == "sum" else values.sum() / max(1, values.numel())

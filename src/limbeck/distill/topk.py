@@ -15,6 +15,24 @@ from limbeck.errors import ConfigError
 Kept = Literal["tail", "renormalised", "truncated", "sampled"]
 
 
+def with_rest(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+    """Logits [..., k + 1] of the tokens [..., k] and of one bucket for all others, whose softmax is the exact one.
+
+    `rest = temperature log sum_(v not in K) exp(z_v / temperature)`
+
+    Args:
+        logits: [..., V].
+        tokens: ids [..., k], all different.
+        temperature: at which the softmax will be taken.
+
+    Example:
+        >>> with_rest(torch.tensor([0.5, 0.3, 0.2]).log(), torch.tensor([0])).softmax(-1)
+        tensor([0.5000, 0.5000])
+    """
+    others = (logits / temperature).scatter(-1, tokens, torch.finfo(logits.dtype).min).logsumexp(-1, keepdim=True)
+    return torch.cat([logits.gather(-1, tokens), temperature * others], dim=-1)
+
+
 @register()
 def topk_kl(
     student: Tensor,
@@ -100,8 +118,7 @@ def kept_divergence(
         return (log_p - near).mean(-1)
     if kept == "truncated":
         return weighted(log_p.exp(), log_p - near).sum(-1)
-    others = log_q.scatter(-1, tokens, torch.finfo(dtype).min).logsumexp(-1)
-    tail = tail.to(dtype) if kept == "tail" else torch.full_like(others, -torch.inf)
-    joined = [torch.cat([one, rest[..., None]], -1) for one, rest in ((near, others), (log_p, tail))]
+    tail = tail.to(dtype) if kept == "tail" else torch.full_like(log_p[..., 0], -torch.inf)
+    joined = with_rest(log_q, tokens), torch.cat([log_p, tail[..., None]], -1)
     values: Tensor = get_loss(divergence).function(*joined, reduction="none", **options)
     return values
