@@ -6,6 +6,7 @@ import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,7 +95,8 @@ def read_tensorboard(folder: Path) -> RawTable:
             session = HParamsPluginData.FromString(metadata[HPARAMS].plugin_data.content).session_start_info
             around = [_run_name(parent, folder) for parent in place.parents if parent.is_relative_to(folder)]
             owner = next((name for name in around if any(point.run == name for point in points)), run)
-            constants[owner] = {name: _hparam(value) for name, value in session.hparams.items()}
+            given = session.hparams.items()
+            constants[owner] = {name: getattr(value, value.WhichOneof("kind")) for name, value in given}
         tags = log.Tags()
         points += [Point(run, e.step, tag, e.value) for tag in tags["scalars"] for e in log.Scalars(tag)]
         for tag in tags["tensors"]:  # what TensorFlow 2 writes
@@ -106,10 +108,6 @@ def read_tensorboard(folder: Path) -> RawTable:
 
 def _run_name(place: Path, folder: Path) -> str:
     return folder.resolve().name if place == folder else place.relative_to(folder).as_posix()
-
-
-def _hparam(value: Any) -> Any:
-    return getattr(value, value.WhichOneof("kind"))
 
 
 def read_mlflow_database(path: Path) -> RawTable:
@@ -171,11 +169,9 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _mlflow(
-    names: Mapping[str, tuple[str, str]],
-    params: Iterable[tuple[str, str, str]],
-    metrics: Iterable[tuple[str, float, str, float | None]],
-    source: str,
-) -> RawTable:
+    names: Mapping[str, tuple[str, str]], params: Iterable[tuple[str, str, str]],
+    metrics: Iterable[tuple[str, float, str, float | None]], source: str,
+) -> RawTable:  # fmt: skip
     """Runs under their names, with a part of their id where names repeat; the experiment is their recipe."""
     given = [name for name, _ in names.values()]
     label = {run: name if given.count(name) == 1 else f"{name} ({run[:8]})" for run, (name, _) in names.items()}
@@ -199,8 +195,7 @@ def of_wandb(raw: RawTable, run: str) -> RawTable:
     if {"_step", "_runtime"} <= set(columns):
         named = any(_meaning(name) == "run" for name in columns)
         frame = raw.frame.with_columns(pl.col(pl.String).replace("", None))  # an empty cell of a CSV was not logged
-        frame = frame if named else frame.with_columns(pl.lit(run).alias("run"))
-        return RawTable(frame, raw.rows, raw.source, raw.counting, raw.bad, is_log=True)
+        return replace(raw, frame=frame if named else frame.with_columns(run=pl.lit(run)), is_log=True)
     charts = [name for name in columns if " - " in name and f"{name}__MAX" in columns]
     if not charts:
         return raw
@@ -208,7 +203,7 @@ def of_wandb(raw: RawTable, run: str) -> RawTable:
     meant = _meaning(axis)
     for name in charts:
         owner, _, metric = name.rpartition(" - ")
-        cells = raw.frame.select(pl.col(axis), pl.col(name)).rows()
+        cells = raw.frame.select(axis, name).rows()
         records += [{"run": owner, meant: x, metric: y} for x, y in cells if y not in (None, "")]
     labels = pl.Series([f"{row['run']}, {axis} {row[meant]}" for row in records], dtype=pl.String)
     return RawTable(of_records(records), labels, raw.source, is_log=True)

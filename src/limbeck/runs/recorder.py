@@ -83,9 +83,8 @@ class RunRecorder:
     def _stays(self, line: bytes, resume_after_step: int | None) -> bool:
         row = _record(line)
         if row is None:
-            raise RunsError(
-                f"{self.path} holds a line that is no run record: {line[:60]!r}. Give the recorder another path."
-            )
+            given = f"{self.path} holds a line that is no run record: {line[:60]!r}"
+            raise RunsError(f"{given}. Give the recorder another path.")
         later = resume_after_step is not None and (row.get("step") or 0) > resume_after_step
         return not (later and row.get("run") == self.run)
 

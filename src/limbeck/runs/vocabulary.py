@@ -15,8 +15,10 @@ from __future__ import annotations
 import math
 import re
 import textwrap
+import tomllib
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
+from importlib import resources
 from typing import Any, Literal
 
 SCALES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
@@ -48,68 +50,14 @@ class Column:
     maximum: float = math.inf
 
 
-def _column(name: str, unit: str, meaning: str, aliases: str = "", **options: Any) -> Column:
-    return Column(name, unit, meaning, tuple(aliases.split()), **options)
+def _read(name: str, said: dict[str, Any]) -> Column:
+    """Return the column that an entry of `vocabulary.toml` describes."""
+    usual = {"unit": "", "positive": said.get("kind") != "text"}
+    return Column(name, **{**usual, **said, "aliases": tuple(said.get("aliases", "").split())})
 
 
-_count = partial(_column, kind="count")
-_text = partial(_column, unit="", kind="text", positive=False)
-
-# fmt: off
-VOCABULARY: tuple[Column, ...] = (
-    _text("run", meaning="which training; its checkpoints share the name", aliases="run_id run_name name"),
-    _count("step", "steps", "optimiser steps of this checkpoint", "_step global_step iteration iter", positive=False),
-    _count("params", "parameters", "model size; non-embedding unless the file says otherwise", "N n_params "
-           "num_params param_count n_parameters num_parameters parameters model_size model_params student_params",
-           essential=True),
-    _count("params_non_embedding", "parameters", "model size without embeddings", "non_embedding_params "
-           "n_params_no_embed n_params_non_embedding params_no_embed params_no_embedding"),
-    _count("params_total", "parameters", "model size with embeddings", "total_params n_params_total "
-           "params_with_embeddings total_parameters"),
-    _count("encoder_params", "parameters", "size of the encoder, embeddings excluded", "n_enc n_encoder"),
-    _count("decoder_params", "parameters", "size of the decoder, embeddings excluded", "n_dec n_decoder"),
-    _count("tokens", "tokens", "training tokens seen", "D n_tokens num_tokens train_tokens training_tokens "
-           "tokens_seen total_tokens student_tokens num_input_tokens_seen pretraining_data_size", essential=True),
-    _count("samples", "samples", "training samples seen, where there are no tokens", "n_samples num_samples "
-           "samples_seen examples_seen seen_examples", essential=True),
-    _count("flops", "FLOP", "training compute", "C flop n_flops train_flop train_flops training_flop "
-           "training_flops total_flops total_flos compute training_compute", essential=True),
-    _column("loss", "nats/token", "loss on held-out data (of the student, in a distillation)", "L eval_loss "
-            "val_loss loss_val loss_eval loss_validation loss_test valid_loss validation_loss test_loss dev_loss "
-            "heldout_loss final_loss loss_nats cross_entropy ce_loss val_ce eval_ce test_ce nll val_nll "
-            "student_loss", essential=True),
-    _column("train_loss", "nats/token", "loss on training data", "training_loss loss_train"),
-    _column("teacher_loss", "nats/token", "loss of the teacher on the same held-out data", "teacher_val_loss "
-            "teacher_eval_loss loss_teacher"),
-    _count("teacher_params", "parameters", "size of the teacher (0: none)", "n_params_teacher teacher_n_params"),
-    _count("teacher_tokens", "tokens", "tokens the teacher was trained on", "n_tokens_teacher teacher_n_tokens"),
-    _column("bits", "bits", "bits per weight", "n_bits weight_bits precision_bits bits_per_weight"),
-    _column("activation_bits", "bits", "bits per activation in training", "act_bits"),
-    _column("kv_bits", "bits", "bits per attention key and value in training"),
-    _column("post_bits", "bits", "bits per weight after quantising the trained model", "ptq_bits"),
-    _count("total_bits", "bits", "bits of all weights, overheads included", "model_bits"),
-    _count("batch_tokens", "tokens", "tokens in one optimiser step", "tokens_per_step tokens_per_batch "
-           "batch_size_tokens"),
-    _column("lr", "", "learning rate at this step", "learning_rate", positive=False),
-    _column("seconds", "s", "wall time spent", "_runtime wall_seconds elapsed_seconds train_seconds wall_time_s"),
-    _column("error", "", "fraction of wrong answers, 0 to 1", "error_rate top1_error err", maximum=1.0),
-    _column("accuracy", "", "fraction of right answers, 0 to 1", positive=False, maximum=1.0),
-    _column("accuracy_percent", "%", "right answers, 0 to 100", "accuracy_pct acc_percent", maximum=100.0),
-    _column("score", "points", "score of a task, 0 to 100", "bleu sacrebleu bleu_score chrf rouge rouge_l task_score",
-            positive=False, maximum=100.0),
-    _column("pass_rate", "", "probability that one draw solves a task, 0 to 1", "pass_at_1 pass@1", maximum=1.0),
-    _count("draws", "draws", "generations drawn for an instance of a task", "n_draws num_draws attempts"),
-    _count("passes", "draws", "how many of them passed", "n_passes num_passes successes", positive=False),
-    _text("instance", meaning="which instance of a task", aliases="instance_id task_id problem problem_id"),
-    _column("seed", "", "random seed of the run", "random_seed rng_seed", positive=False),
-    _text("family", meaning="setup: model family", aliases="model_family"),
-    _text("recipe", meaning="setup: how it was trained", aliases="training_recipe setup hparams"),
-    _text("tokenizer", meaning="setup: tokenizer", aliases="tokeniser tokenizer_name"),
-    _text("dataset", meaning="setup: training data",
-          aliases="data_set train_set train_dataset training_set training_data corpus pretrain_dataset"),
-    _column("outlier", "", "1: left out by its authors", "is_outlier", kind="flag", positive=False),
-)
-# fmt: on
+TABLE = tomllib.loads(resources.files(__package__).joinpath("vocabulary.toml").read_text("utf-8"))
+VOCABULARY: tuple[Column, ...] = tuple(_read(name, said) for name, said in TABLE.items())
 COLUMNS: dict[str, Column] = {column.name: column for column in VOCABULARY}
 SETUP: tuple[str, ...] = ("family", "recipe", "tokenizer", "dataset")
 """The fingerprint of a setup: runs that differ here lie on different curves."""
