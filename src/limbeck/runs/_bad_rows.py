@@ -1,7 +1,5 @@
 """Read cells as numbers and find the rows that cannot be used."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

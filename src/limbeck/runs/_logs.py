@@ -1,7 +1,5 @@
 """Training logs: JSONL files of `RunRecorder`, Hugging Face `trainer_state.json`, and folders of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

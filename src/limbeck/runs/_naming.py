@@ -1,7 +1,5 @@
 """Give the columns of a file their canonical names: by mapping where the user says so, by the vocabulary elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Raw tables: what a file or a data frame holds, cell by cell, before any name or number is interpreted."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

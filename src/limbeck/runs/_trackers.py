@@ -1,7 +1,5 @@
 """Experiment trackers: TensorBoard event folders, MLflow local stores, and the histories that W&B exports."""
 
-from __future__ import annotations
-
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping

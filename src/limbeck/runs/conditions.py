@@ -1,7 +1,5 @@
 """Choose rows: `{"outlier": 0}`, `"family=opt"`, `["tokens>=1e9", "seed=0,1"]`."""
 
-from __future__ import annotations
-
 import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

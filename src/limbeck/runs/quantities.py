@@ -1,7 +1,5 @@
 """Quantities as people read and type them: 57 M parameters, 2.1 T tokens, 3.4e21 FLOP."""
 
-from __future__ import annotations
-
 import math
 import re
 from decimal import Decimal

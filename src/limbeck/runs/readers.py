@@ -1,7 +1,5 @@
 """Read runs from wherever they are: files, folders of logs, data frames."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

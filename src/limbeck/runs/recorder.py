@@ -1,7 +1,5 @@
 """The recorder that every training writes through: JSON lines that survive Ctrl-C, SIGKILL and resumption."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

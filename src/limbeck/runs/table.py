@@ -1,10 +1,8 @@
 """The run table: one row per training or checkpoint, under canonical names."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -68,7 +66,7 @@ class RunTable:
             )
         return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
-    def require(self, *names: str, skip_bad: bool = False) -> RunTable:
+    def require(self, *names: str, skip_bad: bool = False) -> Self:
         """Return the table, proved fit for a law that reads these columns: all there, and positive where they must be.
 
         Args:
@@ -84,7 +82,7 @@ class RunTable:
                 self.column(name)
         return self.without(unusable(self.frame, self.rows, names), skip_bad)
 
-    def without(self, bad: Sequence[BadRow], skip_bad: bool, counting: str = "") -> RunTable:
+    def without(self, bad: Sequence[BadRow], skip_bad: bool, counting: str = "") -> Self:
         """Return the table without its bad rows.
 
         Raises:
@@ -99,7 +97,7 @@ class RunTable:
             raise refusal(self.source, counting, bad, "No row is left.")
         return replace(rest, dropped=(*self.dropped, *bad))
 
-    def filter(self, where: Where) -> RunTable:
+    def filter(self, where: Where) -> Self:
         """Return the rows that satisfy conditions such as `{"family": "opt"}` or `"tokens>=1e9"`.
 
         Raises:
@@ -140,7 +138,7 @@ class RunTable:
             parts.append(f"{plural(len({one.row for one in self.dropped}), 'row')} dropped")
         return " · ".join(parts)
 
-    def _keep(self, mask: pl.Series) -> RunTable:
+    def _keep(self, mask: pl.Series) -> Self:
         return replace(self, frame=self.frame.filter(mask), rows=self.rows.filter(mask))
 
     def _check_present(self, names: Sequence[str]) -> None:

@@ -10,8 +10,6 @@ A column of a file gets its limbeck name in three steps.
 3. What is not in the vocabulary keeps its own name and is left alone.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import textwrap

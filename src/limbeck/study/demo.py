@@ -5,8 +5,6 @@ distillations from several teachers predict a long one; the long one is run. Eve
 command goes on after a stop.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import shlex

@@ -1,7 +1,5 @@
 """What the demo trains: sizes, budgets, seeds and beliefs, all in one place."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from limbeck.fitting import Prior

@@ -1,7 +1,5 @@
 """Predictions that cannot be changed afterwards: on disk, fsynced, before the run that checks them starts."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass

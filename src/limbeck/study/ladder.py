@@ -1,7 +1,5 @@
 """Half a circle: a ladder of small runs, the law through them, and the forecast of a larger run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

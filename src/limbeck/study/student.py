@@ -1,7 +1,5 @@
 """The other half of the circle: short distillations from several teachers, the choice, the forecast of the long one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Progress of jobs in other processes, read from the records that they write."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

@@ -1,14 +1,12 @@
 """Jobs over a few processes: plain data in, plain data out, the longest first, stopped and resumed at any time."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, Self
 
 
 class Workers:
@@ -26,7 +24,7 @@ class Workers:
         os.environ.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TOKENIZERS_PARALLELISM="false")
         self._pool = ProcessPoolExecutor(count, get_context("spawn"), _follow_parent, (os.getpid(),))
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Self:
         return self
 
     def warm(self, function: Callable[[], Any]) -> None:

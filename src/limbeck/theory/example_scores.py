@@ -3,8 +3,6 @@
 A high score means difficult: what one keeps from a large pool. Score examples with models that did not learn from them.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

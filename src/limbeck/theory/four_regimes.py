@@ -5,8 +5,6 @@ P random linear combinations of them. Where D or P is finite alone the loss fall
 sets (resolution-limited); where both are, the loss falls to that limit with the exponent 1 (variance-limited).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize.elementwise import find_root

@@ -8,8 +8,6 @@ trained models.
 Source: Superposition Yields Robust Neural Scaling (Liu, Liu, Gore, 2025, arXiv 2505.10465).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -17,19 +15,17 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from limbeck.errors import ConfigError
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
 from limbeck.laws import Trend
 from limbeck.theory.overlaps import BINS, Overlaps, overlaps, welch_bound
 from limbeck.theory.superposition import LLM_EXPONENT, LLM_EXPONENT_SE
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 REPRESENTED, ORDER_ONE = 0.95, 10.0
 """Strong superposition: at least this share of long rows, m⟨o²⟩ at most this (our reading of the paper's O(1))."""
@@ -223,21 +219,18 @@ class HeadAudits:
         exponent = {"exponent": self.trend.exponent, "exponent_se": self.trend.exponent_se} if self.trend else {}
         return {"models": [audit.to_dict() for audit in self.audits]} | exponent
 
-    def plot(self) -> go.Figure:
+    def plot(self) -> Any:
         """Draw the density of √m |o| of every model beside that of random directions."""
-        import plotly.graph_objects as go
-
         middle = (BINS[1:] + BINS[:-1]) / 2
-        figure = go.Figure()
-        for audit in self.audits:
-            figure.add_scatter(x=middle, y=audit.centred.density, name=Path(audit.model).name, line_shape="hvh")
+        traces = [
+            {"x": middle, "y": one.centred.density, "name": Path(one.model).name, "line": {"shape": "hvh"}}
+            for one in self.audits
+        ]
         normal = np.exp(-(middle**2) / 2) * math.sqrt(2 / math.pi)
-        figure.add_scatter(x=middle, y=normal, name="random directions", line_dash="dash")
+        traces.append({"x": middle, "y": normal, "name": "random directions", "line": {"dash": "dash"}})
         words = ", ".join(sorted({audit.regime for audit in self.audits}))
-        figure.update_layout(title=f"Overlaps of the token vectors: {words} superposition", template="simple_white")
-        figure.update_xaxes(title="|overlap| × √width (mean row subtracted)")
-        figure.update_yaxes(title="density")
-        return figure
+        title = f"Overlaps of the token vectors: {words} superposition"
+        return chart(title, "|overlap| × √width (mean row subtracted)", "density", traces)
 
 
 def audit_heads(

@@ -8,8 +8,6 @@ Source: Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regulariza
 (Borup, Andersen, 2021, arXiv 2102.13088).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -153,10 +151,8 @@ def kernel_ridge(x: ArrayLike, y: ArrayLike, ridge: float, kernel: Kernel = line
     """
     inputs, targets = _rows(x), _rows(y)
     if not ridge > 0 or len(inputs) != len(targets) or not (np.isfinite(inputs).all() and np.isfinite(targets).all()):
-        given = f"given ridge {ridge:g}, {len(inputs)} inputs, {len(targets)} targets."
-        raise FittingError(
-            f"kernel ridge regression needs a ridge above 0 and as many finite targets as inputs; {given}"
-        )
+        needed = "kernel ridge regression needs a ridge above 0 and as many finite targets as inputs"
+        raise FittingError(f"{needed}; given ridge {ridge:g}, {len(inputs)} inputs, {len(targets)} targets.")
     values, vectors = np.linalg.eigh(kernel(inputs, inputs))
     if values[0] < -1e-6 * max(values[-1], 1e-300):
         raise FittingError(f"the kernel matrix has an eigenvalue of {values[0]:.3g}: it must have none below 0.")
@@ -178,13 +174,9 @@ class Mixing:
 
 
 def optimal_alpha(
-    truth_model: ArrayLike,
-    taught_model: ArrayLike,
-    target: ArrayLike,
-    *,
-    weights: ArrayLike | None = None,
+    truth_model: ArrayLike, taught_model: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None,
     loss: Literal["squared", "cross_entropy"] = "squared",
-) -> Mixing:
+) -> Mixing:  # fmt: skip
     """Return the weight α that minimises the validation loss of α a + (1 - α) b.
 
     α* = ⟨y - b, a - b⟩ / |a - b|², and 1 where a = b. Exact for kernel regression, whose predictions are affine in α.

@@ -4,8 +4,6 @@ Source: Recursive Meta-Distillation: An Axiomatic Framework for Iterative Knowle
 arXiv 2601.13100). Reconstructed from its abstract.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Source: Sparse Knowledge Distillation (arXiv 2601.03195) and Multi-Teacher Ensem
 Recursive Meta-Distillation (arXiv 2601.13100), Flouro, Chadwick, 2026. The axioms of meta-teachers are reconstructed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

@@ -4,8 +4,6 @@ Unit rows w_i = W_i / |W_i| have overlaps o_ij = w_i · w_j. Random directions i
 n of them can have less than (n - m)/(m (n - 1)).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Protocol

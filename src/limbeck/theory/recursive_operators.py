@@ -8,8 +8,6 @@ Source: Recursive Meta-Distillation: An Axiomatic Framework for Iterative Knowle
 arXiv 2601.13100). Reconstructed from abstracts: the paper prescribes no algorithm; what is claimed here is proved.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Literal

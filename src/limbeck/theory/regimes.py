@@ -1,10 +1,8 @@
 """Which regime is a curve in? Its exponent is 1 where the variance about its limit rules, its own where it does not."""
 
-from __future__ import annotations
-
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,12 +10,11 @@ from numpy.typing import ArrayLike
 from limbeck.errors import FittingError, RunsError
 from limbeck.fitting import SQUARED, aicc, fit, profile
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
+from limbeck.fitting.plain import Plain
 from limbeck.laws import PowerFloor
 from limbeck.runs import RunTable
 from limbeck.runs.quantities import quantity
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 PEAK = 0.3  # |ln(n / other)| that is never fitted
 ONE, NARROW = (0.9, 1.1), (0.5, 2.0)  # exponents that count as 1, and ends of an interval that says so
@@ -144,7 +141,7 @@ def _classify(x: Array, y: Array, shift: float, limit: float | None, level: floa
 
 
 @dataclass(frozen=True)
-class Regimes:
+class Regimes(Plain):
     """The curves of a table.
 
     Args:
@@ -168,28 +165,19 @@ class Regimes:
         notes = {curve.label: curve.note for curve in self.curves}
         return "\n".join([*lines, "", *(f"{label}: {note}." for label, note in notes.items())])
 
-    def plot(self) -> go.Figure:
+    def plot(self) -> Any:
         """Draw the exponent of each curve with its interval, beside the 1 of the variance-limited ones."""
-        from plotly import graph_objects as go
-
-        figure = go.Figure()
+        traces = []
         for label in dict.fromkeys(curve.label for curve in self.curves):
             fitted = [c for c in self.curves if c.label == label and c.exponent is not None]
             alpha = np.array([c.exponent for c in fitted], float)
             low, high = (np.array([getattr(c, end) for c in fitted], float) for end in ("lower", "upper"))
-            bars = {"array": np.nan_to_num(high - alpha), "arrayminus": np.nan_to_num(alpha - low)}
+            bars = {"array": np.nan_to_num(high - alpha), "arrayminus": np.nan_to_num(alpha - low), "symmetric": False}
             names = [c.name for c in fitted]
-            figure.add_scatter(x=alpha, y=names, name=label, mode="markers", error_x={**bars, "symmetric": False})
-        figure.add_vline(1.0, line_dash="dot")
+            traces.append({"x": alpha, "y": names, "name": label, "mode": "markers", "error_x": bars})
         resolved = sum(curve.label == "resolution-limited" for curve in self.curves)
         title = f"{resolved} of {len(self.curves)} curves fall with an exponent of their own"
-        figure.update_layout(title=title, template="simple_white", showlegend=True)
-        figure.update_xaxes(title="exponent")
-        return figure
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and words."""
-        return {"curves": [asdict(curve) for curve in self.curves], "short": self.short, "level": self.level}
+        return chart(title, "exponent", "", traces).add_vline(1.0, line_dash="dot")
 
 
 def regimes(runs: RunTable, *, target: str = "loss", peak: bool = False, level: float = 0.95) -> Regimes:

@@ -1,7 +1,5 @@
 """Kernel spectra and the dimension of data: exponents that a learning curve should have, before anything is trained."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 

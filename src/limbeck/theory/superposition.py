@@ -7,8 +7,6 @@ superposition: loss is the interference, which falls like 1/m whatever the frequ
 Source: Superposition Yields Robust Neural Scaling (Liu, Liu, Gore, 2025, arXiv 2505.10465).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
