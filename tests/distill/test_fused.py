@@ -115,6 +115,30 @@ def test_vocabularies_of_two_sizes(heads: dict[str, Tensor], name: str, tokens: 
                 torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("options", [{"beta": 0.0}, {"beta": 0.3}, {"beta": 0.5, "normalised": True}, {"beta": 1.0}])
+def test_probabilities_that_vanish_on_either_side_or_both(heads: dict[str, Tensor], options: dict[str, Any]) -> None:
+    wide = heads | {side: (900 * heads[side]).detach().requires_grad_() for side in ("student_head", "teacher_head")}
+    wide["teacher_head"].requires_grad_(False)
+    expected, found = (
+        plain(wide, "generalized_jsd", **options),
+        fused_divergence(**wide, divergence="generalized_jsd", **options),
+    )
+    assert (wide["student"] @ wide["student_head"].T).log_softmax(-1).min() < -1500
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    for mine, theirs in zip(gradients(found, wide), gradients(expected, wide), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-9)
+
+
+def test_autocast_multiplies_in_bfloat16_and_compares_in_float32(heads: dict[str, Tensor]) -> None:
+    single = {name: one.detach().float() for name, one in heads.items()}
+    single["student_head"].requires_grad_()
+    exact = fused_divergence(**single)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fused_divergence(**single)
+    assert found.dtype == torch.float32
+    assert 0 < abs(found.item() / exact.item() - 1) < 0.02
+
+
 def test_a_generator_of_ones_own_and_gradcheck(heads: dict[str, Tensor]) -> None:
     own = of_generator(lambda u: (u - 1) ** 2 / (u + 1))
     loss = partial(fused_divergence, teacher=heads["teacher"], teacher_head=heads["teacher_head"], divergence=own)
