@@ -15,7 +15,6 @@ WAITING = {
     "distilling-diversity-control",
     "dmd-base",
     "dpa3-atomistic",
-    "feature-kd",
     "gdd-innate-one-step",
     "mirage-graph-distillation",
     "multi-student-distillation",

@@ -17,7 +17,9 @@ from limbeck.distill.divergences import (
     alpha_divergence, forward_kl, generalized_jsd, jeffreys, neyman, of_generator, pearson, reverse_kl, skew_forward_kl,
     skew_reverse_kl, squared_hellinger, total_variation,
 )
+from limbeck.distill.features import adapters, captured
 from limbeck.distill.fused import fused_divergence
+from limbeck.distill.hints import attention_transfer, contrastive, hint, pkt, pyramid, rkd, similarity_preserving
 from limbeck.distill.losses import Generator, get_loss, loss_names, register
 from limbeck.distill.multi_level import multi_level
 from limbeck.distill.plackett_luce import Ranking, list_mle, pld, rank, ranking_loss
@@ -29,18 +31,18 @@ from limbeck.distill.topk import kept_divergence, topk_kl
 from limbeck.distill.trainer import Trainer, TrainingResult
 from limbeck.distill.transforms import bucketed, softened, standardise, standardised, transformed
 from limbeck.distill.weights import (
-    beta_kernel, effective_size, efficiency, gradient_signal, pass_window, reward_weights, scaled,
-    token_importance,
+    beta_kernel, effective_size, efficiency, gradient_signal, pass_window, reward_weights, scaled, token_importance,
 )
 
 __all__ = [
-    "Checkpoint", "Checkpoints", "Generator", "Player", "Ranking", "Trainer", "TrainingResult", "adaptive_kl",
-    "alpha_divergence", "always", "batch_similarity", "beta_kernel", "bucketed", "class_similarity", "constant",
-    "cosine", "cross_entropy", "decay_start", "dist", "dkd", "effective_size", "efficiency", "entropy_aware_kl",
-    "every", "fake_quantise", "forward_kl", "freeze", "fused_divergence", "generalized_jsd", "get_loss",
-    "gradient_signal", "hard_label", "jeffreys", "kept_divergence", "list_mle", "loss_names", "multi_level", "neyman",
-    "of_generator", "pass_window", "pearson", "pld", "rank", "ranking_loss", "read_checkpoint", "register",
-    "reverse_kl", "reward_weights", "scaled", "skew_forward_kl", "skew_reverse_kl", "softened", "squared_hellinger",
+    "Checkpoint", "Checkpoints", "Generator", "Player", "Ranking", "Trainer", "TrainingResult", "adapters",
+    "adaptive_kl", "alpha_divergence", "always", "attention_transfer", "batch_similarity", "beta_kernel", "bucketed",
+    "captured", "class_similarity", "constant", "contrastive", "cosine", "cross_entropy", "decay_start", "dist", "dkd",
+    "effective_size", "efficiency", "entropy_aware_kl", "every", "fake_quantise", "forward_kl", "freeze",
+    "fused_divergence", "generalized_jsd", "get_loss", "gradient_signal", "hard_label", "hint", "jeffreys",
+    "kept_divergence", "list_mle", "loss_names", "multi_level", "neyman", "of_generator", "pass_window", "pearson",
+    "pkt", "pld", "pyramid", "rank", "ranking_loss", "read_checkpoint", "register", "reverse_kl", "reward_weights",
+    "rkd", "scaled", "similarity_preserving", "skew_forward_kl", "skew_reverse_kl", "softened", "squared_hellinger",
     "squared_logits", "standardise", "standardised", "todi", "token_importance", "topk_kl", "total_variation",
     "transformed", "warmup_stable_decay", "with_labels",
 ]

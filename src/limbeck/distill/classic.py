@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -25,11 +26,8 @@ def cross_entropy(
         >>> cross_entropy(torch.zeros(2), torch.zeros(2), torch.tensor(0))
         tensor(0.6931)
     """
-
-    def formula(t: Tensor, s: Tensor, classes: Tensor) -> Tensor:
-        return F.cross_entropy(s, classes, reduction="none", label_smoothing=smoothing)
-
-    return compare_logits(formula, student, teacher, target, **how)
+    compared = partial(F.cross_entropy, reduction="none", label_smoothing=smoothing)
+    return compare_logits(lambda t, s, classes: compared(s, classes), student, teacher, target, **how)
 
 
 @register()
@@ -43,11 +41,7 @@ def hard_label(student: Tensor, teacher: Tensor, target: Tensor | None = None, *
     Source: Hugo Touvron et al., Training data-efficient image transformers & distillation through attention (2020),
         arXiv 2012.12877.
     """
-
-    def formula(t: Tensor, s: Tensor) -> Tensor:
-        return F.cross_entropy(s, t.argmax(-1), reduction="none")
-
-    return compare_logits(formula, student, teacher, **how)
+    return compare_logits(lambda t, s: F.cross_entropy(s, t.argmax(-1), reduction="none"), student, teacher, **how)
 
 
 @register()

@@ -17,14 +17,9 @@ from limbeck.distill.losses import How, compare, register
 
 @register()
 def dkd(
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor | None = None,
-    *,
-    alpha: float = 1.0,
-    beta: float = 8.0,
-    **how: Unpack[How],
-) -> Tensor:
+    student: Tensor, teacher: Tensor, target: Tensor | None = None, *,
+    alpha: float = 1.0, beta: float = 8.0, **how: Unpack[How],
+) -> Tensor:  # fmt: skip
     """Decoupled knowledge distillation, in nats.
 
     `D = alpha KL([p_y, 1 - p_y] ‖ [q_y, 1 - q_y]) + beta KL(p_others ‖ q_others)`, the others renormalised

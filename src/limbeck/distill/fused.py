@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
-from limbeck.distill.losses import Generator, get_loss
+from limbeck.distill.losses import Generator, get_loss, precision
 from limbeck.errors import ConfigError, TrainingError
 
 ROWS, CHUNK_BYTES = 128, 2**23  # multiplications want many rows, tiny vocabularies more of them
@@ -147,7 +147,7 @@ class _Fused(torch.autograd.Function):
         chunk: int,
         options: dict[str, Any],
     ) -> Tensor:
-        dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
+        dtype = precision(student)
         total = torch.zeros((), dtype=dtype, device=student.device)
         to_hidden = torch.empty_like(student)
         to_head = torch.zeros_like(student_head, dtype=dtype) if student_head.requires_grad else None

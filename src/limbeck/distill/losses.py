@@ -97,12 +97,13 @@ def loss_names() -> list[str]:
     return sorted(_losses)
 
 
+def precision(tensor: Tensor) -> torch.dtype:
+    """What losses on a tensor are computed in: float32, or float64 if it is that."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
 def compare(
-    formula: Callable[..., Tensor],
-    student: Tensor,
-    teacher: Tensor,
-    *labels: Tensor | None,
-    **how: Unpack[How],
+    formula: Callable[..., Tensor], student: Tensor, teacher: Tensor, *labels: Tensor | None, **how: Unpack[How]
 ) -> Tensor:
     """Reduce `formula(log p, log q)` over positions, p the teacher's and q the student's softmax at a temperature.
 
@@ -116,11 +117,7 @@ def compare(
 
 
 def compare_logits(
-    formula: Callable[..., Tensor],
-    student: Tensor,
-    teacher: Tensor,
-    *labels: Tensor | None,
-    **how: Unpack[How],
+    formula: Callable[..., Tensor], student: Tensor, teacher: Tensor, *labels: Tensor | None, **how: Unpack[How]
 ) -> Tensor:
     """Reduce `formula(t, s)` over positions, t the teacher's and s the student's logits divided by a temperature.
 
@@ -153,9 +150,9 @@ def compare_logits(
     if reduction not in ("mean", "sum", "none"):
         raise ConfigError(f'reduction must be "mean", "sum" or "none", got "{reduction}".')
 
-    dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
     rows = slice(None) if mask is None else mask.bool().flatten()
-    ours, theirs = (one.reshape(-1, size)[rows].to(dtype) / temperature for one in (student, teacher.detach()))
+    both = (one.reshape(-1, size)[rows].to(precision(student)) for one in (student, teacher.detach()))
+    ours, theirs = (one / temperature for one in both)
     classes = [one.flatten()[rows] for one in labels if one is not None]
     for one in classes:
         if len(one) and not 0 <= one.min() <= one.max() < size:

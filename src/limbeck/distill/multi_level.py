@@ -16,16 +16,10 @@ from limbeck.errors import TrainingError
 
 
 def multi_level(
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor | None = None,
-    *,
-    strong: tuple[Tensor, Tensor],
-    temperatures: Sequence[float] = (4.0, 2.0, 3.0, 5.0, 6.0),
-    instance: Loss = forward_kl,
-    published: bool = False,
+    student: Tensor, teacher: Tensor, target: Tensor | None = None, *, strong: tuple[Tensor, Tensor],
+    temperatures: Sequence[float] = (4.0, 2.0, 3.0, 5.0, 6.0), instance: Loss = forward_kl, published: bool = False,
     **how: Unpack[How],
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Multi-level logit distillation of a weakly and a strongly augmented view, in nats and squared probabilities.
 
     `D = sum_T T^2 mean_n KL(p_n‖q_n) + ‖P P^T - Q Q^T‖^2 / N + ‖P^T P - Q^T Q‖^2 / C`, summed over both views

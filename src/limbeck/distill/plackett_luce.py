@@ -38,13 +38,9 @@ class Ranking(NamedTuple):
 
 @torch.no_grad()
 def rank(
-    teacher: Tensor,
-    target: Tensor | None = None,
-    *,
-    weights: Weights = "teacher",
-    teacher_temperature: float = 1.0,
-    top: int | None = None,
-) -> Ranking:
+    teacher: Tensor, target: Tensor | None = None, *,
+    weights: Weights = "teacher", teacher_temperature: float = 1.0, top: int | None = None,
+) -> Ranking:  # fmt: skip
     """Order classes by a teacher's logits, the true one first, and weigh the choices.
 
     Ties go to the lower class. Classes of logit -inf come last, with weight 0. Where the mean of `weight[..., 0]`
@@ -108,15 +104,9 @@ def ranking_loss(student: Tensor, ranking: Ranking, **how: Unpack[How]) -> Tenso
 
 @register()
 def pld(
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor | None = None,
-    *,
-    weights: Weights = "teacher",
-    teacher_temperature: float = 1.0,
-    top: int | None = None,
-    **how: Unpack[How],
-) -> Tensor:
+    student: Tensor, teacher: Tensor, target: Tensor | None = None, *, weights: Weights = "teacher",
+    teacher_temperature: float = 1.0, top: int | None = None, **how: Unpack[How],
+) -> Tensor:  # fmt: skip
     """Plackett-Luce distillation: one loss instead of cross-entropy plus divergence, in nats.
 
     `D = sum_k a_k (log sum_(l >= k) exp(s_l) - s_k)`, s in the teacher's order with the true class first and a the

@@ -44,14 +44,9 @@ def gram_gap(p: Tensor, q: Tensor) -> Tensor:
 
 @register()
 def dist(
-    student: Tensor,
-    teacher: Tensor,
-    target: Tensor | None = None,
-    *,
-    beta: float = 1.0,
-    gamma: float = 1.0,
-    **how: Unpack[How],
-) -> Tensor:
+    student: Tensor, teacher: Tensor, target: Tensor | None = None, *,
+    beta: float = 1.0, gamma: float = 1.0, **how: Unpack[How],
+) -> Tensor:  # fmt: skip
     """Distillation from a stronger teacher: probabilities correlate within a sample, and over the batch within a class.
 
     `D = beta (1 - mean_n r(p_n, q_n)) + gamma (1 - mean_c r(p_c, q_c))`, r Pearson's correlation of rows and of columns
@@ -94,11 +89,7 @@ def batch_similarity(student: Tensor, teacher: Tensor, target: Tensor | None = N
 
     Source: Ying Jin, Jiaqi Wang, Dahua Lin, Multi-Level Logit Distillation (CVPR 2023).
     """
-
-    def formula(log_p: Tensor, log_q: Tensor) -> Tensor:
-        return gram_gap(log_p.exp(), log_q.exp())
-
-    return compare(formula, student, teacher, **how)
+    return compare(lambda log_p, log_q: gram_gap(log_p.exp(), log_q.exp()), student, teacher, **how)
 
 
 @register()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from limbeck.distill.divergences import forward_value, reverse_value, weighted
-from limbeck.distill.losses import How, compare, get_loss, register
+from limbeck.distill.losses import How, compare, get_loss, precision, register
 from limbeck.errors import ConfigError
 
 Kept = Literal["tail", "renormalised", "truncated", "sampled"]
@@ -111,7 +111,7 @@ def kept_divergence(
         raise ConfigError(f'kept must be "tail", "renormalised", "truncated" or "sampled", got "{kept}".')
     if kept in ("truncated", "sampled") and divergence != "forward_kl":
         raise ConfigError(f'"{kept}" tokens give forward_kl alone, not {divergence}: keep a "tail".')
-    dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
+    dtype = precision(student)
     log_q = torch.log_softmax(student.to(dtype) / temperature, dim=-1)
     log_p, near = log_p.to(dtype), log_q.gather(-1, tokens)
     if kept == "sampled":

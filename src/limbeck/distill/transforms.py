@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.distill.losses import Loss, get_loss
+from limbeck.distill.losses import Loss, get_loss, precision
 from limbeck.distill.topk import with_rest
 from limbeck.errors import ConfigError, TrainingError
 
@@ -31,8 +31,7 @@ def transformed(loss: str | Loss, transform: Transform) -> Loss:
     function: Loss = get_loss(loss).function if isinstance(loss, str) else loss
 
     def wrapped(student: Tensor, teacher: Tensor, target: Tensor | None = None, **options: Any) -> Tensor:
-        dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
-        s, t = student.to(dtype), teacher.detach().to(dtype)
+        s, t = (one.to(precision(student)) for one in (student, teacher.detach()))
         if (mask := options.get("mask")) is not None:
             s, t = (torch.where(mask.bool()[..., None], one, 0.0) for one in (s, t))
         return function(*transform(s, t, target, options.get("temperature", 1.0)), **options)
