@@ -161,6 +161,14 @@ def test_a_kept_ranking_gives_the_loss_without_a_sort(monkeypatch: pytest.Monkey
     assert len(sorts) == 2
 
 
+@pytest.mark.parametrize("weights", ["teacher", "uniform", "position"])
+def test_rankings_of_half_precision_have_weights_of_single(weights: Any) -> None:
+    coarse = TEACHER.bfloat16()
+    assert rank(coarse, CLASSES, weights=weights).weight.dtype == torch.float32
+    own, fine = (rank(one, CLASSES, weights=weights).weight.double() for one in (coarse, coarse.double()))
+    torch.testing.assert_close(own, fine, rtol=1e-6, atol=1e-8)
+
+
 def test_documents_may_be_listed_instead_of_classes() -> None:
     """A query with its positive document first, two others by score, a place of padding."""
     scores = torch.tensor([[0.3, 0.1, 0.9, -math.inf]], dtype=torch.float64)

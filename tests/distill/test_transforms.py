@@ -106,6 +106,12 @@ def test_size_and_place_of_logits_are_free() -> None:
     assert loss(wrong, teacher) > loss(right, teacher)
 
 
+def test_half_precision_is_standardised_in_single() -> None:
+    coarse = STUDENT.bfloat16()
+    assert standardise(coarse).dtype == torch.float32
+    torch.testing.assert_close(standardise(coarse), standardise(coarse.float()), rtol=0, atol=0)
+
+
 def test_the_two_deviations_differ_by_a_temperature() -> None:
     ours = standardised("forward_kl")(STUDENT, TEACHER, temperature=2.0)
     other = standardised("forward_kl", ddof=0)(STUDENT, TEACHER, temperature=2.0 * math.sqrt(6 / 5))

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
 from limbeck.distill.divergences import weighted
-from limbeck.distill.losses import How, compare_logits, register
+from limbeck.distill.losses import How, compare_logits, precision, register
 from limbeck.distill.topk import with_rest
 from limbeck.errors import ConfigError
 
@@ -68,7 +68,7 @@ def rank(
     key = _key(teacher, target)
     order = key.sort(dim=-1, descending=True, stable=True).indices[..., :top]
     if weights == "teacher":
-        return Ranking(order, (teacher / teacher_temperature).softmax(-1).gather(-1, order))
+        return Ranking(order, (teacher.to(precision(teacher)) / teacher_temperature).softmax(-1).gather(-1, order))
     size = (key > -torch.inf).sum(-1, keepdim=True).double()
     after = size - 1 - torch.arange(teacher.shape[-1], device=teacher.device)
     if weights == "position":
@@ -76,7 +76,7 @@ def rank(
         weight = torch.where(after > 0, logs, -torch.inf).softmax(-1).nan_to_num()
     else:
         weight = {"each": after >= 0, "uniform": (after >= 0) / size, "label": after == size - 1}[weights]
-    return Ranking(order, weight[..., :top].to(teacher.dtype))
+    return Ranking(order, weight[..., :top].to(precision(teacher)))
 
 
 def ranking_loss(student: Tensor, ranking: Ranking, **how: Unpack[How]) -> Tensor:

@@ -79,11 +79,11 @@ def standardise(logits: Tensor, *, ddof: int = 1, epsilon: float = 1e-7) -> Tens
             "use the loss without it."
         )
     there = logits > -torch.inf
-    size = there.sum(-1, keepdim=True).to(logits.dtype)
-    filled = torch.where(there, logits, 0.0)
+    filled = torch.where(there, logits, 0.0).to(precision(logits))
+    size = there.sum(-1, keepdim=True).to(filled.dtype)
     centred = torch.where(there, filled - filled.sum(-1, keepdim=True) / size, 0.0)
     spread, total = (torch.linalg.vector_norm(one, dim=-1, keepdim=True) for one in (centred, filled))
-    varies = spread > 8 * torch.finfo(logits.dtype).eps * total
+    varies = spread > 8 * torch.finfo(filled.dtype).eps * total
     scaled = centred * torch.where(varies, 1 / (spread / (size - ddof).sqrt() + epsilon), 0.0)
     return torch.where(there, scaled, -torch.inf)
 
