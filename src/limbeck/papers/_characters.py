@@ -1,7 +1,5 @@
 """Tiny character models with a context of five characters, on the documentation that every Python carries."""
 
-from __future__ import annotations
-
 import pydoc_data.topics
 import string
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Where data come from: scikit-learn's digits, and run tables of others, read from a folder that the user names."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,14 +1,18 @@
 """The picture of a reproduction as plain numbers, so that it can be kept in a record and drawn later."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from limbeck.fitting.picture import chart
+
+DRAWN: dict[str, dict[str, Any]] = {
+    "points": {"mode": "markers"}, "line": {"mode": "lines"}, "dashed": {"mode": "lines", "line": {"dash": "dash"}},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Series:
             object.__setattr__(self, name, np.asarray(getattr(self, name)).tolist())
 
     @classmethod
-    def measured(cls, name: str, x: ArrayLike, replicates: Iterable[Iterable[float]]) -> Series:
+    def measured(cls, name: str, x: ArrayLike, replicates: Iterable[Iterable[float]]) -> Self:
         """Return the mean over replicates [seed, n] with its standard error.
 
         Example:
@@ -64,21 +68,14 @@ class Figure:
     log_y: bool = False
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Figure:
+    def from_dict(cls, record: Mapping[str, Any]) -> Self:
         """Rebuild a figure from `dataclasses.asdict`."""
         return cls(**{**record, "series": [Series(**one) for one in record["series"]]})
 
     def plot(self) -> Any:
         """Return the picture as a plotly figure."""
-        from plotly import graph_objects as go
-
-        figure = go.Figure()
+        traces: list[dict[str, Any]] = []
         for one in self.series:
-            error = {"array": one.error} if one.error else None
-            dash = "dash" if one.kind == "dashed" else "solid"
-            mode = "markers" if one.kind == "points" else "lines"
-            figure.add_scatter(x=one.x, y=one.y, name=one.name, mode=mode, error_y=error, line={"dash": dash})
-        figure.update_layout(title=self.title, template="simple_white")
-        figure.update_xaxes(title=self.x, type="log" if self.log_x else "linear")
-        figure.update_yaxes(title=self.y, type="log" if self.log_y else "linear")
-        return figure
+            error = {"error_y": {"array": one.error}} if one.error else {}
+            traces.append({"x": one.x, "y": one.y, "name": one.name, **DRAWN[one.kind], **error})
+        return chart(self.title, self.x, self.y, traces, log="x" * self.log_x + "y" * self.log_y)

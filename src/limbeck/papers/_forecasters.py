@@ -1,7 +1,5 @@
 """Tiny patch Transformers that forecast made-up series, with a mixture of Student-t as their head; and their scores."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import ArrayLike

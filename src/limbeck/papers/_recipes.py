@@ -1,14 +1,11 @@
 """Two recipes on two data sets by two benchmarks: the runs behind two papers, read from the folder `LIMBECK_DATA`."""
 
-from __future__ import annotations
-
 import math
 
 import polars as pl
 
-from limbeck.errors import LimbeckError
 from limbeck.laws import binned_frontier
-from limbeck.papers._data import run_table
+from limbeck.papers._data import needed_table
 
 TABLE = "laion_clip_mammut/best_by_model_and_samples.csv"
 CASES = [
@@ -22,14 +19,12 @@ def frontiers(case: int, largest: float = math.inf) -> tuple[str, dict[str, pl.D
     """Return the name of a case, and the frontiers of CLIP and MaMMUT up to a compute: flops (GFLOP) and error.
 
     Raises:
-        LimbeckError: the table is not there.
+        RunsError: the table is not there.
     """
-    path, (data, benchmark) = run_table(TABLE), CASES[case % len(CASES)]
-    if path is None:
-        raise LimbeckError(f"this needs {TABLE} in the folder that LIMBECK_DATA names.")
+    data, benchmark = CASES[case % len(CASES)]
     dataset, metric = benchmark.split("/")
     rows = (
-        pl.read_csv(path)
+        pl.read_csv(needed_table(TABLE))
         .filter(pretrain_dataset=data, eval=dataset, metric=metric, lr_scheduler="cosine")
         .select("family", flops=pl.col("gflops_total"), error=1 - pl.col("value"))
         .filter(pl.col("flops") <= largest)

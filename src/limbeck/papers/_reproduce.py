@@ -1,7 +1,5 @@
 """Run papers in one pool of processes: one thread each, crashes recorded, finished records kept."""
 
-from __future__ import annotations
-
 import json
 import os
 import traceback
@@ -44,13 +42,12 @@ def _measure(paper: Paper, seed: int, quick: bool) -> _Measured:
     """Measure one seed in a worker; an exception becomes a value, with its traceback as text."""
     began = process_time()
     try:
-        value = paper.measure(seed, quick)
+        return _Measured(paper.measure(seed, quick), process_time() - began)
     except Exception as crash:
         error, absent = crash, getattr(crash, "name", None) if isinstance(crash, ModuleNotFoundError) else None
         if paper.extras and absent and not absent.startswith("limbeck"):
             error = MissingExtraError(absent, ",".join(paper.extras))
         return _Measured(None, process_time() - began, f"{type(error).__name__}: {error}", traceback.format_exc())
-    return _Measured(value, process_time() - began)
 
 
 def _measure_all(tasks: Sequence[Task], workers: int, *, suspects: bool = False) -> Iterator[tuple[Task, _Measured]]:
@@ -125,15 +122,9 @@ def _shown(progress: Progress | bool) -> Iterator[Progress]:
 
 
 def reproduce(
-    slugs: Iterable[str | Paper] | None = None,
-    *,
-    quick: bool = False,
-    seeds: Sequence[int] | None = None,
-    workers: int = 2,
-    out: Path | str | None = None,
-    again: bool = False,
-    progress: Progress | bool = False,
-) -> list[Reproduction]:
+    slugs: Iterable[str | Paper] | None = None, *, quick: bool = False, seeds: Sequence[int] | None = None,
+    workers: int = 2, out: Path | str | None = None, again: bool = False, progress: Progress | bool = False,
+) -> list[Reproduction]:  # fmt: skip
     """Run the experiments of papers and return one record each, in the order asked for.
 
     Every seed of every paper is one task of a pool of fresh processes with one thread each (a script that calls this
@@ -158,10 +149,8 @@ def reproduce(
         raise ConfigError(f"at least one worker and one seed are needed; given {workers} workers, seeds {seeds}.")
     chosen = {paper.slug: (paper, paper.choose_seeds(quick, seeds)) for paper in wanted}
     paths = {slug: Path(out) / f"{slug}{'.quick' if quick else ''}.json" for slug in chosen} if out else {}
-    records: dict[str, Reproduction] = {}
-    for slug, path in ({} if again else paths).items():
-        if found := _read(path, chosen[slug][1]):
-            records[slug] = found
+    kept = {} if again else {slug: _read(path, chosen[slug][1]) for slug, path in paths.items()}
+    records = {slug: record for slug, record in kept.items() if record}
     tasks = [(paper, seed, quick) for slug, (paper, own) in chosen.items() if slug not in records for seed in own]
     measured: dict[str, dict[int, _Measured]] = {slug: {} for slug in chosen}
     with _shown(progress) as tell:

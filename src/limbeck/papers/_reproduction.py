@@ -1,12 +1,10 @@
 """What a reproduction found: the effect, its standard error, and whether the claim holds, computed from the numbers."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from limbeck.papers._figure import Figure
 
@@ -121,7 +119,7 @@ class Reproduction:
         return asdict(self) | {"seeds": list(self.seeds), "effects": list(self.effects)} | found
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Reproduction:
+    def from_dict(cls, record: Mapping[str, Any]) -> Self:
         """Rebuild a reproduction from `to_dict()`; what is computed is computed again."""
         given = {one.name: record[one.name] for one in fields(cls)}
         figure = given["figure"] and Figure.from_dict(given["figure"])

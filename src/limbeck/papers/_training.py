@@ -1,7 +1,5 @@
 """What the small trainings of the papers share: a seeded start and a plain descent through the `Trainer`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,14 +23,9 @@ def draws(count: int, steps: int, size: int, seed: int) -> Tensor:
 
 
 def descend(
-    model: nn.Module,
-    loss: Callable[[Any], Tensor],
-    batches: Tensor,
-    *,
-    learning_rate: float,
-    weight_decay: float = 0.0,
-    anneal: bool = False,
-) -> nn.Module:
+    model: nn.Module, loss: Callable[[Any], Tensor], batches: Tensor, *, learning_rate: float,
+    weight_decay: float = 0.0, anneal: bool = False,
+) -> nn.Module:  # fmt: skip
     """Return the model after one AdamW step on `loss(batch)` per row of batches.
 
     Args:

@@ -5,8 +5,6 @@ are rounded to 2 to 8 bits a weight. The law of loss against total bits, fitted 
 more memory; larger models, one for each precision of that memory, tell what the choice was worth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@ size and then rises again. The paper puts the best teacher at 2.5 times the stud
 teachers. Ours start from scratch, so only the existence of an optimum is tested.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ learns from the hardest, the easiest or random 30 % of a pool of 1300 and of one
 perceptrons of 120 dimensions are set beside the exact curves.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,6 +55,7 @@ class DataPruning(Paper):
         pool = np.geomspace(1, 30, 25)
         curves = {way: pruned_perceptron(0.5 * pool, 0.5, keep=way).error for way in ("hard", "easy", "random")}
         flips = pool[np.flatnonzero(np.diff(np.sign(curves["easy"] - curves["hard"])))]
+        crossing = len(flips) == 1 and 4.5 < flips[0] < 5.5
         harm = {score: [d[f"{score} easy"] - d[f"{score} hard"] for d in (large, small)] for score in RANKINGS}
         title = "A small pool wants its easy half kept, a large one its hard half"
         axes = "examples in the pool per dimension", "exact test error of a perceptron, half of the pool kept"
@@ -72,9 +71,7 @@ class DataPruning(Paper):
                 "large pool: hard beats easy by both rankings": [harm[score][0].mean() > 0 for score in RANKINGS],
                 "small pool: easy beats hard by prototypes": harm["prototypes"][1].mean() < 0,
                 "simulated perceptrons are within 3 standard errors of the exact error": away < 3,
-                "exact curves of hard and easy at a half cross once, near 5 examples per dimension": (
-                    len(flips) == 1 and 4.5 < flips[0] < 5.5
-                ),
+                "exact curves of hard and easy at a half cross once, near 5 examples per dimension": crossing,
             },
             details={
                 "pools": POOLS, "error": dict(zip(WAYS, errors.mean(0).T, strict=True)),

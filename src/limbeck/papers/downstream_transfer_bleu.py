@@ -6,8 +6,6 @@ four; the baseline carries the last value forward. The verdict on alignment must
 The table is read from the folder `LIMBECK_DATA`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,10 +47,10 @@ class DownstreamTransferBleu(Paper):
         errors = {task: {name: [one["errors"][name] for one in rows] for name in names} for task, rows in tasks.items()}
         mean = {task: {name: np.mean(values) for name, values in by.items()} for task, by in errors.items()}
         aligned = {task: np.mean([one["verdict"] == "aligned" for one in rows]) for task, rows in tasks.items()}
+        rising = {task: np.mean([one["rising"] for one in rows]) for task, rows in tasks.items()}
         flagged = {task for task, share in aligned.items() if share <= 0.5}
         wins = {name: sum(mean[task]["log-law"] < mean[task][name] for task in RISING) for name in names}
-        shown = tasks[RISING[0]][-1]
-        tokens, score, law, off = (shown[key] for key in ("tokens", "score", "law", "errors"))
+        tokens, score, law, off = (tasks[RISING[0]][-1][key] for key in ("tokens", "score", "law", "errors"))
         title = f"The log-law forecasts {RISING[0]} to {off['log-law']:.1f} points, the last value to {off[LAST]:.0f}"
         series = [
             Series(measured[-1]["run"], tokens, score),
@@ -68,11 +66,7 @@ class DownstreamTransferBleu(Paper):
                 "none of the six that rise most is flagged": not flagged & {*RISING[:6]},
             },
             details={
-                "error": mean,
-                "share of models aligned": aligned,
-                "share of steps that rise": {
-                    task: np.mean([o["rising"] for o in rows]) for task, rows in tasks.items()
-                },
+                "error": mean, "share of models aligned": aligned, "share of steps that rise": rising,
                 "largest error of the log-law": max(max(errors[task]["log-law"]) for task in RISING),
                 "better than": wins,
             },
@@ -81,7 +75,7 @@ class DownstreamTransferBleu(Paper):
                 f"a curve with a ceiling has the smaller error on {7 - wins['ceiling']} of the 7 rising tasks",
             ],
             figure=Figure(title, "pre-training tokens", "accuracy, points", series, log_x=True),
-        )
+        )  # fmt: skip
 
 
 def ten_points(table: pl.DataFrame, task: str) -> tuple[Array, Array, float]:

@@ -5,8 +5,6 @@ losses are set beside the closed form, its exponents beside each other. On handw
 spectrum and the target of a random ReLU kernel, and forecasts the learning curve.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

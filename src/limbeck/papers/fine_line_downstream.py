@@ -6,8 +6,6 @@ prefers. Beside it, on the same runs: the last value carried forward, and the tw
 arXiv 2412.04403), whose intermediate loss is always the task's own and whose sigmoid is held by a perfect model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -28,6 +26,7 @@ from limbeck.runs import RunTable, read_runs
 SHARES = 4
 STEADY = ("hellaswag", "piqa", "csqa", "socialiqa", "arc_easy", "arc_challenge")
 METHODS = ("forecast", "best route alone", "ladder", "last value", "forecast without 3 B", "ladder without 3 B")
+EARLY = "tracked without 3 B"
 LARGEST_FITTED = 1.3e9
 """Parameters of the largest model of the authors' ladder; the 3 B runs came later."""
 
@@ -73,7 +72,7 @@ class FineLineDownstream(Paper):
                 "last value": [100 * pool[-1].final(column)] * len(truth),
                 "forecast without 3 B": [100 * here.value for here in before.accuracy],
                 "ladder without 3 B": ladder(small, one.task, at),
-                "tracked without 3 B": before.dynamics.verdict == "track",
+                EARLY: before.dynamics.verdict == "track",
                 "7 B at its measured c4 loss": 100 * (promised - giants),
                 "7 B, last value": 100 * (small[-1].final(column) - giants),
             }
@@ -88,12 +87,9 @@ class FineLineDownstream(Paper):
 
         truth, tracked = column("measured"), column("verdict") == "track"
         off = {method: np.abs(column(method) - truth) for method in METHODS}
-        groups = {
-            "all tasks": slice(None),
-            "tracked tasks": tracked,
-            "tasks tracked without 3 B": column("tracked without 3 B"),
-        }
+        groups = {"all tasks": slice(None), "tracked tasks": tracked, "tasks tracked without 3 B": column(EARLY)}
         table = {words: {m: off[m][some].mean(0) for m in METHODS} for words, some in groups.items()}
+        whole = table["all tasks"]
         ours, theirs = (off[method].mean(1) for method in ("forecast", "ladder"))
         worse = [f"{n} ({a:.1f} against {b:.1f})" for n, a, b in zip(tasks, ours, theirs, strict=True) if a > b]
         noise = [one["verdict"] == "noise" for name, one in tasks.items() if name in ("boolq", "mmlu_stem")]
@@ -110,17 +106,15 @@ class FineLineDownstream(Paper):
         return Outcome(
             effects=off["last value"].mean(1) - ours,
             checks={
-                "mean error of all tasks at most the ladder's, 7 B and 13 B": table["all tasks"]["forecast"]
-                <= table["all tasks"]["ladder"],
+                "mean error of all tasks at most the ladder's, 7 B and 13 B": whole["forecast"] <= whole["ladder"],
                 "the same on tracked tasks": ours[tracked].mean() <= theirs[tracked].mean(),
                 "boolq and mmlu_stem are noise": noise,
                 "steady tasks at the 7 B's c4 loss within 4 points, last value off by more than 5": near,
             },
             details={
-                "mean errors at 7 B and 13 B": table,
+                "mean errors at 7 B and 13 B": table, "tasks": tasks,
                 "ladder minus forecast, mean and s.e. over tasks": [np.mean(theirs - ours), sem(theirs - ours)],
                 "share of 80 % intervals that hold, tracked tasks": column("inside")[tracked].mean(),
-                "tasks": tasks,
             },
             notes=[
                 "no seeds: the replicates are tasks; the choice sees runs up to 3 B only",
@@ -132,7 +126,7 @@ class FineLineDownstream(Paper):
                 "targets are annealed on other data than the ladder: nearly all errors of the forecast are too low",
             ],
             figure=Figure(title, "measured accuracy, %", "forecast, %", [*series, exact]),
-        )
+        )  # fmt: skip
 
 
 def ladder(runs: Sequence[Training], task: str, at: dict[str, Array]) -> list[float]:
@@ -146,9 +140,8 @@ def ladder(runs: Sequence[Training], task: str, at: dict[str, Array]) -> list[fl
     loss, accuracy = f"{task}_bpb", f"{task}_acc"
     finals = np.array([(one.params, one.tokens, smooth(one.columns[loss])[-1]) for one in runs]).T
     first = fit_model(Chinchilla(), {"params": finals[0], "tokens": finals[1]}, finals[2], bootstrap=0)
-    x, y = np.hstack(
-        [[smooth(one.columns[name])[len(one.columns[name]) // 10 :] for name in (loss, accuracy)] for one in runs]
-    )
+    late = [[smooth(one.columns[name])[len(one.columns[name]) // 10 :] for name in (loss, accuracy)] for one in runs]
+    x, y = np.hstack(late)
 
     def sigmoid(bits: Any, a: float, middle: float, k: float, b: float) -> Any:
         return a / (1 + np.exp(-k * (bits - middle))) + b

@@ -69,11 +69,8 @@ class HenighanAutoregressive(Paper):
         line = slopes.mean() * np.log(params) + levels.mean()
         wide, bend = np.array(measured[0]["widths"]) >= 16, MODALITIES["image_8x8"].params.L_inf
         title = f"What the label tells grows by {slopes.mean():.2f} nats per e-fold of N"
-        series = (
-            ours,
-            Series.measured("shuffled label", params, wrong),
-            Series("λ ln(N/N_c)", params, line, kind="line"),
-        )
+        fitted = Series("λ ln(N/N_c)", params, line, kind="line")
+        series = ours, Series.measured("shuffled label", params, wrong), fitted
         return Outcome(
             effects=slopes,
             checks={

@@ -4,8 +4,6 @@ Logistic regression and three MLPs learn handwritten digits from nested shards o
 log-log learning curve of the best model on up to half of the images forecasts its error on all of them.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -54,6 +52,8 @@ class HestnessPredictable(Paper):
         best, rng = curves.mean(0).min(0), np.random.default_rng(0)
         trend, truth = line(shards, best), float(best[-1])
         forecast = float(trend.value(shards[-1]))
+        own = curves.min(1)
+        forecasts = np.array([line(shards, curve).value(shards[-1]) for curve in own])
         slopes = np.array(exponents(shards, curves.mean(0)))
         resampled = [exponents(shards, curves[rng.integers(0, len(curves), len(curves))].mean(0)) for _ in range(500)]
         title = f"Shards up to {shards[-2]:.0f} images forecast {shards[-1]:.0f}: {forecast:.3f}, measured {truth:.3f}"
@@ -61,10 +61,7 @@ class HestnessPredictable(Paper):
         series.append(Series("power law", shards[1:-1], trend.value(shards[1:-1]), kind="line"))
         series.append(Series("forecast", shards[-2:], trend.value(shards[-2:]), kind="dashed"))
         return Outcome(
-            effects=[
-                100 * (abs(c[-2] / c[-1] - 1) - abs(line(shards, c).value(shards[-1]) / c[-1] - 1))
-                for c in curves.min(1)
-            ],
+            effects=100 * (abs(own[:, -2] / own[:, -1] - 1) - abs(forecasts / own[:, -1] - 1)),
             checks={
                 "the forecast of the largest shard is within 30 %": abs(forecast / truth - 1) < 0.3,
                 "the exponents of all models lie within 0.15": np.ptp(slopes) < 0.15,

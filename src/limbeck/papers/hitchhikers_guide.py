@@ -6,8 +6,6 @@ of many token budgets on many texts, three sizes under nine schedules, and learn
 is absent gives way to ladders drawn from a law, which are no evidence.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 
@@ -94,10 +92,9 @@ class HitchhikersGuide(Paper):
         checks, notes = {}, ["the replicates are tables: the spread is that between kinds of data"]
         if "authors' fit" in first:
             early = first["authors' fit"]["median error"]
+            hurt = early["from 10 B tokens"] <= 0.6 * early["all"]
             checks["median error on the published families at most 1.6 %"] = chosen[0] <= 1.6
-            checks["early checkpoints hurt: 10 B tokens later at most 0.6 of the error"] = (
-                early["from 10 B tokens"] <= 0.6 * early["all"]
-            )
+            checks["early checkpoints hurt: 10 B tokens later at most 0.6 of the error"] = hurt
             notes.append(
                 "16 of 23 families are of one study and have two sizes to fit: floor, size term and exponent are not "
                 "identified there without borrowing, and the authors' fit stays near where it starts"
@@ -110,18 +107,13 @@ class HitchhikersGuide(Paper):
         rows = sorted(first["families"], key=lambda row: row["are"])
         title = f"{first['table']}: median error {chosen[0]:.1f} %, by the most trained model {simple[0]:.1f} %"
         axes = "families, the best predicted first", "error on the largest model, %"
-        curves = {
-            "rule chosen on the others": [100 * row["are"] for row in rows],
-            "most trained": [100 * row["baselines"]["most trained"] for row in rows],
-        }
-        series = [Series(name, range(1, len(rows) + 1), errors) for name, errors in curves.items()]
-        return Outcome(
-            effects=simple - chosen,
-            checks=checks,
-            details={one["table"]: {k: v for k, v in one.items() if k != "table"} for one in measured},
-            notes=notes,
-            figure=Figure(title, *axes, series, log_y=True),
-        )
+        place = range(1, len(rows) + 1)
+        series = [
+            Series("rule chosen on the others", place, [100 * row["are"] for row in rows]),
+            Series("most trained", place, [100 * row["baselines"]["most trained"] for row in rows]),
+        ]
+        details = {one["table"]: {k: v for k, v in one.items() if k != "table"} for one in measured}
+        return Outcome(simple - chosen, checks, details, notes, Figure(title, *axes, series, log_y=True))
 
 
 def families(name: str, source: str | None = None) -> tuple[list[Family], dict[str, str]]:
@@ -132,8 +124,7 @@ def families(name: str, source: str | None = None) -> tuple[list[Family], dict[s
 
 def authors_fit(found: Sequence[Family]) -> Numbers:
     """Least squares on the raw loss from one start: errors by cut, and how the parameters move together."""
-    errors, parameters = {}, []
-    start = MUENNIGHOFF_2023.parameters
+    errors, parameters, start = {}, [], MUENNIGHOFF_2023.parameters
     for cut, rule in CUTS.items():
         of_cut = []
         for family in found:
@@ -161,13 +152,11 @@ def coupling(parameters: Array) -> dict[str, float]:
 
 def ladders(seed: int) -> pl.DataFrame:
     """Draw eight families of five sizes from Chinchilla's law; 0.5 % noise, shared exponents."""
-    rng = np.random.default_rng(seed)
-    params, progress = np.meshgrid(1e8 * 3.0 ** np.arange(5), np.linspace(0.05, 1, 20))
-    rows = []
+    rng, rows = np.random.default_rng(seed), []
+    params, progress = (x.ravel() for x in np.meshgrid(1e8 * 3.0 ** np.arange(5), np.linspace(0.05, 1, 20)))
+    tokens = 20 * params * progress
     for k in range(8):
         E, A, B = rng.uniform(1.6, 2.2), rng.uniform(300, 500), rng.uniform(1500, 2500)
-        tokens = 20 * params * progress
         loss = (E + A * params**-0.34 + B * tokens**-0.37) * np.exp(rng.normal(0, 0.005, params.shape))
-        columns = {"params": params.ravel(), "tokens": tokens.ravel(), "loss": loss.ravel()}
-        rows.append(pl.DataFrame(columns).with_columns(family=pl.lit(f"ladder {k}")))
+        rows.append(pl.DataFrame({"params": params, "tokens": tokens, "loss": loss, "family": f"ladder {k}"}))
     return pl.concat(rows)

@@ -5,8 +5,6 @@ random table: what the encoder has to store. The inflection depends on the lemma
 decoder has to store. The product law of both sizes is compared with the law of the total, and with an additive law.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,11 +36,9 @@ class NmtScaling(Paper):
         language = Language(seed)
         text = language.draw((150 if quick else 500) * BATCH + FRESH, np.random.default_rng([seed, 2]))
         starts = [seed] if quick else [seed, 1000 + seed]
-        rows = [
-            {"encoder_params": encoder_size(e), "decoder_params": decoder_size(d),
-             "loss": float(np.mean([train(text, e, d, start) for start in starts]))}
-            for e, d in SHAPES
-        ]  # fmt: skip
+        losses = [float(np.mean([train(text, *shape, start) for start in starts])) for shape in SHAPES]
+        sizes = [{"encoder_params": encoder_size(e), "decoder_params": decoder_size(d)} for e, d in SHAPES]
+        rows = [{**size, "loss": loss} for size, loss in zip(sizes, losses, strict=True)]
         found = fit_two_part(rows, bootstrap=50)
         held = {c.name: c.validation.error for c in found.comparison.candidates}
         return {
@@ -62,7 +58,8 @@ class NmtScaling(Paper):
         away = {form: np.mean([one["largest held out"][form] for one in measured]) for form in forms}
         laws = {form: [one["parameters"][form] for one in measured] for form in forms}
         product, total = rmse["product"].mean(), rmse["univariate"].mean()
-        lowest = np.mean([p["L_inf"] for p in laws["product"]])
+        products, errors = laws["product"], ", ".join(f"{form} {error:.3f}" for form, error in away.items())
+        lowest = np.mean([p["L_inf"] for p in products])
         width, x, loss = np.array([tuple(run.values()) for run in runs[0]]).T
         series = [Series(f"encoder {w:.0f}", x[width == w], loss[width == w]) for w in np.unique(width)]
         title = f"Error by the total {total:.2f} nats, by both sizes {product:.2f}"
@@ -71,24 +68,19 @@ class NmtScaling(Paper):
             checks={"the product law's mean error is at most two thirds of the total's": product <= 2 / 3 * total},
             details={
                 **{form: {"rmse": rmse[form], "largest held out": away[form]} for form in forms},
-                "R2": [one["R2"] for one in measured],
-                "chosen": picked,
-                "a shape left out": [one["a shape left out"] for one in measured],
-                "encoder's best share by the product law": [
-                    best_split(p["p_e"], p["p_d"], 1.0)[0] for p in laws["product"]
-                ],
+                **{name: [one[name] for one in measured] for name in ("R2", "chosen", "a shape left out")},
+                "encoder's best share by the product law": [best_split(p["p_e"], p["p_d"], 1.0)[0] for p in products],
                 "floor": floors,
                 "floor by law": {form: [p.get("L_inf", p.get("E")) for p in laws[form]] for form in forms},
             },
             notes=[
-                "on the largest shapes held out: "
-                + ", ".join(f"{form} {error:.3f}" for form, error in away.items())
-                + f"; the additive law is chosen on {picked.count('additive')} of {len(picked)} languages",
+                f"on the largest shapes held out: {errors}; "
+                f"the additive law is chosen on {picked.count('additive')} of {len(picked)} languages",
                 f"the product law puts the floor at {lowest:.2f} nats, the truth is {floors.mean():.2f}",
                 "no natural language: one made-up one per seed, its true floor known",
             ],
             figure=Figure(title, "decoder parameters", "loss, nats/token", series, log_x=True),
-        )
+        )  # fmt: skip
 
 
 class Language:
@@ -132,10 +124,9 @@ def train(text: tuple[Any, Any], encoder: int, decoder: int, seed: int) -> float
         torch.manual_seed(seed)
         words, before = nn.Embedding(WORDS, EMBEDDING), nn.Embedding(WORDS, EMBEDDING)
         read = nn.Sequential(nn.Linear(2 * EMBEDDING, encoder), nn.ReLU(), nn.Linear(encoder, EMBEDDING))
-        write = nn.Sequential(
-            nn.Linear(2 * EMBEDDING, decoder), nn.ReLU(), nn.Linear(decoder, decoder), nn.ReLU(),
-            nn.Linear(decoder, EMBEDDING), nn.Linear(EMBEDDING, WORDS),
-        )  # fmt: skip
+        first, second = nn.Linear(2 * EMBEDDING, decoder), nn.Linear(decoder, decoder)
+        last = nn.Linear(decoder, EMBEDDING), nn.Linear(EMBEDDING, WORDS)
+        write = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), *last)
     model = nn.ModuleList([words, before, read, write])
     steps = (len(text[1]) - FRESH) // BATCH
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)

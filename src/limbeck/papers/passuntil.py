@@ -6,8 +6,6 @@ digits, from draws until the fifth pass, are fitted by exp(-(E + A D^-alpha)) an
 the last rate forward.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -115,17 +113,9 @@ def success(sizes: Array, seed: int) -> Array:
 
     count = MODELS * len(sizes)
 
-    class Classifiers(nn.Module):
-        """As many MLPs of 24 hidden units as there are models, side by side."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            draw = [torch.rand(count, a + 1, b) * 2 / a**0.5 - a**-0.5 for a, b in ((64, 24), (24, 10))]
-            self.first, self.second = (nn.Parameter(one) for one in draw)
-
-        def forward(self, x: torch.Tensor) -> Any:
-            hidden = torch.relu(x @ self.first[:, 1:] + self.first[:, :1])
-            return torch.log_softmax(hidden @ self.second[:, 1:] + self.second[:, :1], -1)
+    def build() -> nn.ParameterList:
+        """As many MLPs of 24 hidden units as there are models, side by side: biases and weights of two layers."""
+        return nn.ParameterList(torch.rand(count, a + 1, b) * 2 / a**0.5 - a**-0.5 for a, b in ((64, 24), (24, 10)))
 
     images, labels = load_digits(return_X_y=True)
     rng = np.random.default_rng(seed)
@@ -134,9 +124,12 @@ def success(sizes: Array, seed: int) -> Array:
     rows = torch.arange(count)[:, None]
 
     def log_likelihood(chosen: torch.Tensor) -> Any:
-        return model(x[rows, chosen]).gather(2, y[rows, chosen, None])[..., 0]
+        hidden = torch.relu(x[rows, chosen] @ first[:, 1:] + first[:, :1])
+        logits = hidden @ second[:, 1:] + second[:, :1]
+        return torch.log_softmax(logits, -1).gather(2, y[rows, chosen, None])[..., 0]
 
-    model = seeded(Classifiers, seed)
+    model = seeded(build, seed)
+    first, second = model.parameters()
     batches = torch.tensor((rng.random((STEPS, count, 128)) * np.repeat(sizes, MODELS)[:, None]).astype(int))
     descend(model, lambda batch: -log_likelihood(batch).mean(1).sum(), batches, learning_rate=RATE, weight_decay=0.3)
     with torch.no_grad():

@@ -5,8 +5,6 @@ GFLOP every comparison picks CLIP; the curves cross later, and at 1e12 GFLOP MaM
 how often the band of a curve covers it, and how often one of the width that the authors' code draws does.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -5,8 +5,6 @@ the naive rule, the winner at the largest affordable scale, is always wrong. Sim
 whether the probabilities are right and what choosing by them costs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,10 +49,8 @@ class ScalingLawCrossover(Paper):
         shares = [right[(p >= low) & (p < low + 0.1)].mean() for low in bins]
         title = f"Of simulated verdicts with P from 0.8 to 0.9, {100 * shares[3]:.0f} % are right"
         axes = "probability of the better method", "share of verdicts that are right"
-        series = (
-            Series("simulated pairs", bins + 0.05, shares),
-            Series("calibrated", [0.5, 1.0], [0.5, 1.0], kind="line"),
-        )
+        calibrated = Series("calibrated", [0.5, 1.0], [0.5, 1.0], kind="line")
+        series = Series("simulated pairs", bins + 0.05, shares), calibrated
         return Outcome(
             effects=[one["P(winner)"] - (one["naive"] == one["winner"]) for one in measured],
             checks={

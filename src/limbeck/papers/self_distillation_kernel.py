@@ -5,8 +5,6 @@ a weight of 0, of 0.3 or of the best value on the ground truth. The round is cho
 the competitor that is never distilled; errors are of the other 182.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,8 +67,7 @@ class SelfDistillationKernel(Paper):
                 "ridge 0.1: the best α comes within a standard error of tuned ridge": gap <= near,
             },
             details={
-                "ridges": RIDGES,
-                "error": dict(zip(names, mean.T, strict=True)),
+                "ridges": RIDGES, "error": dict(zip(names, mean.T, strict=True)),
                 "standard error": dict(zip(names, sem(errors).T, strict=True)),
             },
             notes=[
@@ -79,4 +76,4 @@ class SelfDistillationKernel(Paper):
                 "kernel regression only; deep nets are another experiment",
             ],
             figure=Figure(title, *axes, series, log_x=True),
-        )
+        )  # fmt: skip

@@ -5,8 +5,6 @@ Weight decay pushes them into strong superposition (γ = -1) or into weak (γ = 
 nearly the same exponent; in the weak one the loss is the tail of the frequencies.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,8 +42,7 @@ class Superposition(Paper):
 
         All numbers are [seed, frequency law, decay, width] until they are averaged.
         """
-        names = ("loss", "tail", "represented", "exponents", "overlap")
-        loss, tail, kept, exponents, overlap = stacked(measured, *names)
+        loss, tail, kept, exponents, overlap = stacked(measured, "loss", "tail", "represented", "exponents", "overlap")
         m = np.array(WIDTHS, float)
         formula = [tail_loss(frequencies(FEATURES, a), WIDTHS) for a in EXPONENTS]
         predicted = [Trend.through(1 / m - 1 / FEATURES, values).exponent for values in formula]

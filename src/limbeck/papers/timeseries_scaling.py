@@ -5,8 +5,6 @@ tested on those and on the fifth, which is another one for every seed. L = (N_0/
 points of the paper's own figures, where they are found (`LIMBECK_DATA`), are fitted as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

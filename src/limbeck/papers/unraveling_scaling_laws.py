@@ -6,8 +6,6 @@ size that was left out, against the two ends of the trade: steps that do not dep
 as 1/B. The growth of the critical batch with falling loss is reported, not demanded: the task is too small to show it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -62,8 +60,7 @@ class UnravelingScalingLaws(Paper):
                 "on a batch left out at most half of either baseline": 2 * mean[:, 0] <= mean[:, 1:].min(1),
             },
             details={
-                "batch": batch,
-                "steps": dict(zip(map(str, TARGETS), steps.mean(0).T, strict=True)),
+                "batch": batch, "steps": dict(zip(map(str, TARGETS), steps.mean(0).T, strict=True)),
                 "fits": [asdict(one) for one in fits],
                 "error on a batch left out": dict(zip(RULES, mean.mean(0), strict=True)),
             },
@@ -72,7 +69,7 @@ class UnravelingScalingLaws(Paper):
                 f"best rate at an edge of the grid in {edge} of {steps.size} cases",
             ],
             figure=Figure(title, "batch size, examples", "steps", series, log_x=True, log_y=True),
-        )
+        )  # fmt: skip
 
 
 def left_out(batch: Array, steps: Array) -> list[float]:
