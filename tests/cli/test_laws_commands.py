@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from limbeck.errors import FittingError
 from limbeck.laws import load_fit
 
 
@@ -100,6 +101,17 @@ def test_files_that_are_not_fits_or_tables(limbeck, tmp_path):
     ):
         said = limbeck(*arguments, cwd=tmp_path)
         assert said.code == 2 and said.err.strip() and "Traceback" not in said.err, (arguments, said)
+
+
+@pytest.mark.parametrize(
+    "held", ['{"law": "chinchilla", "options": {}}', '{"law": "chinchilla", "options": {"a": 1}}', "[]"]
+)
+def test_a_damaged_fit_is_named(tmp_path, held):
+    (tmp_path / "fit.json").write_text(held)
+    with pytest.raises(FittingError, match=r"fit\.json is not a saved fit\. Write one with: limbeck fit"):
+        load_fit(tmp_path / "fit.json")
+    with pytest.raises(FittingError, match=r"none\.json does not exist\. Write one with: limbeck fit"):
+        load_fit(tmp_path / "none.json")
 
 
 def test_debug_shows_the_traceback(limbeck, tmp_path):

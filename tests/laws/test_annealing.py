@@ -103,6 +103,7 @@ def test_every_shape_goes_from_peak_to_end(shape):
         ({"end": 2.0}, "end <= peak"),
         ({"decay": 1.5}, "decay from 0 to 1"),
         ({"shape": "exponential"}, "never reaches 0"),
+        ({"steps": 10**12}, r"1e\+07 steps or fewer; got 1e\+12\. Are they tokens"),
     ],
 )
 def test_no_schedule(change, words):
@@ -113,6 +114,8 @@ def test_no_schedule(change, words):
 def test_logged_rates_rebuild_the_schedule():
     step = np.arange(WARMUP, 4000, 25)
     assert_allclose(logged_rates(step, COSINE.rates()[step]), COSINE.rates()[: step[-1] + 1], atol=PEAK * 1e-4)
+    with pytest.raises(FittingError, match="Are they tokens"):
+        logged_rates([1e9, 2e10], [1.0, 1.0])
 
 
 def test_rewarming_raises_the_loss():

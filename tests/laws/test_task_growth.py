@@ -112,6 +112,8 @@ def test_sizes_without_a_usable_rate_are_named_and_the_rest_goes_on():
     with pytest.raises(FittingError, match=r'no "law" was fitted: .*1 sizes with a rate between 0 and 1'):
         lone.predict(1e9)
     assert 0 <= lone.predict_instances(1e9).value <= 1
+    assert "nan" not in lone.summary() and "takes four sizes" in lone.summary()
+    assert len(lone.plot().data[0].x) == 2
 
 
 def test_instances_must_be_the_same_at_every_size():

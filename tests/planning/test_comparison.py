@@ -90,11 +90,23 @@ def test_free_floors_over_two_decades_are_wide():
     x = 10.0 ** np.linspace(17, 18.5, 8)
     a, b = ladder(2.0, 0.3, 2.0, 0.01, 1, x), ladder(2.02, 0.3, 2.0, 0.01, 2, x)
     found = compare_methods({"a": a, "b": b}, 1e21)
-    place, share = found.crossing
+    place, _ = found.crossing
     assert found.targets[0].verdict == "undecided"
-    assert place is None or share < 0.9 or place.upper / place.lower > 10
+    assert place is None or place.upper is None or place.upper / place.lower > 10
     assert found.rungs and all(value >= 0 for value in found.rungs.values())
     assert any("beyond the shorter ladder" in note for note in found.caveats)
+
+
+@pytest.mark.parametrize(("seed", "known"), [(0, False), (2, True), (9, False)])
+def test_a_crossing_lies_inside_its_interval_or_has_none(seed, known):
+    x = np.geomspace(1e17, 1e20, 6)
+    a = ladder(4.0, 0.05, noise=0.004, seed=2 * seed + 1, x=x)
+    b = ladder(4.02, 0.0505, noise=0.004, seed=2 * seed, x=x)
+    found = compare_methods({"a": a, "b": b}, 1e21, bootstrap=60)
+    place, share = found.crossing
+    assert share > 0.5 and (place.lower is not None) == known
+    assert not known or place.lower <= place.value <= place.upper
+    assert ("80 %" in found.summary().splitlines()[1]) == known
 
 
 def test_three_scales_are_flagged_and_two_refused():

@@ -288,8 +288,8 @@ def load_fit(path: str | Path) -> Fit:
     """
     try:
         record = json.loads(Path(path).read_text())
-        law, options = record["law"], record["options"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Fit.from_dict(record, get(record["law"], **record["options"]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         advice = "Write one with: limbeck fit runs.csv --law NAME"
-        raise FittingError(f"{path} is not a saved fit ({error}). {advice}") from error
-    return Fit.from_dict(record, get(law, **options))
+        wrong = "does not exist" if isinstance(error, FileNotFoundError) else "is not a saved fit"
+        raise FittingError(f"{path} {wrong}. {advice}") from error

@@ -20,6 +20,9 @@ SHAPES: dict[str, Callable[[Array, float], Array]] = {
 }
 """Ways down: share of the peak rate at the share u of the decay, low = end / peak at u = 1."""
 
+LONGEST = 10_000_000
+"""Steps of a schedule; more are tokens by mistake."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -56,6 +59,7 @@ class Schedule:
             raise FittingError(f"no schedule: {self}. Needs warmup < steps, 0 <= end <= peak, decay from 0 to 1.")
         if self.shape == "exponential" and not self.end:
             raise FittingError("an exponential decay never reaches 0: give the rate at its end.")
+        _check_length(self.steps)
 
     def rates(self) -> Array:
         """Return the rate of every step, [steps]."""
@@ -73,13 +77,22 @@ def logged_rates(step: ArrayLike, lr: ArrayLike) -> Array:
         step: logged steps, increasing, [n].
         lr: rates there, [n].
 
+    Raises:
+        FittingError: more than ten million steps.
+
     Example:
         >>> logged_rates([2, 4, 6], [1.0, 1.0, 0.5])
         array([0.  , 0.5 , 1.  , 1.  , 1.  , 0.75, 0.5 ])
     """
     at = np.asarray(step, float)
+    _check_length(at[-1])
     head = ([0.0], [0.0]) if at[0] > 0 else ([], [])
     return np.interp(np.arange(at[-1] + 1), np.r_[head[0], at], np.r_[head[1], np.asarray(lr, float)])
+
+
+def _check_length(steps: float) -> None:
+    if steps > LONGEST:
+        raise FittingError(f"a schedule has {LONGEST:.0e} steps or fewer; got {steps:.2g}. Are they tokens?")
 
 
 def warmup_steps(rates: ArrayLike) -> int:

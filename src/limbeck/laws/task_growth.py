@@ -13,6 +13,7 @@ from scipy.special import stdtr
 from limbeck.errors import FittingError
 from limbeck.fitting import SQUARED, Fit, Interval, Parameter, Prediction
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
 from limbeck.fitting.plain import plain
 from limbeck.laws.law import fit
 from limbeck.laws.loss import OneColumn, exponent
@@ -211,6 +212,8 @@ class TaskCurve:
         for x, rate, error, counts in zip(self.x, self.rates, self.errors, self.counts, strict=True):
             lines.append(f"{self.column} {x:.3g}: pass rate {rate:.3g} ± {error:.1g}, {counts.censored:.0%} given up")
         bend = f"{g.verdict}: ln(-ln rate) has curvature {g.curvature:+.2g} in ln {self.column} (p = {g.p_value:.2g})"
+        if np.isnan(g.curvature):
+            bend = f"{g.verdict}: whether the skill emerges takes four sizes with a rate between 0 and 1"
         return "\n".join([*lines, bend, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
@@ -221,8 +224,11 @@ class TaskCurve:
         return dict(plain({**same, "given_up": given_up, "growth": asdict(self.growth), "laws": laws}))
 
     def plot(self) -> Any:
-        """Draw the rates with the law and its band."""
-        return list(self.fits.values())[-1].plot()
+        """Draw the rates with the law and its band, or alone where there were too few for a law."""
+        if self.fits:
+            return list(self.fits.values())[-1].plot()
+        rates = {"type": "scatter", "mode": "markers", "x": self.x, "y": self.rates, "name": "pass rate"}
+        return chart("too few rates between 0 and 1 for a law", self.column, "pass_rate", [rates], log="x")
 
 
 def task_curve(

@@ -20,7 +20,7 @@ from limbeck.planning._forms import ONE_FLOOR, Form, Mixture, fit_forms, side_by
 from limbeck.planning._points import COLOURS, Points, curve_traces, method_points
 from limbeck.planning._search import last_crossing
 from limbeck.planning.crossover import crossings, regime, value_of_rung
-from limbeck.planning.estimate import Estimate, Source
+from limbeck.planning.estimate import Estimate, Source, positive
 from limbeck.runs import COLUMNS
 from limbeck.runs.quantities import number, quantity, scientific
 
@@ -134,13 +134,20 @@ class MethodComparison:
 
     @cached_property
     def crossing(self) -> tuple[Estimate | None, float | None]:
-        """The last crossing with its interval over the draws that cross, and the share of draws that do."""
+        """The last crossing with its interval over the draws that cross, and the share of draws that do.
+
+        There is no interval where fewer than half of the draws cross, or where those cross elsewhere.
+        """
         u = np.log(np.geomspace(*self.range, 513))
         gap = self.gap(*np.exp(u))
         last = np.exp(last_crossing(u, gap, gap[:, :-1] * gap[:, 1:] < 0))[1:]
         crossed = last[np.isfinite(last)]
-        place = Estimate.of(np.array([self.crossings[-1], *crossed]), self.level) if self.crossings else None
-        return place, len(crossed) / len(last) if len(last) else None
+        share = len(crossed) / len(last) if len(last) else None
+        if not self.crossings:
+            return None, share
+        place = Estimate.of(np.array([self.crossings[-1], *crossed]), self.level)
+        inside = place.lower is not None and place.upper is not None and place.lower <= place.value <= place.upper
+        return place if inside and share and share >= 0.5 else Estimate(place.value), share
 
     @property
     def kind(self) -> str:
@@ -340,6 +347,8 @@ def compare_curves(
     if len(set(targets.values())) > 1:
         each = " and ".join(f"{name} is a law of {target}" for name, target in targets.items())
         raise PlanningError(f"{each}: not comparable.")
+    for x in np.atleast_1d(at).tolist():
+        positive(target_scale=x)
     rows = [source_rows(source, column) for source in sources.values()]
     notes = [
         f"{name}: published constants, taken as exact (arXiv {s.source.arxiv}; {s.note})"
