@@ -34,7 +34,7 @@ def test_a_whole_vocabulary_is_less_noisy_and_as_myopic_as_samples(survey: Numbe
     assert variance["sampled"] > 4 * variance["full"]
     assert next(iter(record.effects)) == pytest.approx(np.log10(variance["sampled"] / variance["full"]))
     assert 0.1 < survey["bias"] / survey["size"] < 0.5
-    assert min(record.details["sequences"]) > 100  # as many sequences make up for it
+    assert min(record.details["equal"]) > 100  # as many sequences make up for it
 
 
 def test_where_variances_meet_the_bias() -> None:
@@ -42,7 +42,7 @@ def test_where_variances_meet_the_bias() -> None:
     one = {"noise": [9, 8, 7, 5, 2, 1], "size": 2.0, "bias": 0.5, "side": flat, "valley": flat}
     record = get("on-policy-distillation-survey").conclude([one] * 3)
     np.testing.assert_allclose(list(record.effects), np.log10(2))
-    assert record.details["sequences"].tolist() == [16.0] * 3  # (5 - 1) / 0.25
+    assert record.details["equal"].tolist() == [16.0] * 3  # (5 - 1) / 0.25
     assert "miss 25 ± 0 %" in record.notes[0]
     assert record.figure is not None
     (reinforce, *_, full), n = record.figure.series, 3000

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +18,7 @@ from scipy.stats import sem
 from limbeck.laws import Source
 from limbeck.papers import Figure, Numbers, Outcome, Paper, Series, stacked
 
-TRAIN, REINFORCE, REWARD = 1400, 120, 20
+TRAIN, STEPS, REWARD = 1400, 120, 20
 """Images, the teacher's steps, and its reward for a right answer over the weight of the divergence from the start."""
 SCALES, FEW = (0.5, 1.0, 1.25, 1.5, 2.0, 4.0), (1.0, 1.25)
 WAYS = (("sampled", 200), ("full", 200), ("sampled", 1000))
@@ -37,7 +36,11 @@ class GOpd(Paper):
     extras = ("lm", "vision")
 
     def measure(self, seed: int, quick: bool) -> Numbers:
-        """Return how probable everyone finds the right class of unseen digits, in percent."""
+        """Return how probable everyone finds the right class of unseen digits, in percent.
+
+        Before: start, teacher, teacher after half as long again, small start. Small: by reference and scale. Merged: by
+        scale and half of the classes, as the experts.
+        """
         import torch
         from torch.nn.functional import one_hot
 
@@ -55,7 +58,10 @@ class GOpd(Paper):
         def right(net: Any, rows: Any = test) -> float:
             return 100 * float((net(x[rows]).softmax(-1) * truth[rows]).detach().sum(1).mean())
 
-        def go_on(net: Any, signal: OnPolicy, steps: int, rows: Any = train) -> Any:
+        start, small = (learn(mlp(w, seed=seed), x[:200], y[:200], steps=60, rate=2.2e-3) for w in (64, 16))
+        rewarded = OnPolicy([policy(start, REWARD)], estimator="sampled")
+
+        def go_on(steps: int, rows: Any = train, net: Any = start, signal: OnPolicy = rewarded) -> Any:
             def loss(asked: torch.Tensor) -> torch.Tensor:
                 answers = model(x[asked]).detach().softmax(-1).multinomial(1, generator=draw)
                 batch = Batch.of(torch.cat([asked[:, None], answers], 1), domain=(y[asked] > 4).long())
@@ -65,12 +71,9 @@ class GOpd(Paper):
             return descend(model, loss, rows[draws(len(rows), steps // part, 256, seed)], learning_rate=2e-3)
 
         def student(teachers: Any, scale: float, net: Any, other: Any, way: Any = "sampled", steps: int = 200) -> Any:
-            return go_on(net, OnPolicy([*map(policy, teachers)], policy(other), scale, way), steps)
+            return go_on(steps, train, net, OnPolicy([*map(policy, teachers)], policy(other), scale, way))
 
-        start, small = (learn(mlp(w, seed=seed), x[:200], y[:200], steps=60, rate=2.2e-3) for w in (64, 16))
-        reinforced = partial(go_on, start, OnPolicy([policy(start, REWARD)], estimator="sampled"))
-        teacher, longer = reinforced(REINFORCE), reinforced(REINFORCE * 3 // 2)
-        experts = [reinforced(REINFORCE, rows) for rows in halves]
+        teacher, longer, *experts = go_on(STEPS), go_on(STEPS * 3 // 2), *(go_on(STEPS, rows) for rows in halves)
         return {
             "before": [right(net) for net in (start, teacher, longer, small)],
             "students": [[right(student([teacher], one, start, start, *way)) for one in SCALES] for way in WAYS[:ways]],
@@ -81,7 +84,7 @@ class GOpd(Paper):
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare scales in every seed, with the teacher and with a teacher that is reinforced for longer."""
-        before, after, small, experts, merged = stacked(measured, "before", "students", "small", "experts", "merged")
+        before, after, small, merged = stacked(measured, "before", "students", "small", "merged")
         (start, teacher, longer, _), (half, plain, beyond, _, twice, _) = before.T, after[:, -1].T
         gains = {
             "λ = 1.25 over the teacher": beyond - teacher, "over one reinforced half as long again": beyond - longer,
@@ -89,10 +92,10 @@ class GOpd(Paper):
             "where two experts are merged": np.diff(merged, axis=1).mean((1, 2)),
             "the teacher's start as reference of a small student": small[:, 1, 1] - small[:, 0, 1],
         }  # fmt: skip
-        title = f"At λ = 1.25 students end {gains['λ = 1.25 over the teacher'].mean():+.1f} points from their teacher"
-        series = [Series.measured("{}, {} steps".format(*WAYS[k]), SCALES, after[:, k]) for k in range(len(after[0]))]
-        for name, one in {"teacher": teacher, "teacher, half as long again": longer}.items():
-            series.append(Series(name, SCALES, 6 * [one.mean()], kind="dashed"))
+        title = f"Students at λ = 1.25 end {(beyond - teacher).mean():+.1f} points from their teacher"
+        apart = after - teacher[:, None, None]
+        series = [Series.measured("{}, {} steps".format(*WAYS[k]), SCALES, apart[:, k]) for k in range(len(after[0]))]
+        more = Series("teacher, half as long again", SCALES, 6 * [(longer - teacher).mean()], kind="dashed")
         return Outcome(
             effects=beyond - plain,
             checks={
@@ -100,10 +103,7 @@ class GOpd(Paper):
                 "λ = 1.25 ends above λ = 1 in every seed and way": after[..., 2] > after[..., 1],
                 "λ = 1.25 passes the teacher in every seed": beyond > teacher,
             },
-            details={
-                "start, teacher, longer, small": before.mean(0), "ways": WAYS, "scales": SCALES, "small": small.mean(0),
-                "students": after.mean(0), "s.e.": sem(after), "expert": experts.mean(0), "merged": merged.mean(0),
-            },
+            details={name: np.mean([one[name] for one in measured], 0) for name in measured[0]},
             notes=[f"{name}: {gain.mean():+.1f} ± {sem(gain):.1f} points" for name, gain in gains.items()],
-            figure=Figure(title, "reward scale λ", "probability of the right class, %", series),
+            figure=Figure(title, "reward scale λ", "points above the teacher", [*series, more], log_x=True),
         )  # fmt: skip
