@@ -144,10 +144,9 @@ def features(images: Tensor, position: Tensor, label: Tensor) -> Tensor:
 def image_loss(model: nn.Module, images: Tensor, label: Tensor) -> list[float]:
     """Return the loss of each image under a label, nats per image."""
     import torch
-    from torch.nn.functional import binary_cross_entropy_with_logits
 
     position = torch.arange(PIXELS).repeat(len(images))
     with torch.no_grad():
         logits = model(features(images.repeat_interleave(PIXELS, 0), position, label.repeat_interleave(PIXELS)))
-    loss = binary_cross_entropy_with_logits(logits.reshape(-1, PIXELS), images, reduction="none")
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.view(-1, PIXELS), images, reduction="none")
     return list(map(float, loss.sum(1)))

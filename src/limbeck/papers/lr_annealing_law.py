@@ -6,8 +6,6 @@ baseline is the same law without its annealing term, a power law in the sum of t
 third curve as by its authors, is the multi-power law.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,17 +50,15 @@ class LrAnnealingLaw(Paper):
             off, without = ([np.abs(errors(way, one)) for one in unseen] for way in (law, flat))
             along = (float(np.mean([one.mean() for one in way])) for way in (off, without))
             pairs[other] = [*along, float(np.mean([one[-1] for one in off]))]
-        three = [FLAT, OTHERS[0], DROP]
-        rivals = {name: fit(name, table.filter({"run": three}), bootstrap=0) for name in ("annealing", "multi-power")}
+        three, rivals = [FLAT, OTHERS[0], DROP], {}
         rest = [one for run, one in by_run(table) if run not in three]
-        first = laws[OTHERS[0]]
-        shown = table.filter({"run": SHOWN})
+        for name in ("annealing", "multi-power"):
+            law = fit(name, table.filter({"run": three}), bootstrap=0)
+            rivals[name] = float(np.mean([np.abs(errors(law, one)).mean() for one in rest]))
+        first, shown = laws[OTHERS[0]], table.filter({"run": SHOWN})
         return {
             "size": "synthetic" if path is None else size, "pairs": pairs, "parameters": first.parameters,
-            "best decay": best_decay(first, 24000).value,
-            "three curves": {
-                name: float(np.mean([np.abs(errors(law, one)).mean() for one in rest])) for name, law in rivals.items()
-            },
+            "best decay": best_decay(first, 24000).value, "three curves": rivals,
             "curve": [shown.column("step").tolist(), shown.column("loss").tolist(), errors(first, shown).tolist()],
         }  # fmt: skip
 

@@ -118,7 +118,6 @@ def train(text: tuple[Any, Any], encoder: int, decoder: int, seed: int) -> float
     """Train one shape with Adam, cosine from 0.01, and return its loss on the last words of a text, nats."""
     import torch
     from torch import nn
-    from torch.nn.functional import cross_entropy
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -135,7 +134,7 @@ def train(text: tuple[Any, Any], encoder: int, decoder: int, seed: int) -> float
 
     def loss(x: Any, y: Any) -> Any:
         source = read(words(x[:, :2]).flatten(1))
-        return cross_entropy(write(torch.cat([source, before(x[:, 2])], 1)), y)
+        return nn.functional.cross_entropy(write(torch.cat([source, before(x[:, 2])], 1)), y)
 
     for k in range(steps):
         batch = slice(k * BATCH, (k + 1) * BATCH)

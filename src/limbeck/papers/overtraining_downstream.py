@@ -7,8 +7,6 @@ Measured on the authors' 104 models where their table is found (`LIMBECK_DATA`);
 one, which is no evidence.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -71,13 +69,10 @@ class OvertrainingDownstream(Paper):
         series = []
         for name, flops, loss, fitted in first["curves"]:
             series += [Series(name, flops, loss), Series(f"{name}, law", flops, fitted, kind="line")]
-        return Outcome(
-            effects=alone - law,
-            checks=checks,
-            details={name: {k: v for k, v in one.items() if k not in ("set", "curves")} for name, one in sets.items()},
-            notes=[note, "five points for four parameters leave one degree of freedom"],
-            figure=Figure(title, "compute, FLOP", "loss, nats/token", series, log_x=True),
-        )
+        details = {name: {k: v for k, v in one.items() if k not in ("set", "curves")} for name, one in sets.items()}
+        notes = [note, "five points for four parameters leave one degree of freedom"]
+        figure = Figure(title, "compute, FLOP", "loss, nats/token", series, log_x=True)
+        return Outcome(alone - law, checks, details, notes, figure)
 
 
 def numbered(runs: pl.DataFrame) -> pl.DataFrame:
@@ -110,8 +105,8 @@ def predict_error(runs: pl.DataFrame) -> Numbers:
     error_law = fit(DownstreamError(), runs.filter(FITTED | ((M == 20) & (SIZE == 4))), bootstrap=0)
     errors: list[float] = []
     for target in (runs.filter((M == 20) & (SIZE == 5)), runs.filter((M == 640) & (SIZE == 4))):
-        errors += [*off(law, target)]
-        errors += [*(100 * np.abs(error_law.value(loss=predicted(law, target)) / target["error"].to_numpy() - 1))]
+        ratio = error_law.value(loss=predicted(law, target)) / target["error"].to_numpy()
+        errors += [*off(law, target), *(100 * np.abs(ratio - 1))]
     return {"large models": errors, "error law": error_law.parameters}
 
 

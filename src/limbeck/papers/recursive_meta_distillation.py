@@ -5,15 +5,13 @@ fitted to 80 unlabelled images whose targets are half the probabilities of its m
 them. The meta-teacher mixes the last generation with a weight λ of the base.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from limbeck.fitting.model import Array
-from limbeck.papers import Figure, Numbers, Outcome, Paper, Series
+from limbeck.papers import Figure, Numbers, Outcome, Paper, Series, stacked
 from limbeck.papers._data import shuffled_digits
 from limbeck.theory import plateau, recursive_distill
 from limbeck.theory.recursive_operators import FLOURO
@@ -36,31 +34,27 @@ class RecursiveMetaDistillation(Paper):
         """Return the divergences of every lineage, [anchor, generation], for counts and for digits."""
         rng = np.random.default_rng(seed)
         known = np.tile(rng.dirichlet(np.ones(50)), (100 if quick else 300, 1))
-        worlds: dict[str, Any] = {"counts": (known, lambda target, t: counted(target, rng), None, 60)}
         base, labels, learn = digits(rng)
-        worlds["digits"] = (base, learn, labels, GENERATIONS)
-        return {
-            name: [recursive_distill([q], fit, weight=a, generations=t, labels=truth).to_dict() for a in ANCHORS]
-            for name, (q, fit, truth, t) in worlds.items()
-        }
+
+        def lineages(q: Array, fit: Any, t: int, labels: Any = None) -> Numbers:
+            each = [recursive_distill([q], fit, weight=a, generations=t, labels=labels).to_dict() for a in ANCHORS]
+            return {name: [one[name] for one in each] for name in ("forward", "errors", "accuracy")}
+
+        counts = lineages(known, lambda target, t: counted(target, rng), 60)
+        return {"counts": counts, "digits": lineages(base, learn, GENERATIONS, labels)}
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare ends with each other and with ε/λ."""
-        forward, errors, accuracy, counts, noise = (
-            np.array([[lineage[name] for lineage in one[world]] for one in measured])  # [seed, anchor, generation]
-            for world, names in (("digits", ("forward", "errors", "accuracy")), ("counts", ("forward", "errors")))
-            for name in names
-        )
+        names = "forward", "errors", "accuracy"  # [seed, anchor, generation]
+        forward, errors, accuracy = stacked([one["digits"] for one in measured], *names)
+        counts, noise = stacked([one["counts"] for one in measured], *names[:2])
         mean, known = forward.mean(0), counts.mean(0)
         ends, last = mean[:, -1], known[:, -1]
         limits, bounds = (
             np.array([plateau(e, a) for e, a in zip(x.mean((0, 2)), ANCHORS, strict=True)]) for x in (errors, noise)
         )
-        title = (
-            f"After {GENERATIONS} generations: {ends[0]:.2f} nats from the base without an anchor, "
-            f"{ends[2]:.2f} with λ = 0.3"
-        )
-        below = (bounds - last)[1:-1]
+        far, near = f"{ends[0]:.2f} nats from the base without an anchor", f"{ends[2]:.2f} with λ = 0.3"
+        title, below = f"After {GENERATIONS} generations: {far}, {near}", (bounds - last)[1:-1]
         time = range(1, GENERATIONS + 1)
         series = [Series.measured(f"λ = {a:g}", time, forward[:, k]) for k, a in enumerate(ANCHORS)]
         return Outcome(
