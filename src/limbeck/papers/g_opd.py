@@ -105,5 +105,5 @@ class GOpd(Paper):
             },
             details={name: np.mean([one[name] for one in measured], 0) for name in measured[0]},
             notes=[f"{name}: {gain.mean():+.1f} ± {sem(gain):.1f} points" for name, gain in gains.items()],
-            figure=Figure(title, "reward scale λ", "points above the teacher", [*series, more], log_x=True),
+            figure=Figure(title, "reward scale λ", "points above the teacher", [*series, more]),
         )  # fmt: skip
