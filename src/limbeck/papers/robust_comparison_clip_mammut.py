@@ -93,7 +93,7 @@ def held_out(runs: Any) -> dict[str, float]:
     return errors
 
 
-def coverage(seed: int, tables: int) -> tuple[float, float]:
+def coverage(seed: int, tables: int) -> list[float]:
     """Return how often our 95 % band and one of the published width hold the true curve of a simulated table."""
     rng, x, at = np.random.default_rng(seed), np.geomspace(1e7, 1e12, 20), 3e9
     truth, t = NEZHURINA_2025["clip"], float(stdtrit(16, 0.975))
@@ -104,5 +104,4 @@ def coverage(seed: int, tables: int) -> tuple[float, float]:
         lower, upper = (float(end[0]) for end in law.confidence(0.95, flops=at))
         off = abs(float(truth.value(flops=at)) - (lower + upper) / 2)
         inside.append((off <= (upper - lower) / 2, off <= (upper - lower) / 2 * math.log(t) / t))
-    ours, published = np.mean(inside, axis=0)
-    return float(ours), float(published)
+    return list(map(float, np.mean(inside, axis=0)))

@@ -68,11 +68,10 @@ def read_text(path: Path) -> str:
 def read_csv(path: Path) -> RawTable:
     """Read a CSV file; the delimiter (comma, semicolon, tab, bar) is the one that splits its header most."""
     text = read_text(path)
-    top = text.lstrip("\r\n").splitlines()[0]
+    top, start = text.lstrip("\r\n").splitlines()[0], 1
     header: list[str] = []
     rows: dict[int, list[str]] = {}
     bad: list[BadRow] = []
-    start = 1
     try:
         delimiter = max(",;\t|", key=lambda mark: len(next(csv.reader([top], delimiter=mark))))
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -88,8 +87,7 @@ def read_csv(path: Path) -> RawTable:
             start = reader.line_num + 1
     except csv.Error as error:
         raise RunsError(f"{path}, row {start}: not CSV ({error}).") from error
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
+    if twice := sorted(name for name in header if header.count(name) > 1):
         raise RunsError(f'{path}: the header has the column "{twice[0]}" {header.count(twice[0])} times. Rename them.')
     if not rows and not bad:
         raise RunsError(f"{path} has a header ({', '.join(header)}) and no rows.")

@@ -46,10 +46,8 @@ def choose(frame: pl.DataFrame, where: Where | None, source: str, names: Mapping
         if len(frame) and not fits.any():
             present = frame[name].filter(kept).drop_nulls().unique(maintain_order=True)
             shown = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in present.head(10))
-            text = f"{column}{comparison}{','.join(map(str, values))}"
-            raise RunsError(
-                f"{source}: no row has {text}. There {name} is one of: {shown}{', ...' if len(present) > 10 else ''}."
-            )
+            text, more = f"{column}{comparison}{','.join(map(str, values))}", ", ..." if len(present) > 10 else ""
+            raise RunsError(f"{source}: no row has {text}. There {name} is one of: {shown}{more}.")
         kept = fits
     return kept
 

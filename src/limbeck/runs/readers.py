@@ -128,8 +128,7 @@ def refuse_mixture(frame: pl.DataFrame, source: str) -> None:
     Raises:
         RunsError: says which of family, recipe, tokenizer and dataset differ, with their values and how to choose.
     """
-    lines: list[str] = []
-    example = ""
+    lines, example = list[str](), ""
     for name in (name for name in SETUP if name in frame.columns):
         counts = frame[name].fill_null("not recorded").value_counts().sort("count", name, descending=[True, False])
         if len(counts) > 1:
@@ -138,11 +137,9 @@ def refuse_mixture(frame: pl.DataFrame, source: str) -> None:
             lines.append(f"  {name:<9}  {', '.join(values)}{more}")
             example = example or f"{name}={counts[name][0]}"
     if lines:
-        raise RunsError(
-            f"{source} mixes setups, whose runs lie on different curves:\n" + "\n".join(lines) + "\n"
-            f'Choose one with where="{example}" (--where "{example}"), '
-            "or take all with mix_setups=True (--mix-setups)."
-        )
+        advice = f'Choose one with where="{example}" (--where "{example}"), or take all with mix_setups=True'
+        head = f"{source} mixes setups, whose runs lie on different curves:"
+        raise RunsError("\n".join([head, *lines, f"{advice} (--mix-setups)."]))
 
 
 def _open(source: Any) -> _sources.RawTable:

@@ -61,9 +61,8 @@ class RunTable:
         self._check_present([name])
         series = self.frame[name]
         if not series.dtype.is_numeric():
-            raise RunsError(
-                f'{self.source}: the column "{name}" holds text ("{next(iter(series.drop_nulls()), "")}"), not numbers.'
-            )
+            text = next(iter(series.drop_nulls()), "")
+            raise RunsError(f'{self.source}: the column "{name}" holds text ("{text}"), not numbers.')
         return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
     def require(self, *names: str, skip_bad: bool = False) -> Self:
