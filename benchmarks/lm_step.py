@@ -244,20 +244,18 @@ def main() -> None:
         return
     import trl
 
-    rounds, short = (1, 6) if options.quick else (4, 12)
+    rounds, few, many = (1, 6, 6) if options.quick else (2, 6, 32)
     result: dict[str, Any] = {"machine": machine(), "torch": torch.__version__, "trl": trl.__version__}
     result |= {"batch": BATCH, "prompt": PROMPT, "answer": ANSWER, "widths": {"student": 64, "teacher": 128}}
-    result["beside_trl"] = [
-        beside_trl(vocabulary, share, rounds, 42 if vocabulary < 1000 and not options.quick else short)
-        for vocabulary, share in CASES
-    ]
     result["beside_bare_loop"] = [
-        beside_bare_loop(vocabulary, 3 * rounds, 40 if vocabulary < 1000 else 5) for vocabulary in (256, 32_000)
+        beside_bare_loop(vocabulary, 7 * rounds, 20 if vocabulary < 1000 else 2) for vocabulary in (256, 32_000)
     ]
+    result["beside_trl"] = []
+    for vocabulary, share in CASES:
+        result["beside_trl"].append(beside_trl(vocabulary, share, rounds, many if vocabulary < 1000 else few))
+        if not options.quick:
+            RESULTS.write_text(json.dumps(result, indent=1) + "\n")
     show(result)
-    if not options.quick:
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"written: {RESULTS.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
