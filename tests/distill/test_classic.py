@@ -74,6 +74,8 @@ def test_labels_true_smoothed_and_of_the_teacher() -> None:
 
 
 def test_labels_join_a_loss_at_temperature_one_and_share_its_mask() -> None:
+    only = with_labels("forward_kl", 1.0, 0.0, smoothing=0.2)(STUDENT, TEACHER, CLASSES)
+    torch.testing.assert_close(only, F.cross_entropy(STUDENT, CLASSES, label_smoothing=0.2))
     mask = torch.arange(6) % 2 == 0
     holes = CLASSES.where(mask, -100)
     loss = with_labels("forward_kl", 0.1, 0.9)

@@ -122,6 +122,7 @@ def test_wide_logits_take_the_logarithmic_form(scale: float) -> None:
 
 def test_ties_go_to_the_lower_class_and_excluded_classes_leave_the_list() -> None:
     assert rank(torch.tensor([1.0, 2.0, 1.0, 2.0]), torch.tensor(2)).order.tolist() == [2, 1, 3, 0]
+    assert torch.equal(rank(torch.zeros(3, 5000)).order, torch.arange(5000).expand(3, -1))
     student, teacher = (F.pad(one, (0, 2)) for one in (STUDENT, TEACHER))
     teacher[:, 5:] = -math.inf
     for loss in (pld, partial(pld, weights="uniform"), partial(pld, weights="position"), list_mle, partial(pld, top=3)):
