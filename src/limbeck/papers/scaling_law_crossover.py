@@ -9,14 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from limbeck.laws import Source
+from limbeck.laws.law import SOURCES
 from limbeck.papers import Figure, Numbers, Outcome, Paper, Series
 from limbeck.papers._recipes import CASES, frontiers
 from limbeck.planning import LogRatio, compare_methods
 
-XIAO = Source(
-    "Rethinking Conventional Wisdom in Machine Learning: From Generalization to Scaling", "Xiao", 2024, "2409.15156"
-)
 AFFORDABLE, TARGET = 2.5e10, 1e12
 RUNGS, PAIRS = 10.0 ** np.arange(5), 300
 
@@ -24,7 +21,7 @@ RUNGS, PAIRS = 10.0 ** np.arange(5), 300
 class ScalingLawCrossover(Paper):
     """Two recipes from small runs only, one data set and benchmark per seed."""
 
-    source = XIAO
+    source = SOURCES["xiao-2024"]
     claim = "Curves of methods cross: small runs alone pick the wrong one, and weak evidence must give no verdict."
     metric = "probability given to the recipe that wins at 1e12 GFLOP, ours minus that of the naive rule"
     baseline = "largest scale run"

@@ -21,10 +21,9 @@ from scipy.spatial.distance import cdist
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
 from limbeck.fitting.plain import Plain
-from limbeck.laws import Source
+from limbeck.laws.law import SOURCES
 
-TITLE = "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by Self-Distillation"
-BORUP = Source(TITLE, "Borup, Andersen", 2021, "2102.13088")
+BORUP = SOURCES["borup-2021"]
 Kernel = Callable[[Array, Array], Array]
 
 

@@ -24,10 +24,9 @@ from scipy.special import ndtr, ndtri
 
 from limbeck.errors import FittingError
 from limbeck.fitting.model import Array
-from limbeck.laws import Source
+from limbeck.laws.law import SOURCES
 
-TITLE = "Beyond neural scaling laws: beating power law scaling via data pruning"
-SORSCHER = Source(TITLE, "Sorscher et al.", 2022, "2206.14486")
+SORSCHER = SOURCES["sorscher-2022"]
 POLICIES = ("hard", "easy", "random")
 FAR = 9.0  # standard deviations beyond which nothing is left of a normal density
 TAU, NU = 64, 40  # nodes of the quadrature

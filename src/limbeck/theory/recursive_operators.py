@@ -18,10 +18,9 @@ from scipy.special import rel_entr, softmax
 
 from limbeck.errors import LimbeckError
 from limbeck.fitting.model import Array
-from limbeck.laws import Source
+from limbeck.laws.law import SOURCES
 
-TITLE = "Recursive Meta-Distillation: An Axiomatic Framework for Iterative Knowledge Refinement"
-FLOURO = Source(TITLE, "Flouro, Chadwick", 2026, "2601.13100")
+FLOURO = SOURCES["flouro-2026"]
 FLOOR = 1e-12
 """Least probability before a logarithm: geometric mixing with a zero would kill the class."""
 
