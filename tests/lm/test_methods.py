@@ -193,6 +193,7 @@ def test_every_domain_has_its_teacher(shop: Path) -> None:
         (["method=opd", "ce_weight=0.5"], "method opd has its own loss: remove divergence and ce_weight"),
         (["data=bare.jsonl", "method={name: gkd, length: 6}"], "38 of 38 prompts have no answer to learn from"),
         (["patience=2"], "give evaluate_every"),
+        (["divergence=dkd"], "this loss needs the true classes"),
         (["teacher=null", "student={width: 16}"], "the student must be a trained model"),
     ],
 )

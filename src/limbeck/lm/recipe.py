@@ -22,7 +22,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from limbeck.distill.processes import processes
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, LimbeckError
 from limbeck.files import write_json
 from limbeck.lm.conversations import has_prompts
 from limbeck.lm.corpus import text_corpus
@@ -66,7 +66,7 @@ class DivergenceSettings(Settings):
     def _consistent(self) -> Self:
         try:
             Divergence(**self.model_dump())
-        except ConfigError as error:
+        except LimbeckError as error:
             raise ValueError(str(error)) from error
         return self
 
