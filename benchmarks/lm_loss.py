@@ -130,7 +130,7 @@ def show(result: dict[str, Any]) -> None:
             f"{rise['limbeck']:.0f}", f"{rise['trl']:.0f}", f"{one['smaller']:.1f}×",
             f"{one['loss_relative_difference']:.0e}", f"{1 - one['gradient_cosine']:.0e}",
         )  # fmt: skip
-    Console().print(table)
+    Console(width=120).print(table)
     facts = result["machine"]
     print(
         f"{facts['cpu']}, {facts['cores']} cores, load {facts['load'][0]}, torch {result['torch']}, TRL {result['trl']}"

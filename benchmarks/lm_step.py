@@ -221,7 +221,7 @@ def show(result: dict[str, Any]) -> None:
             str(one["vocabulary"]), f"{one['share_of_own_answers']:g}", *(f"{1e3 * times[way]:.1f}" for way in WAYS),
             f"{one['faster']:.2f}×", "" if apart is None else f"{apart:.0e}",
         )  # fmt: skip
-    Console().print(table)
+    Console(width=120).print(table)
     for one in result["beside_bare_loop"]:
         times = ", ".join(f"{name} {1e3 * seconds:.2f} ms" for name, seconds in one["seconds_per_step"].items())
         least, median = f"{100 * one['overhead']:+.1f} %", f"{100 * one['median_overhead']:+.1f} %"
