@@ -216,3 +216,17 @@ def test_corpora_are_ranked_at_equal_tokens_and_at_equal_cost():
     assert list(ranked) == ["good", "cheap", "falling"] and ranked["falling"].startswith("misaligned")
     at_equal_cost = rank_corpora(reports, {"good": 2e11, "cheap": 2e12, "falling": 1e12})
     assert list(at_equal_cost) == ["cheap", "good", "falling"]
+
+
+@pytest.mark.parametrize("score", [0.0, 40.0, 100.0])
+def test_scores_that_are_all_the_same_are_drawn_without_a_curve(score):
+    report = transfer_curve(TOKENS, np.full(len(TOKENS), score))
+    assert report.fits == {} and len(report.plot().data[0].x) == len(TOKENS)
+    assert ("scores at the ceiling: differences there say little" in report.notes) == (score == 100)
+    with pytest.raises(FittingError, match="the score is the same everywhere"):
+        report.predict(1e13)
+
+
+def test_a_noise_that_is_none_is_refused():
+    with pytest.raises(FittingError, match=r"standard deviation above 0, in points; given -1"):
+        transfer_curve(TOKENS, curve(TOKENS), noise=-1.0)

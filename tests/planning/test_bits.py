@@ -91,6 +91,11 @@ def test_questions_without_an_answer(fitted, arguments, words):
         choose_bits(fitted, **arguments)
 
 
+def test_tokens_that_the_law_does_not_read_are_named(fitted):
+    assert "does not read tokens" in choose_bits(fitted, params=1e9, tokens=1e12).summary()
+    assert "does not read tokens" not in choose_bits(fitted, params=1e9).summary()
+
+
 def test_other_laws_and_missing_data():
     with pytest.raises(PlanningError, match="this is a fit of chinchilla"):
         choose_bits(HOFFMANN_2022, total_bits=1e9)

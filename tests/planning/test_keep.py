@@ -49,6 +49,7 @@ def test_the_least_share_keeps_the_error_within_the_tolerance():
         ({"probe_error": 1.2}, r"probe error = 1\.2"),
         ({"keep": 101}, "101 examples cannot be kept of 100"),
         ({"keep": -1}, "-1 examples"),
+        ({"keep": 1.5}, r"1\.5 examples cannot be kept of 100"),
         ({"tolerance": -0.1}, "tolerance"),
     ],
 )

@@ -100,7 +100,7 @@ def plan_batch(
     Example: limbeck plan batch fit.json --params 1B --loss 2.8 --batches 0.5M,2M --plot curves.html
     """
     if params is None or not loss > 0:
-        raise LimbeckError("--params and --loss are needed: the size of the model and the loss to reach.")
+        raise LimbeckError("--params and --loss, above 0, are needed: the size of the model and the loss to reach.")
     law = lb.laws.KAPLAN_2020_BATCH if fitted is None else lb.laws.load_fit(fitted)
     prices = {"step_price": step_price, "token_price": token_price}
     return lb.planning.plan_batch(law, params, loss, batches=batches, level=level, **prices)

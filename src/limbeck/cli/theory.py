@@ -30,7 +30,7 @@ def superposition(
 
 @shown("Write a page with the exponents.")
 def regimes(
-    runs: Annotated[str, typer.Argument(help="Table of runs with params, tokens or samples, and a loss.")],
+    runs: Annotated[str, typer.Argument(help="Table of runs: params; tokens or samples; a loss.")],
     read: MixedReader,
     target: Annotated[str, option("The column that falls.")] = "loss",
     peak: Annotated[

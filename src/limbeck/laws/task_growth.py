@@ -227,7 +227,7 @@ class TaskCurve:
         """Draw the rates with the law and its band, or alone where there were too few for a law."""
         if self.fits:
             return list(self.fits.values())[-1].plot()
-        rates = {"type": "scatter", "mode": "markers", "x": self.x, "y": self.rates, "name": "pass rate"}
+        rates = {"mode": "markers", "x": self.x, "y": self.rates, "name": "pass rate"}
         return chart("too few rates between 0 and 1 for a law", self.column, "pass_rate", [rates], log="x")
 
 

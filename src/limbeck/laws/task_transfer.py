@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from limbeck.errors import FittingError, MisalignedError
 from limbeck.fitting import Fit, Prediction, Prior
 from limbeck.fitting.model import Array
+from limbeck.fitting.picture import chart
 from limbeck.fitting.plain import plain
 from limbeck.laws.law import fit
 from limbeck.laws.task_score import Alignment, CeilingScore, TransferScore, by_tokens, judge_alignment
@@ -121,8 +122,11 @@ class TransferReport:
         return dict(plain({**asdict(self.alignment), **same, **more}))
 
     def plot(self) -> Any:
-        """Draw the scores with the log-law and its band."""
-        return self.fits["log-law"].plot()
+        """Draw the scores with the log-law and its band, or alone where no curve was drawn."""
+        if self.fits:
+            return self.fits["log-law"].plot()
+        scores = {"mode": "markers", "x": self.tokens, "y": self.score, "name": "score"}
+        return chart(f"{self.alignment.verdict}: no curve", "tokens", "score", [scores], log="x")
 
 
 def transfer_curve(
@@ -160,6 +164,8 @@ def transfer_curve(
             f"scores are points from 0 to 100 at a positive number of tokens; given {points.min():g} to "
             f"{points.max():g} at {every.min():g} to {every.max():g}. A model without pre-training is the baseline."
         )
+    if noise is not None and not noise > 0:
+        raise FittingError(f"the noise of a score is a standard deviation above 0, in points; given {noise:g}.")
     x, y, noise = by_tokens(every, points, noise)
     entropy = None if cross_entropy is None else by_tokens(every, cross_entropy, 0.0)[1]
     verdict = judge_alignment(x, y, noise=noise, baseline=baseline, cross_entropy=entropy)

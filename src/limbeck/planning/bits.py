@@ -124,4 +124,6 @@ def choose_bits(
         options = [replace(option, best_in=share) for option, share in zip(options, shares, strict=True)]
         if shares[best] < 0.9:
             verdict = ["these runs do not decide which precision is best: add larger models at the best ones"]
+    if tokens is not None and "tokens" not in law.columns:
+        verdict.append(f"the law {law.name} does not read tokens: another number of them changes nothing here")
     return BitPlan(tuple(options), chosen[best], level, (notes[best], *verdict))

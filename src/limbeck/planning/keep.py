@@ -130,7 +130,7 @@ def plan_keep(
             f"pool = {pool:g}, dimension = {dimension:g}, probe error = {probe_error:g}, tolerance = {tolerance:g}: "
             "expected positive counts, an error from 0 to 1 and a tolerance that is not negative."
         )
-    if keep is not None and not 0 < keep <= pool:
+    if keep is not None and (not 0 < keep <= pool or (keep > 1 and keep % 1)):
         raise PlanningError(f"{keep:g} examples cannot be kept of {pool:g}: give a number up to that, or a share.")
     angle = min(math.pi * probe_error, math.pi / 2)
     per_dimension, error_all = pool / dimension, float(pruned_perceptron(pool / dimension).error)
