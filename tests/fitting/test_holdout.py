@@ -110,6 +110,15 @@ def test_too_few_runs_are_a_reason_not_an_error(power_floor) -> None:
         validate(fitted, resamples=0)
 
 
+def test_six_runs_are_not_resampled_for_five_parameters(chinchilla_fit: Fit) -> None:
+    x = np.geomspace(1e7, 1e9, 12)
+    columns = {"params": x, "tokens": x[::-1] ** 1.1}
+    loss = chinchilla_fit.model(chinchilla_fit.parameters, **columns)
+    found = fit(chinchilla_fit.model, columns, loss, bootstrap=0, holdout=0.5).holdout
+    assert found is not None and found.cuts == ()
+    assert "6 configurations from 6 runs would remain, 5 parameters need 7" in found.summary()
+
+
 def test_points_of_one_run_and_runs_of_one_size_stay_together() -> None:
     size = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     assert smaller(size, np.arange(6), 0.5).tolist() == [True] * 3 + [False] * 3

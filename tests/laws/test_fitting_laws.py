@@ -61,7 +61,7 @@ def test_rows_and_columns_that_cannot_be_used():
 
 
 def test_files_that_are_no_fits(tmp_path):
-    with pytest.raises(FittingError, match="is not a saved fit"):
+    with pytest.raises(FittingError, match=r"none\.json does not exist\. Write one with"):
         laws.load_fit(tmp_path / "none.json")
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(FittingError, match="is not a saved fit"):

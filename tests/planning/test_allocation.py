@@ -139,3 +139,14 @@ def test_a_target_that_many_draws_cannot_reach_has_no_interval(fit):
     assert any("cannot reach this loss" in note for note in near.notes)
     assert near.params.lower is None and near.params.upper is None and near.params.value > 0
     assert inference_aware(fit, 2.3, 1e12).params.lower is not None
+
+
+def test_runs_of_one_loss_have_no_best_size():
+    flat = laws.fit("chinchilla", {"params": N, "tokens": D, "loss": np.full(60, 3.0)}, bootstrap=20)
+    with pytest.raises(PlanningError, match=r"chinchilla has (one loss at every size|no best size) at 1e\+22 FLOP"):
+        compute_optimal(flat, 1e22)
+    law = BESIROGLU_2024.model
+    for gone in ("A", "B"):
+        half = law.published({**TRUTH, gone: 0.0}, where="no table")
+        with pytest.raises(PlanningError, match="no best size at"):
+            compute_optimal(half, 1e22)

@@ -90,6 +90,7 @@ def best_params(rows: Ensemble, flops: ArrayLike) -> Array:
         PlanningError: the estimate's own optimum lies at an end of the range.
     """
     sums = isinstance(rows.model, Chinchilla | Overtraining | Supervised) and bool(rows.parameters["alpha"].all())
+    sums = sums and all(rows.parameters[name][0] > 1e-9 for name in ("A", "B", "alpha", "beta"))  # else a term is flat
     return (closed_form if sums else searched)(rows, flops)
 
 
@@ -112,7 +113,13 @@ def searched(rows: Ensemble, flops: ArrayLike) -> Array:
         return many.loss(params=np.exp(u), tokens=np.exp(np.log(total / 6.0)[:, None] - u))
 
     found = minimise(loss, low, high)
-    for u, top, given in zip(found, high, budget, strict=False):  # of the estimate
+    ends = loss(np.stack([low, found, high], 1))
+    flat = np.ptp(ends, 1) < 1e-9 * np.abs(ends[:, 1])
+    for u, top, same, given in zip(found, high, flat, budget, strict=False):  # of the estimate
+        if same:
+            raise PlanningError(
+                f"{rows.model.name} has one loss at every size at {given:g} FLOP: its runs do not differ."
+            )
         if not low[0] + 1e-3 < u < top - 1e-3:
             side = "smallest" if u <= low[0] + 1e-3 else "largest"
             raise PlanningError(
