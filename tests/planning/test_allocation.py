@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from limbeck import laws
 from limbeck.errors import PlanningError
 from limbeck.laws import BESIROGLU_2024, HOFFMANN_2022, KAPLAN_2020, SUPERVISED_2025, ComputeFrontier, Published
-from limbeck.planning import compute_optimal, inference_aware
+from limbeck.planning import allocate_two_parts, compute_optimal, inference_aware
 from limbeck.planning.allocation import closed_form, searched
 from limbeck.planning.estimate import Ensemble
 
@@ -150,3 +150,18 @@ def test_runs_of_one_loss_have_no_best_size():
         half = law.published({**TRUTH, gone: 0.0}, where="no table")
         with pytest.raises(PlanningError, match="no best size at"):
             compute_optimal(half, 1e22)
+
+
+def test_runs_of_one_size_do_not_tell_the_best_one():
+    one = laws.fit(
+        "chinchilla",
+        {"params": np.full(60, 1e8), "tokens": D, "loss": BESIROGLU_2024.value(params=1e8, tokens=D)},
+        bootstrap=0,
+    )
+    for plan in (lambda: compute_optimal(one, 1e22), lambda: inference_aware(one, 2.5, 1e12)):
+        with pytest.raises(PlanningError, match=r"params is 1e\+08 in all runs: its effect is not known"):
+            plan()
+    decoder = np.geomspace(1e7, 1e9, 8)
+    parts = {"encoder_params": np.full(8, 1e7), "decoder_params": decoder, "loss": 1 + 9 * decoder**-0.2}
+    with pytest.raises(PlanningError, match=r"encoder_params is 1e\+07 in all runs"):
+        allocate_two_parts(laws.fit("two-part", parts, bootstrap=0), 5e8)

@@ -12,7 +12,7 @@ from limbeck.errors import PlanningError
 from limbeck.fitting.model import Array
 from limbeck.laws import Chinchilla, ComputeFrontier, Overtraining, Supervised
 from limbeck.planning._search import minimise, root
-from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook, positive
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, check_varied, outlook, positive
 from limbeck.runs.quantities import scientific, si
 
 SMALLEST, LARGEST = 1e4, 1e16
@@ -75,6 +75,7 @@ def compute_optimal(source: Source, flops: float, *, level: float = 0.8) -> Comp
         (72, 18)
     """
     positive(a_training_budget=flops)
+    check_varied(source, "params", "tokens")
     rows = Ensemble.of(source, "params", "tokens")
     params = best_params(rows, flops)[:, 0]
     tokens = flops / (6.0 * params)
@@ -197,6 +198,7 @@ def inference_aware(
     """
     if inference_tokens < 0:
         raise PlanningError(f"inference tokens cannot be negative; got {inference_tokens:g}.")
+    check_varied(source, "params", "tokens")
     rows = Ensemble.of(source, "params", "tokens")
     floor = rows.loss(params=1e30, tokens=1e30)[:, 0]
     limit = rows.loss(params=LARGEST, tokens=LARGEST)[:, 0]

@@ -32,6 +32,18 @@ def positive(**given: float | None) -> None:
             raise PlanningError(f"{name.replace('_', ' ')} must be positive; got {value:g}.")
 
 
+def check_varied(source: Source, *columns: str) -> None:
+    """Refuse to trade columns of which the runs of a fit held only one value.
+
+    Raises:
+        PlanningError: they did.
+    """
+    held = source.data.columns if isinstance(source, Fit) else {}
+    for name in columns:
+        if name in held and np.ptp(seen := held[name]) == 0:
+            raise PlanningError(f"{name} is {seen[0]:g} in all runs: its effect is not known. Add runs of another one.")
+
+
 class Plan:
     """A decision as text and as numbers. Every plan is a dataclass; what it prints are its lines, then its notes."""
 

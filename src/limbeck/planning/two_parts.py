@@ -9,7 +9,7 @@ import numpy as np
 from limbeck.fitting.model import Array
 from limbeck.laws.translation import PARTS, TwoPart, best_split
 from limbeck.planning._search import root
-from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, outlook, positive
+from limbeck.planning.estimate import Ensemble, Estimate, Plan, Source, check_varied, outlook, positive
 from limbeck.runs.quantities import si
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -75,6 +75,7 @@ def allocate_two_parts(
         0.25
     """
     positive(budget=budget, cost_of_the_encoder=cost[0], cost_of_the_decoder=cost[1])
+    check_varied(source, *PARTS)
     rows = Ensemble.of(source, *PARTS)
     p = rows.parameters
     if isinstance(rows.model, TwoPart):
