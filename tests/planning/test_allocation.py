@@ -165,3 +165,10 @@ def test_runs_of_one_size_do_not_tell_the_best_one():
     parts = {"encoder_params": np.full(8, 1e7), "decoder_params": decoder, "loss": 1 + 9 * decoder**-0.2}
     with pytest.raises(PlanningError, match=r"encoder_params is 1e\+07 in all runs"):
         allocate_two_parts(laws.fit("two-part", parts, bootstrap=0), 5e8)
+
+
+def test_terms_of_one_exponent_are_planned_too():
+    loss = 1.5 + 200 * N**-0.3 + 400 * D**-0.3
+    fit = laws.fit("overtraining", {"params": N, "tokens": D, "loss": loss}, bootstrap=0)
+    best = (0.5 ** (1 / 0.3) * 1e22 / 6) ** 0.5  # A N^-alpha = B D^-alpha
+    assert_allclose(compute_optimal(fit, 1e22).params.value, best, rtol=1e-3)

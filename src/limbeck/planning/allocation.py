@@ -91,7 +91,8 @@ def best_params(rows: Ensemble, flops: ArrayLike) -> Array:
         PlanningError: the estimate's own optimum lies at an end of the range.
     """
     sums = isinstance(rows.model, Chinchilla | Overtraining | Supervised) and bool(rows.parameters["alpha"].all())
-    sums = sums and all(rows.parameters[name][0] > 1e-9 for name in ("A", "B", "alpha", "beta"))  # else a term is flat
+    terms = {"A", "B", "alpha", "beta"} & rows.parameters.keys()
+    sums = sums and all(rows.parameters[name][0] > 1e-9 for name in terms)  # else one of the two is flat
     return (closed_form if sums else searched)(rows, flops)
 
 
