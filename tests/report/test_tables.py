@@ -39,6 +39,17 @@ def test_prediction_says_how_far_it_reaches(chinchilla_fit: Any) -> None:
     assert second.endswith("at 7 B parameters, 2 T tokens")
 
 
+def test_prediction_says_what_never_varied() -> None:
+    tokens = np.geomspace(1e8, 1e10, 12)
+    loss = 1.8 + 500 * tokens**-0.35 * np.exp(np.random.default_rng(0).normal(0, 0.002, 12))
+    fit = laws.fit("chinchilla", {"params": np.full(12, 1e8), "tokens": tokens, "loss": loss}, bootstrap=20, seed=0)
+    columns = {"params": 1e10, "tokens": 1e10}
+    text = tables.prediction(fit, fit.predict(**columns), columns)
+    assert "all runs had 100 M parameters: what others do is a guess" in text
+    inside = {"params": 1e8, "tokens": 1e9}
+    assert "a guess" not in tables.prediction(fit, fit.predict(**inside), inside)
+
+
 def test_outcomes_say_inside_or_outside() -> None:
     rows = [
         {"name": "large run", "predicted": 1.408, "lower": 1.36, "upper": 1.4449, "measured": 1.4324, "inside": True},

@@ -24,7 +24,7 @@ from limbeck.report.content import Forecast
 from limbeck.report.numbers import estimate, interval, percent, significant
 from limbeck.report.words import FAR, holdout_words, identified_words, parameter_rows, reach, setting, times
 from limbeck.runs import RunTable
-from limbeck.runs.quantities import scientific, si
+from limbeck.runs.quantities import quantity, scientific, si
 
 GOOD, WARNING, BAD, QUIET = "green", "yellow", "red", "dim"
 
@@ -88,6 +88,10 @@ def prediction(fit: Fit, predicted: Prediction, columns: Mapping[str, Any]) -> s
         lines.append(Text(f"  {reach(factor)}", style=WARNING if factor > FAR else QUIET))
     if predicted.outside and (predicted.extrapolation <= 1).all():
         lines.append(Text(f"  outside the range of {' and '.join(predicted.outside)}", style=WARNING))
+    for name in predicted.outside:
+        if len(set(fit.data.columns.get(name, ()))) == 1:
+            only = f"all runs had {quantity(name, float(fit.data.columns[name][0]))}"
+            lines.append(Text(f"  {only}: what others do is a guess, and the interval does not know it", style=WARNING))
     return render(*lines)
 
 
