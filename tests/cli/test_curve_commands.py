@@ -50,7 +50,7 @@ def test_batches_from_runs_and_from_published_constants(limbeck, tmp_path):
     assert "refit on your own runs" in " ".join(said.out.split()) and (tmp_path / "p.html").is_file()
     for arguments, words in (
         (["--params", "1B", "--loss", 1.0], "the floor is 2.347"),
-        (["--params", "1B"], "--params and --loss are needed"),
+        (["--params", "1B"], "--params and --loss, above 0, are needed"),
         (["--params", "1B", "--loss", 2.6, "--batches", "x"], '"x" is not a number'),
     ):
         said = limbeck("plan", "batch", *arguments, cwd=tmp_path)
