@@ -14,19 +14,23 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F  # noqa: N812
 
 from limbeck.errors import ConfigError
 from limbeck.lm import (
     Batch,
     Example,
     Method,
+    OnPolicy,
     Rollouts,
     TransformersSampler,
+    answer_loss,
     byte_tokenizer,
     collate,
     distill,
     load_model,
     preview,
+    read_examples,
     read_recipe,
     save_model,
     tiny_llama,
@@ -179,6 +183,10 @@ def test_every_domain_has_its_teacher(shop: Path) -> None:
     for method in ("{name: opd, length: 6}", "kd", "{name: seqkd, length: 6}"):
         row = run(shop, f"domains-{len(method)}", *both, f"method={method}")
         assert row["teacher"] == "teacher+other" and row["teacher_params"] == 25_248
+    with pytest.raises(ConfigError, match="one teacher can write with the student, there are 2"):
+        run(shop, "domains-mixed", *both, "method={name: minillm, length: 6}")
+    with pytest.raises(ConfigError, match="needs a teacher, one"):
+        run(shop, "domains-watched", *both, "evaluate_every=2", "watch=warn")
     with pytest.raises(ConfigError, match="row 1: no teacher for the domain"):
         run(shop, "domains-bad", "data=domains.jsonl", "teacher={c: teacher/, b: other/}")
 
@@ -205,6 +213,9 @@ def test_what_cannot_work_is_said(shop: Path, options: list[str], words: str) ->
 def test_early_stop_keeps_the_best_model(shop: Path) -> None:
     row = run(shop, "early", "steps=60", "lr=1", "evaluate_every=5", "patience=2")
     assert row["step"] == row["best_step"] + 10 < 60 == row["planned_steps"]
+    held_out = read_examples(shop / "prompts.jsonl", byte_tokenizer(), context=24)[::20]
+    kept = float(answer_loss(load_model(shop / "early" / "student").eval(), held_out))
+    assert kept == pytest.approx(row["loss_per_token"], rel=1e-5)
     result = distill(
         read_recipe(shop / "recipe.yaml", ["out=early", "steps=60", "lr=1", "evaluate_every=5", "patience=2"])
     )
@@ -259,6 +270,8 @@ def test_kept_answers_are_read_again_as_they_were(tmp_path: Path) -> None:
 def test_a_blend_draws_from_the_mixture_and_its_cache_changes_nothing() -> None:
     """Against the mixture computed without a cache, token by token, for prompts of different lengths."""
     student, teacher = (tiny_llama(16, vocabulary=8, context=32, seed=seed).eval() for seed in (0, 1))
+    with torch.no_grad():
+        teacher.get_input_embeddings().weight.mul_(4)  # surer than the student, so that shares can be told apart
     sampler = TransformersSampler(student, 1, 7, teacher=teacher, share=0.3)
     (drawn,) = torch.tensor(sampler([(1, 2, 3)] * 4000, seed=5)).T
     with torch.no_grad():
@@ -270,6 +283,23 @@ def test_a_blend_draws_from_the_mixture_and_its_cache_changes_nothing() -> None:
     assert ((torch.bincount(drawn, minlength=8) / 4000 - mixture).abs() < 4 * spread).all()
     same = TransformersSampler(student, 6, 7, teacher=student, share=0.3)([(1, 2, 3), (4,)], seed=3)
     assert same == TransformersSampler(student, 6, 7)([(1, 2, 3), (4,)], seed=3)
+
+
+def sides(batch: Batch) -> list[Batch]:
+    """The data's answers, and its own."""
+    return [batch.rows(torch.tensor(rows)) for rows in ([0, 2], [1, 3])]
+
+
+def test_tokens_of_the_teacher_count_by_their_importance() -> None:
+    teacher, student = (tiny_llama(16, vocabulary=16, seed=seed) for seed in (1, 2))
+    batch = collate([Example((1, 2), (3, 4, 0)), Example((5,), (6, 0))])
+    with torch.no_grad():
+        log_p, log_q = (model(**batch.inputs).logits.log_softmax(-1) for model in (teacher, student))
+        each = (log_q.exp() * (log_q - log_p)).sum(-1)[batch.mask]
+        p, q = (one.gather(-1, batch.labels[..., None])[..., 0].exp()[batch.mask] for one in (log_p, log_q))
+    for mixed in (0.0, 0.4):
+        loss = OnPolicy([teacher], mixed=mixed).loss(student, batch)["loss"].item()
+        assert loss == pytest.approx((each * q / (mixed * p + (1 - mixed) * q)).mean().item(), rel=1e-5)
 
 
 def test_self_play_starts_at_log_two_and_moves_towards_the_data() -> None:
@@ -285,6 +315,15 @@ def test_self_play_starts_at_log_two_and_moves_towards_the_data() -> None:
         optimizer.zero_grad()
         signal_.loss(student, batch)["loss"].backward()
         optimizer.step()
+    with torch.no_grad():
+        moved = [
+            -F.cross_entropy(student(input_ids=one.tokens[:, :-1]).logits[one.mask], one.targets)
+            for one in sides(batch)
+        ]
+        before = [
+            -F.cross_entropy(start(input_ids=one.tokens[:, :-1]).logits[one.mask], one.targets) for one in sides(batch)
+        ]
+    assert moved[0] > before[0] + 0.5 and moved[1] < before[1]  # the data's answers rise, its own fall
     after = signal_.loss(student, batch)
     assert after["loss"] < 0.5 and after["accuracy"] == 1
 

@@ -174,6 +174,20 @@ def test_impossible_samplers_are_refused(wrong: dict[str, Any]) -> None:
         TransformersSampler(None, **({"length": 3, "end": 0} | wrong))
 
 
+def test_a_teacher_that_writes_reads_what_it_is_told() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def sampler(prompts: Any, seed: int) -> list[list[int]]:
+        asked.extend(map(tuple, prompts))
+        return [[0] for _ in prompts]
+
+    examples = [Example((1,), told=(9, 1)), Example((2,))]
+    for told, expected in ((True, [(9, 1), (2,)]), (False, [(1,), (2,)])):
+        asked.clear()
+        Replay(examples, 1, 0, [sampler], told=told)
+        assert asked == expected
+
+
 def test_a_broken_model_is_named() -> None:
     model = tiny_llama(16, vocabulary=8)
     with torch.no_grad():

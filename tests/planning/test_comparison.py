@@ -281,10 +281,7 @@ def test_verdicts_are_calibrated_and_regret_beats_the_naive_rule():
 
 @pytest.fixture(scope="module")
 def measured(data_folder):
-    path = data_folder / "laion_clip_mammut" / "best_by_model_and_samples.csv"
-    if not path.exists():
-        pytest.skip("run table absent")
-    return pl.read_csv(path)
+    return pl.read_csv(data_folder / "laion_clip_mammut" / "best_by_model_and_samples.csv")
 
 
 def test_real_methods_cross_and_small_runs_leave_it_open(measured):

@@ -160,14 +160,15 @@ def _identity(job: DistilJob) -> dict[str, Any]:
         "vocabulary": job.vocabulary,
         "cache": job.cache,
         "watch": job.watch,
+        "oracle": folder_digest(job.oracle) if job.oracle else None,
         **asdict(job.regime),
     }
 
 
 def _monitor(job: DistilJob, ready: Prepared) -> HackingMonitor:
     """Watch the distance to the teacher on its fresh answers to held-out prompts, and the truth if there is one."""
-    if not (job.regime.evaluate_every and job.teachers) or job.vocabulary == "align":
-        raise ConfigError("watch: needs a teacher with the student's tokenizer, and evaluate_every")
+    if not job.regime.evaluate_every or len(job.teachers) != 1 or job.vocabulary == "align":
+        raise ConfigError("watch: needs a teacher, one, with the student's tokenizer, and evaluate_every")
     prompts, end = ready.read.prompts[:WATCHED], separator_token(ready.cast.tokenizer)
     examples = [Example(prompt) for prompt in prompts]
     room = min(ready.method.length, job.regime.context - max(map(len, prompts)))
@@ -176,14 +177,10 @@ def _monitor(job: DistilJob, ready: Prepared) -> HackingMonitor:
         written = Replay(examples, 1, job.seed, [TransformersSampler(model, room, end)])
         return [collate(written.examples)]
 
+    teacher, oracle = ready.cast.teachers[0], load_model(job.oracle).eval() if job.oracle else None
+    truth = answered(oracle) if oracle is not None else []
     path = job.out / "hacking.json"
-    if job.oracle is None:
-        return HackingMonitor(ready.cast.teachers[0], answered(ready.cast.teachers[0]), act="record", path=path)
-    oracle = load_model(job.oracle).eval()
-    truth = answered(oracle)
-    return HackingMonitor(
-        ready.cast.teachers[0], answered(ready.cast.teachers[0]), oracle=oracle, truth=truth, act="record", path=path
-    )
+    return HackingMonitor(teacher, answered(teacher), oracle=oracle, truth=truth, act="record", path=path)
 
 
 def _cached(job: DistilJob, signal: Signal, source: Source, steps: int) -> CachedTeaching:

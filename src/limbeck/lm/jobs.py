@@ -148,7 +148,7 @@ class DistilJob:
         vocabulary: what to do where the vocabularies differ: `common` and `pad` of `Teaching`, or `align` for another
             tokenizer.
         watch: for teacher hacking at every evaluation: `warn`, or `stop` the training; `oracle` is the truth as a model
-            folder, where there is one; else the held-out answers are.
+            folder, where there is one; else the teacher alone is watched.
         cache: keep what the teacher says about the data and read it again: `hidden` states, or `topk` of 128 tokens.
         regime: batch, schedule, optimiser.
         teacher_name: column `teacher` of the run records; by default the name of the teacher's folder.

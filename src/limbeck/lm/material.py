@@ -108,9 +108,8 @@ def _prompts(job: DistilJob, method: Method, cast: Cast) -> Material:
             raise ConfigError(f"{job.data}: with another tokenizer the teacher cannot write the held-out answers")
         room = min(method.length, context - max(len(one.told or one.prompt) for one in silent))
         writers = [TransformersSampler(teacher, room, end) for teacher in cast.teachers]
-        told = [replace(one, prompt=one.told or one.prompt) for one in silent]
-        answers = {one.prompt: one.answer for one in Replay(told, 1, job.seed, writers).examples}
-        held_out = [one if one.answer else replace(one, answer=answers[one.told or one.prompt]) for one in held_out]
+        written = Replay(silent, 1, job.seed, writers, told=True).examples
+        held_out = [one for one in held_out if one.answer] + written
     size = sum(len(cast.tokenizer.decode(one.answer, skip_special_tokens=True).encode()) for one in held_out)
 
     def teacher_loss() -> float:

@@ -171,6 +171,8 @@ class Method(Settings):
                 "vocabulary: align compares one teacher token by token with a loss of its own (GOLD): it goes with the "
                 "methods kd, gkd, distillm and opsd, without divergence"
             )
+        if self.mixed and len(cast.teachers) > 1:
+            raise ConfigError(f"mixed: one teacher can write with the student, there are {len(cast.teachers)}")
         if self.answers == "duel":
             return SelfPlay(cast.start(), self.weight)
         if self.says == "answers":
@@ -246,7 +248,7 @@ class Method(Settings):
         if self.answers == "data":
             return Packed(examples, batch, seed, context) if self.pack else read(examples)
         if self.answers == "teacher":
-            return Replay(examples, batch, seed, [writer(teacher) for teacher in cast.teachers], folder=kept)
+            return Replay(examples, batch, seed, [writer(one) for one in cast.teachers], folder=kept, told=True)
         if self.answers == "duel":
             return Duels(examples, batch, seed, writer(cast.start()), kept)
         rollouts = write(examples, sampler=writer(student, teacher=cast.teachers[0], share=self.mixed))

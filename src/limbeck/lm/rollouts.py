@@ -235,6 +235,7 @@ class Replay(Examples):
         samplers: who writes, once, at the start: one, or one for each domain.
         each: answers for every prompt.
         folder: where answers are kept as they are written, so that nothing is written twice after a kill; None for not.
+        told: whether who writes reads what the teacher is told.
     """
 
     def __init__(
@@ -245,6 +246,7 @@ class Replay(Examples):
         samplers: Sequence[Sampler],
         each: int = 1,
         folder: Path | None = None,
+        told: bool = False,
     ) -> None:
         prompts = [one for one in examples for _ in range(each)]
         pairs: list[Example] = []
@@ -257,7 +259,7 @@ class Replay(Examples):
                     answers = json.loads(file.read_text())
                 else:
                     state = np.random.SeedSequence([seed, start, 3]).generate_state(1)[0]
-                    answers = sampler([one.prompt for one in some], int(state))
+                    answers = sampler([(one.told if told else ()) or one.prompt for one in some], int(state))
                     if file:
                         write_json(file, answers)
                 pairs += [replace(one, answer=tuple(reply)) for one, reply in zip(some, answers, strict=True)]
