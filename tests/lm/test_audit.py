@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import spearmanr
 
 from limbeck.errors import ConfigError
-from limbeck.lm import agreement, bleu, clustered_mean, holm, paired_gain, trend
-from limbeck.lm.audit import SPLIT, _rank_correlation, calibration_error
+from limbeck.fitting import calibration_error, holm
+from limbeck.lm import agreement, bleu, clustered_mean, paired_gain, trend
+from limbeck.lm.audit import SPLIT, _rank_correlation
 
 
 def test_agreement_on_a_hand_table() -> None:

@@ -13,6 +13,7 @@ from limbeck.fitting.identifiability import Identifiability
 from limbeck.fitting.model import Model, Parameter
 from limbeck.fitting.multistart import Starts
 from limbeck.fitting.objective import SQUARED, Loss, Prior, Problem
+from limbeck.fitting.paired import Paired, calibration_error, holm, paired
 from limbeck.fitting.prediction import Interval, Prediction
 from limbeck.fitting.profile import Profile, profile, profile_prediction
 from limbeck.fitting.selection import Candidate, Comparison, aicc, compare
@@ -21,6 +22,7 @@ from limbeck.fitting.validation import Cut, Score, Validation
 
 __all__ = [
     "SQUARED", "Candidate", "Comparison", "Cut", "Data", "Fit", "Identifiability", "Interval", "Loss", "Model",
-    "Optima", "Parameter", "Prediction", "Prior", "Problem", "Profile", "Score", "Starts", "Validation",
-    "aicc", "automatic_delta", "compare", "fit", "minimise", "profile", "profile_prediction", "validate",
+    "Optima", "Paired", "Parameter", "Prediction", "Prior", "Problem", "Profile", "Score", "Starts", "Validation",
+    "aicc", "automatic_delta", "calibration_error", "compare", "fit", "holm",
+    "minimise", "paired", "profile", "profile_prediction", "validate",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 # isort: off
 if TYPE_CHECKING:
     from limbeck.lm.alignment import CrossTokenizer
-    from limbeck.lm.audit import Agreement, Gain, Trend, agreement, bleu, clustered_mean, holm, paired_gain, trend
+    from limbeck.lm.audit import Agreement, Gain, Trend, agreement, bleu, clustered_mean, paired_gain, trend
     from limbeck.lm.conversations import AnswerLoss, Conversations, Example, answer_loss, collate, read_examples
     from limbeck.lm.corpus import Corpus, CorpusFacts, Document, build_corpus, embedded_corpus, load_corpus, text_corpus
     from limbeck.lm.cost import CostPreview, preview
@@ -68,7 +68,7 @@ __all__ = [
     "Trend", "Weighted", "Windows", "agreement", "answer_loss", "bleu", "budget_folder", "build_corpus",
     "byte_tokenizer", "cache_teacher", "clustered_mean", "collate", "compare_texts", "continue_text", "distance",
     "distil", "distill", "embedded_corpus", "evaluate", "evaluation_windows", "extrapolate", "farthest", "fault",
-    "fidelity", "final_answer", "finished", "future_returns", "get_tokenizer", "hardest", "holm", "judge",
+    "fidelity", "final_answer", "finished", "future_returns", "get_tokenizer", "hardest", "judge",
     "latent_shift", "law_alarm", "load_corpus", "load_model", "load_tokenizer", "measure_pass_rates",
     "model_folder", "non_embedding_params", "paired_gain", "pretrain", "preview", "read_examples", "read_recipe",
     "same_final_answer", "same_tokens", "save_model", "sequence_kl", "smoke_test", "text_corpus", "text_loss",

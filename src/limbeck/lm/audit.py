@@ -22,21 +22,8 @@ from limbeck.fitting import Interval
 from limbeck.fitting.model import Array
 from limbeck.fitting.plain import Plain
 
-BINS, RESAMPLES = 15, 2000
+RESAMPLES = 2000
 SPLIT = ("both right", "only the student", "only the teacher", "wrong alike", "wrong in two ways")
-
-
-def holm(p: ArrayLike) -> Array:
-    """Return p-values corrected for their number by Holm's rule, in the order given.
-
-    Example:
-        >>> holm([0.04, 0.01, 0.03]).tolist()
-        [0.06, 0.03, 0.06]
-    """
-    values = np.asarray(p, float)
-    order = np.argsort(values)
-    adjusted = np.maximum.accumulate(np.minimum(1, values[order] * np.arange(len(values), 0, -1)))
-    return np.asarray(adjusted[np.argsort(order)])
 
 
 def clustered_mean(
@@ -174,14 +161,3 @@ def bleu(candidates: Sequence[str], references: Sequence[str]) -> float:
             return 0.0
         total += log(hits / count) / 4
     return 100 * exp(total + min(0.0, 1 - lengths[1] / lengths[0]))
-
-
-def calibration_error(confidence: ArrayLike, right: ArrayLike) -> float:
-    """Expected calibration error over 15 bins of equal width.
-
-    Example:
-        >>> calibration_error([0.9, 0.9], [1, 0])
-        0.4
-    """
-    p, hit = np.asarray(confidence, float), np.asarray(right, float)
-    return float(np.abs(np.bincount(np.minimum((p * BINS).astype(int), BINS - 1), p - hit)).sum() / len(p))

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from limbeck.distill import forward_kl, reverse_kl, total_variation
 from limbeck.errors import ConfigError
-from limbeck.fitting import Interval
+from limbeck.fitting import Interval, calibration_error, holm
 from limbeck.fitting.plain import Plain
 from limbeck.lm import audit
 from limbeck.lm.conversations import Example, collate, has_prompts, read_examples
@@ -70,7 +70,7 @@ def fidelity(student: Any, teacher: Any, batches: Sequence[Batch], *, level: flo
         sequences += len(batch.tokens)
     rows, place = torch.cat(parts, 1).double().cpu().numpy(), torch.cat(clusters).cpu().numpy()
     means = {k: audit.clustered_mean(row, place, level=level, seed=seed) for k, row in zip(names, rows, strict=False)}
-    return Fidelity(means, audit.calibration_error(*rows[6:8]), audit.calibration_error(*rows[8:]))
+    return Fidelity(means, calibration_error(*rows[6:8]), calibration_error(*rows[8:]))
 
 
 @dataclass(frozen=True)
@@ -219,5 +219,5 @@ def compare_texts(texts: Mapping[str, Sequence[str]], tasks: Sequence[str], **ho
         found[name] = TaskAudit(
             len(like["student"]), gain, gain.p, alike, closer, audit.bleu(own["student"], own["teacher"])
         )
-    corrected = audit.holm([one.p for one in found.values()])
+    corrected = holm([one.p for one in found.values()])
     return {name: replace(one, p=float(p)) for (name, one), p in zip(found.items(), corrected, strict=True)}

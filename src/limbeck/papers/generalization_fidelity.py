@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import sem, ttest_1samp
 
+from limbeck.fitting import holm
 from limbeck.laws import Source
 from limbeck.papers import Figure, Numbers, Outcome, Paper, Series, stacked
 from limbeck.papers._data import needed_table, run_table
@@ -40,7 +41,7 @@ class GeneralizationFidelity(Paper):
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare students with those that saw labels, then look at the published table."""
-        from limbeck.lm import clustered_mean, holm, trend
+        from limbeck.lm import clustered_mean, trend
 
         (found,) = stacked(measured, "students")  # [seed, width, target, (accuracy, agreement, KL)]
         gain = found[:, :, 1:] - found[:, :, :1]
