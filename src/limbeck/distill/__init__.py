@@ -23,7 +23,7 @@ from limbeck.distill.hints import attention_transfer, contrastive, hint, pkt, py
 from limbeck.distill.losses import Generator, get_loss, loss_names, register
 from limbeck.distill.multi_level import multi_level
 from limbeck.distill.plackett_luce import Ranking, list_mle, pld, rank, ranking_loss
-from limbeck.distill.players import Player, always, every, freeze
+from limbeck.distill.players import Player, always, evaluating, every, freeze
 from limbeck.distill.quantiser import fake_quantise
 from limbeck.distill.relational import batch_similarity, class_similarity, dist
 from limbeck.distill.schedules import constant, cosine, decay_start, warmup_stable_decay
@@ -38,7 +38,7 @@ __all__ = [
     "Checkpoint", "Checkpoints", "Generator", "Player", "Ranking", "Trainer", "TrainingResult", "adapters",
     "adaptive_kl", "alpha_divergence", "always", "attention_transfer", "batch_similarity", "beta_kernel", "bucketed",
     "captured", "class_similarity", "constant", "contrastive", "cosine", "cross_entropy", "decay_start", "dist", "dkd",
-    "effective_size", "efficiency", "entropy_aware_kl", "every", "fake_quantise", "forward_kl", "freeze",
+    "effective_size", "efficiency", "entropy_aware_kl", "evaluating", "every", "fake_quantise", "forward_kl", "freeze",
     "fused_divergence", "generalized_jsd", "get_loss", "gradient_signal", "hard_label", "hint", "jeffreys",
     "kept_divergence", "list_mle", "loss_names", "multi_level", "neyman", "of_generator", "pass_window", "pearson",
     "pkt", "pld", "pyramid", "rank", "ranking_loss", "read_checkpoint", "register", "reverse_kl", "reward_weights",

@@ -6,11 +6,13 @@ discriminator. Teachers do not play: they are frozen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -31,6 +33,27 @@ def freeze(*modules: nn.Module) -> None:
     """
     for module in modules:
         module.eval().requires_grad_(False)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients for a while; every part of the module gets its own mode back.
+
+    Example:
+        >>> network = nn.Dropout()
+        >>> with evaluating(network):
+        ...     mode = network.training
+        >>> mode, network.training
+        (False, True)
+    """
+    modes = [(one, one.training) for one in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for one, mode in modes:
+            one.training = mode
 
 
 def always(step: int) -> bool:

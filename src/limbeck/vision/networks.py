@@ -1,0 +1,113 @@
+"""Small classifiers, what stands in front of one, and folders that keep them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from limbeck.errors import ConfigError
+from limbeck.files import write_bytes, write_json
+
+
+@dataclass(frozen=True)
+class Network:
+    """A convolutional network or a perceptron, by its sizes.
+
+    Args:
+        hidden: widths of the hidden layers in front of the classes.
+        channels: of convolutions of 3 x 3 before them, each followed by a maximum over 2 x 2; none for a perceptron.
+        dropout: before the classes.
+    """
+
+    hidden: tuple[int, ...] = ()
+    channels: tuple[int, ...] = ()
+    dropout: float = 0.0
+
+    def build(self, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
+        """Return a network of inputs of this shape, its weights drawn with a seed.
+
+        Raises:
+            ConfigError: a width that is not positive, or pictures too small for so many convolutions.
+
+        Example:
+            >>> network = Network(hidden=(8,)).build([1, 8, 8], 10, seed=0)
+            >>> network(torch.zeros(2, 1, 8, 8)).shape
+            torch.Size([2, 10])
+        """
+        if min([*self.hidden, *self.channels, 1]) < 1 or not 0 <= self.dropout < 1:
+            raise ConfigError(f"widths must be positive and dropout from 0 to 1, got {self}")
+        if self.channels and (len(shape) != 3 or min(shape[1:]) >> len(self.channels) < 1):
+            raise ConfigError(f"inputs {list(shape)} are too small for {len(self.channels)} convolutions: use hidden")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            layers: list[nn.Module] = []
+            for a, b in pairwise([shape[0], *self.channels]):
+                layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            place = torch.zeros(1, *shape)
+            layers.append(nn.Flatten())
+            width = nn.Sequential(*layers)(place).shape[1]
+            for a, b in pairwise([width, *self.hidden]):
+                layers += [nn.Linear(a, b), nn.ReLU()]
+            if self.dropout:
+                layers.append(nn.Dropout(self.dropout))
+            return nn.Sequential(*layers, nn.Linear([width, *self.hidden][-1], classes))
+
+
+class Normalised(nn.Module):
+    """A network behind the normalisation that it was trained with: teacher and student may have different ones.
+
+    Args:
+        network: sees `(x - mean) / std`.
+        mean, std: a number, or one for each channel.
+
+    Example:
+        >>> Normalised(nn.Identity(), 0.5, 0.5)(torch.ones(1, 1, 2, 2)).unique()
+        tensor([1.])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        for name, value in (("mean", mean), ("std", std)):
+            numbers = torch.as_tensor(value, dtype=torch.float32)
+            self.register_buffer(name, numbers[:, None, None] if numbers.ndim else numbers)
+        if not (self.std > 0).all():
+            raise ConfigError(f"std must be positive, got {std}")
+
+    def forward(self, x: Tensor) -> Any:
+        """Return what the network says."""
+        return self.network((x - self.mean) / self.std)
+
+
+def save_network(network: nn.Module, made: Network, shape: Sequence[int], classes: Sequence[str], out: Path) -> Path:
+    """Write a network of `Network` to a folder: `network.safetensors` and `network.json`."""
+    write_bytes(out / "network.safetensors", save({k: v.contiguous() for k, v in network.state_dict().items()}))
+    return write_json(out / "network.json", asdict(made) | {"shape": list(shape), "classes": list(classes)}).parent
+
+
+def load_network(folder: Path | str) -> tuple[nn.Module, list[int], tuple[str, ...]]:
+    """Read what `save_network` wrote: the network, the shape of its inputs, its classes.
+
+    Raises:
+        ConfigError: not such a folder.
+    """
+    folder = Path(folder)
+    try:
+        note = json.loads((folder / "network.json").read_text())
+        shape, classes = note["shape"], tuple(note["classes"])
+        made = Network(tuple(note["hidden"]), tuple(note["channels"]), note["dropout"])
+        network = made.build(shape, len(classes), seed=0)
+        network.load_state_dict(load_file(folder / "network.safetensors"))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{folder} is not a folder of a classifier that limbeck wrote ({error})") from error
+    return network.eval(), shape, classes
