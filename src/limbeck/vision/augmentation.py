@@ -2,13 +2,20 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from limbeck.errors import ConfigError
+
+
+@lru_cache(maxsize=4)
+def _draws(seed: int, view: int, size: int) -> NDArray[np.float64]:
+    return np.random.default_rng([seed, view]).random((size, 7))
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,13 @@ class Augmentation:
             return pictures
         if pictures.ndim != 4:
             raise ConfigError(f"only pictures [N, C, H, W] can be augmented, got inputs {list(pictures.shape)}")
-        draws = np.stack([np.random.default_rng([seed, view, row]).random(7) for row in rows.tolist()])
-        u = torch.from_numpy(2 * draws - 1).to(pictures)
-        angle, size = math.radians(self.rotate) * u[:, 0], 1 + self.scale * u[:, 1]
+        size = 1 << int(rows.max()).bit_length()  # a longer draw begins with a shorter one
+        u = torch.from_numpy(2 * _draws(seed, view, size)[rows.cpu().numpy()] - 1).to(pictures)
+        angle, zoom = math.radians(self.rotate) * u[:, 0], 1 + self.scale * u[:, 1]
         mirror = torch.where(u[:, 2] < 0, -1.0, 1.0) if self.flip else torch.ones_like(angle)
-        cos, sin = angle.cos() / size, angle.sin() / size
-        rows_of = [[mirror * cos, -sin, 2 * self.shift * u[:, 3]], [mirror * sin, cos, 2 * self.shift * u[:, 4]]]
-        moved = torch.stack([torch.stack(row, -1) for row in rows_of], 1)
+        cos, sin = angle.cos() / zoom, angle.sin() / zoom
+        lines = [[mirror * cos, -sin, 2 * self.shift * u[:, 3]], [mirror * sin, cos, 2 * self.shift * u[:, 4]]]
+        moved = torch.stack([torch.stack(row, -1) for row in lines], 1)
         grid = F.affine_grid(moved, list(pictures.shape), align_corners=False)
         seen = F.grid_sample(pictures, grid, align_corners=False)
         x, y = (torch.linspace(-1, 1, side, device=seen.device) for side in (seen.shape[-1], seen.shape[-2]))

@@ -83,23 +83,27 @@ class Labelled:
             content.update(tensor.contiguous().numpy().tobytes())
         return content.hexdigest()
 
-    def split(self, seed: int, test: float = 0.5, per_class: int | None = None) -> tuple[Self, Self]:
+    def split(
+        self, seed: int, test: float = 0.5, per_class: int | None = None, unlabelled: bool = False
+    ) -> tuple[Self, Self]:
         """Examples to learn from and to judge by, drawn with a seed.
 
         Args:
             seed: of the draw; a split depends on it and on the data alone.
             test: share of every class that is kept to judge by.
-            per_class: of the others keep so many labels of each class; None keeps all.
+            per_class: of the others keep so many of each class; None keeps all.
+            unlabelled: keep the rest too, and all that had no label, without one.
 
         Raises:
             ConfigError: a class has too few labelled examples.
         """
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
-        learn, judge = [], []
+        learn, judge, rest = [], [], [order[self.labels[order] < 0]]
         for label in range(len(self.classes)):
             own = order[self.labels[order] == label]
             cut = round(test * len(own))
             kept = own[cut:][:per_class]
+            rest.append(own[cut:][len(kept) :])
             if not 0 < cut < len(own) or (per_class and len(kept) < per_class):
                 raise ConfigError(
                     f'{self.name}: class "{self.classes[label]}" has {len(own)} labelled examples: too few to keep '
@@ -107,7 +111,9 @@ class Labelled:
                 )
             judge.append(own[:cut])
             learn.append(kept)
-        return self.at(torch.cat(learn)), self.at(torch.cat(judge))
+        others = self.at(torch.cat([*learn, *rest] if unlabelled else learn))
+        known = torch.arange(len(others)) < sum(map(len, learn))
+        return replace(others, labels=torch.where(known, others.labels, -1)), self.at(torch.cat(judge))
 
 
 def labelled(inputs: Any, labels: Any, classes: Sequence[str] | None = None, name: str = "data") -> Labelled:

@@ -24,11 +24,13 @@ class Network:
         hidden: widths of the hidden layers in front of the classes.
         channels: of convolutions of 3 x 3 before them, each followed by a maximum over 2 x 2; none for a perceptron.
         dropout: before the classes.
+        histogram: the inputs are symbols, so many different ones, and only how often each occurs is seen; 0 if not.
     """
 
     hidden: tuple[int, ...] = ()
     channels: tuple[int, ...] = ()
     dropout: float = 0.0
+    histogram: int = 0
 
     def build(self, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
         """Return a network of inputs of this shape, its weights drawn with a seed.
@@ -47,7 +49,7 @@ class Network:
             raise ConfigError(f"inputs {list(shape)} are too small for {len(self.channels)} convolutions: use hidden")
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            layers: list[nn.Module] = []
+            layers: list[nn.Module] = [Histogram(self.histogram)] if self.histogram else []
             for a, b in pairwise([shape[0], *self.channels]):
                 layers += [nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
             place = torch.zeros(1, *shape)
@@ -58,6 +60,27 @@ class Network:
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
             return nn.Sequential(*layers, nn.Linear([width, *self.hidden][-1], classes))
+
+
+class Histogram(nn.Module):
+    """Square roots of how often each symbol occurs, as a share.
+
+    Args:
+        symbols: whole numbers from 0 to below this.
+
+    Example:
+        >>> Histogram(3)(torch.tensor([[0.0, 2.0, 2.0, 2.0]]))
+        tensor([[0.5000, 0.0000, 0.8660]])
+    """
+
+    def __init__(self, symbols: int) -> None:
+        super().__init__()
+        self.symbols = symbols
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [n, length] to [n, symbols]."""
+        counts = x.new_zeros(len(x), self.symbols).scatter_add_(1, x.long(), torch.ones_like(x))
+        return (counts / x.shape[1]).sqrt()
 
 
 class Normalised(nn.Module):
@@ -105,7 +128,7 @@ def load_network(folder: Path | str) -> tuple[nn.Module, list[int], tuple[str, .
     try:
         note = json.loads((folder / "network.json").read_text())
         shape, classes = note["shape"], tuple(note["classes"])
-        made = Network(tuple(note["hidden"]), tuple(note["channels"]), note["dropout"])
+        made = Network(tuple(note["hidden"]), tuple(note["channels"]), note["dropout"], note["histogram"])
         network = made.build(shape, len(classes), seed=0)
         network.load_state_dict(load_file(folder / "network.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

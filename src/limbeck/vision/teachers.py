@@ -97,29 +97,31 @@ class Onnx:
     """A classifier in an ONNX file; probabilities are known by their sums.
 
     Args:
-        path: the file; it is run by ONNX Runtime and cannot run other code.
+        model: the file, or what is in it; it is run by ONNX Runtime and cannot run other code.
         name: of the output; the first by default.
 
     Raises:
         ConfigError: no such file, or not a model.
     """
 
-    def __init__(self, path: Path | str, name: str | None = None) -> None:
+    def __init__(self, model: Path | str | bytes, name: str | None = None) -> None:
         import onnxruntime
 
-        if not Path(path).is_file():
-            raise ConfigError(f"{path} does not exist: give the path of an ONNX file")
+        if not isinstance(model, bytes) and not Path(model).is_file():
+            raise ConfigError(f"{model} does not exist: give the path of an ONNX file")
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        self.path = "the ONNX model" if isinstance(model, bytes) else str(model)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 4
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library raises classes of its own, without a common one
-            raise ConfigError(f"{path} is not an ONNX model that can be run ({error})") from error
-        self.path, self.given = Path(path), self.session.get_inputs()[0]
+            raise ConfigError(f"{self.path} is not an ONNX model that can be run ({error})") from error
+        self.digest, self.given = hashlib.sha256(content).hexdigest()[:16], self.session.get_inputs()[0]
         outputs = [one.name for one in self.session.get_outputs()]
         self.name = name or outputs[0]
         if self.name not in outputs:
-            raise ConfigError(f'{path} has no output "{self.name}".{nearest(self.name, outputs)}')
+            raise ConfigError(f'{self.path} has no output "{self.name}".{nearest(self.name, outputs)}')
 
     def __call__(self, batch: Batch) -> Tensor:
         """See `Teacher`."""
@@ -135,7 +137,7 @@ class Onnx:
 
     def describe(self) -> str:
         """The file, hashed."""
-        return f"onnx {hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]} {self.name}"
+        return f"onnx {self.digest} {self.name}"
 
 
 class Answers:
@@ -272,7 +274,7 @@ class Kept:
 
     def __call__(self, batch: Batch) -> Tensor:
         """See `Teacher`."""
-        return self.logits[batch.view, self.place[batch.rows.cpu()]].to(batch.inputs.device)
+        return self.logits[batch.view % len(self.logits), self.place[batch.rows.cpu()]].to(batch.inputs.device)
 
     def describe(self) -> str:
         """The same as of the teacher that was asked."""

@@ -19,7 +19,7 @@ from limbeck.vision.augmentation import Augmentation
 from limbeck.vision.data import Labelled
 from limbeck.vision.evaluation import Comparison, evaluate, flat
 from limbeck.vision.methods import STRONG, Method, method_of, require_fit
-from limbeck.vision.teachers import Batch, Kept, Module, Teacher, logits_of, teacher_of
+from limbeck.vision.teachers import Batch, Kept, Module, Teacher, answers, logits_of, teacher_of
 
 STRONG_SEED = 1
 
@@ -133,7 +133,7 @@ def distill(
         augmentation: of pictures, the same for teacher and student.
         classes: names of the teacher's classes, where they are not those of the data.
         keep: folder in which the teacher's answers are kept, asked once for every view.
-        seed: of the order and of the augmentation.
+        seed: of the order, of the augmentation and of what the student draws itself (dropout).
         out: folder of records and checkpoints; the same call goes on after a stop.
         progress: one line on a terminal.
         columns: more columns of the run records.
@@ -228,7 +228,9 @@ def distill(
         progress=progress,
         label=_label(method, told, teacher, test),
     )
-    result = trainer.run()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        result = trainer.run()
     student.eval()
     comparison = evaluate(student, judged_by, test) if test is not None else None
     return Distilled(
@@ -294,9 +296,7 @@ def _notes(method: Method, judged: Comparison | None, told: Teacher, data: Label
         notes.append(
             f"the student's probabilities are off: divide its logits by {judged.student.temperature:.2f} before use"
         )
-    if method.loss == "pld" and method.weight.end:
-        from limbeck.vision.teachers import answers
-
+    if method.loss == "pld" and method.options.get("weights", "teacher") == "teacher":
         sure = float(
             answers(told, data).softmax(-1).gather(-1, data.labels.clamp(min=0)[:, None])[data.labels >= 0].mean()
         )

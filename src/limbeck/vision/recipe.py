@@ -1,0 +1,341 @@
+"""`limbeck distill recipe.yaml` for classifiers: data, a teacher, a student and a method, in a file of eight lines.
+
+```yaml
+room: vision
+data: digits                        # or mnist-5k, arrays.npz, a folder of pictures by class
+per_class: 10                       # labels of each class; all if it is left out
+teacher: {hidden: [128, 128]}       # trained first; or a folder, model.onnx, answers.npz
+student: {hidden: [16]}
+method: kd
+steps: 800
+out: distilled/
+```
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from limbeck.errors import ConfigError
+from limbeck.files import write_json
+from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
+from limbeck.vision.augmentation import Augmentation
+from limbeck.vision.data import SHIPPED, Labelled, read_data
+from limbeck.vision.evaluation import Comparison, evaluate
+from limbeck.vision.file_types import read_files
+from limbeck.vision.methods import Method
+from limbeck.vision.networks import Network, load_network, save_network
+from limbeck.vision.teachers import Answers, Chosen, Onnx, Several, Teacher, log_probabilities
+from limbeck.vision.training import Distilled, Regime, distill
+
+MAGIKA = "magika"
+"""The teacher of file types, which reads any folder of files."""
+
+
+class NetworkSettings(Settings):
+    """The groups `teacher` and `student`; a path alone stands for a network that is there.
+
+    Args:
+        path: a folder that limbeck wrote, an .onnx file, or an .npz of `logits` or `probabilities` of all examples.
+        hidden, channels, dropout, histogram: or the sizes of one to be made; see `Network`.
+        steps, lr: a teacher to be made learns the labels in so many steps, at this rate.
+    """
+
+    path: FilePath | None = None
+    hidden: tuple[Count, ...] = ()
+    channels: tuple[Count, ...] = ()
+    dropout: Number = Field(default=0.0, ge=0, lt=1)
+    histogram: Count = Field(default=0, ge=0)
+    steps: Count = Field(default=800, gt=0)
+    lr: Number = Field(default=1e-3, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str | Path) else value
+
+    @property
+    def sizes(self) -> Network:
+        """The network to be made."""
+        return Network(self.hidden, self.channels, self.dropout, self.histogram)
+
+
+class AugmentationSettings(Settings):
+    """The group `augmentation`: see `Augmentation`."""
+
+    shift: Number = Field(default=0.0, ge=0, lt=1)
+    rotate: Number = Field(default=0.0, ge=0)
+    scale: Number = Field(default=0.0, ge=0, lt=1)
+    flip: bool = False
+    erase: Number = Field(default=0.0, ge=0, lt=1)
+    views: Count = Field(default=0, ge=0)
+
+
+class ClassifierRecipe(Settings):
+    """Everything that the distillation of a classifier needs.
+
+    Args:
+        room: vision.
+        data: a name or a path, see `read_data`; with the teacher `magika` any folder of files.
+        test: share of the data to judge by, or other data.
+        size: of pictures.
+        per_class: so many labels of each class; all by default.
+        unlabelled: keep the other examples too, without their labels.
+        teacher: one or several; without one the student learns labels alone.
+        student: the network.
+        method: by name, or with choices of its own.
+        augmentation: of pictures.
+        keep: ask the teacher once for every view, and keep its answers.
+        steps, batch, lr, optimizer, weight_decay, schedule, warmup, clip, evaluate_every: see `Regime`.
+        seed: of the split, of fresh networks, of the order.
+        threads: CPU threads.
+        out: folder of the student and the records.
+    """
+
+    room: Literal["vision"] = "vision"
+    data: str
+    test: Number | str = 0.5
+    size: Count | None = Field(default=None, gt=0)
+    per_class: Count | None = Field(default=None, gt=0)
+    unlabelled: bool = False
+    teacher: NetworkSettings | Sequence[NetworkSettings] | None = None
+    student: NetworkSettings
+    method: Method = Method()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    keep: bool = False
+    steps: Count = Field(default=800, gt=0)
+    batch: Count = Field(default=64, gt=0)
+    lr: Number = Field(default=0.01, gt=0)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    weight_decay: Number = Field(default=0.0, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: Count = Field(default=0, ge=0)
+    clip: Number | None = Field(default=None, gt=0)
+    evaluate_every: Count = Field(default=0, ge=0)
+    seed: Count = Field(default=0, ge=0)
+    threads: Count = Field(default=1, gt=0)
+    out: FilePath
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ClassifierRecipe":
+        if self.teacher is None and not self.method.only_labels:
+            raise ValueError(f"method {self.method.name} needs a teacher: name one, or take method: ce")
+        if isinstance(self.test, float | int) and not 0 < self.test < 1:
+            raise ValueError(f"test is a share from 0 to 1 or other data, got {self.test}")
+        return self
+
+    @property
+    def teachers(self) -> list[NetworkSettings]:
+        """None, one or several."""
+        given = self.teacher
+        return [] if given is None else list(given) if isinstance(given, Sequence) else [given]
+
+    @property
+    def regime(self) -> Regime:
+        """How the student is trained."""
+        names = ("steps", "batch", "optimizer", "weight_decay", "schedule", "warmup", "clip", "evaluate_every")
+        return Regime(learning_rate=self.lr, **{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True)
+class ClassifierResult:
+    """What a recipe gave.
+
+    Args:
+        student: folder of the student, for `load_network`.
+        data: what was learnt from, in words.
+        distilled: the training.
+    """
+
+    student: str
+    data: str
+    distilled: Distilled
+
+    def summary(self) -> str:
+        """The answer, in plain text."""
+        return f"{self.student}\n  {self.data}\n  {self.distilled.summary()}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"student": self.student, "data": self.data} | self.distilled.to_dict()
+
+
+def read_classifier_recipe(path: Path | str, overrides: Sequence[str] = ()) -> ClassifierRecipe:
+    """Read a recipe file; `key=value` overrides may follow.
+
+    Raises:
+        ConfigError: with the line of every mistake.
+    """
+    return read_settings(ClassifierRecipe, path, overrides)
+
+
+def run_recipe(recipe: ClassifierRecipe | Mapping[str, Any], *, progress: bool = True) -> ClassifierResult:
+    """Distil a classifier as a recipe says; the same call goes on after an interruption.
+
+    In `out`: `student/` (see `save_network`), `teacher-1/` if it was trained here, `runs.jsonl`, `result.json`.
+
+    Raises:
+        ConfigError: a mistake in the recipe, its data or its networks.
+        TrainingError: `out` holds another training; a loss that is not finite.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     settings = {"data": "digits", "teacher": {"hidden": [32]}, "student": {"hidden": [8]}, "out": out}
+        ...     run_recipe(settings | {"steps": 30}, progress=False).data
+        'digits: 899 examples of [1, 8, 8], 10 classes, 899 labelled'
+    """
+    if not isinstance(recipe, ClassifierRecipe):
+        recipe = check_settings(ClassifierRecipe, recipe, source="recipe")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(recipe.threads)
+    try:
+        ready = prepare(recipe, progress)
+        student, made = _student(recipe, ready.learn)
+        result = distill(
+            ready.teacher, student, ready.learn, loss=recipe.method, test=ready.test, regime=recipe.regime,
+            augmentation=Augmentation(**recipe.augmentation.model_dump()),
+            keep=recipe.out / "kept" if recipe.keep else None, seed=recipe.seed, out=recipe.out, progress=progress,
+        )  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
+    learn = ready.learn
+    folder = save_network(student, made, learn.inputs.shape[1:], learn.classes, recipe.out / "student")
+    done = ClassifierResult(str(folder), learn.summary(), result)
+    write_json(recipe.out / "result.json", done.to_dict())
+    return done
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A distillation that can begin.
+
+    Args:
+        learn, test: what the student learns from, and what it is judged by.
+        teacher: of the classes of the data; None for labels alone.
+    """
+
+    learn: Labelled
+    test: Labelled
+    teacher: Teacher | torch.nn.Module | None
+
+
+def prepare(recipe: ClassifierRecipe, progress: bool = False) -> Ready:
+    """Read the data, load the teachers, and train those that are not there yet.
+
+    Raises:
+        ConfigError: data or networks that cannot be read or do not fit.
+    """
+    files = [one for one in recipe.teachers if one.path is not None and one.path.name == MAGIKA]
+    if files:
+        if len(recipe.teachers) > 1:
+            raise ConfigError(f"{MAGIKA} teaches file types alone: leave out the other teachers")
+        data, network, names = read_files(_place(recipe))
+        teachers: list[Any] = [Chosen(network, names, data.classes)]
+    else:
+        data, teachers = read_data(_place(recipe), recipe.size), []
+    if isinstance(recipe.test, str):
+        whole, test = data, read_data(_place(recipe, recipe.test), recipe.size)
+        share = 0.0
+    else:
+        share = recipe.test
+        whole, test = data.split(recipe.seed, share)
+    learn = whole
+    if recipe.per_class:
+        learn, _ = data.split(recipe.seed, share, recipe.per_class, recipe.unlabelled)
+    for k, settings in enumerate([] if files else recipe.teachers, 1):
+        teachers.append(_teacher(settings, recipe, k, whole, data, progress))
+    teacher = None if not teachers else teachers[0] if len(teachers) == 1 else _together(teachers, learn)
+    return Ready(learn, test, teacher)
+
+
+def _place(recipe: ClassifierRecipe, given: str | None = None) -> Path | str:
+    """Data by name, or by a path that is relative to the current folder."""
+    name = recipe.data if given is None else given
+    return name if name in SHIPPED else Path(name).expanduser()
+
+
+def _together(teachers: Sequence[Any], data: Labelled) -> Teacher:
+    from limbeck.vision.teachers import teacher_of
+
+    return Several([teacher_of(one, data) for one in teachers])
+
+
+def _teacher(
+    settings: NetworkSettings, recipe: ClassifierRecipe, k: int, learn: Labelled, data: Labelled, progress: bool
+) -> Any:
+    """A teacher that is there, or one that is trained on all labels first."""
+    path = settings.path
+    if path is None:
+        folder = recipe.out / f"teacher-{k}"
+        network = settings.sizes.build(data.inputs.shape[1:], len(data.classes), recipe.seed + 1000 * k)
+        regime = Regime(settings.steps, learning_rate=settings.lr)
+        distill(None, network, learn, loss="ce", regime=regime, seed=recipe.seed, out=folder, progress=progress)
+        save_network(network, settings.sizes, data.inputs.shape[1:], data.classes, folder)
+        return network
+    if path.suffix == ".onnx":
+        return Onnx(path)
+    if path.suffix == ".npz":
+        return Answers(_answers(path, len(data)))
+    network, shape, classes = load_network(path)
+    if shape != list(data.inputs.shape[1:]):
+        raise ConfigError(f"the teacher in {path} reads inputs {shape}, the data has {list(data.inputs.shape[1:])}")
+    from limbeck.vision.teachers import Module
+
+    return network if classes == data.classes else Chosen(Module(network), classes, data.classes)
+
+
+def _answers(path: Path, examples: int) -> torch.Tensor:
+    """Logits of all examples of the data, in its order."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            known = {name: torch.from_numpy(content[name]).float() for name in content.files}
+    except (ValueError, OSError, AttributeError, EOFError, TypeError) as error:
+        raise ConfigError(f"{path} is not an .npz file of plain arrays ({error})") from error
+    if "logits" not in known and "probabilities" not in known:
+        raise ConfigError(f"{path} has {', '.join(known) or 'nothing'}: it must hold logits or probabilities")
+    found = known["logits"] if "logits" in known else log_probabilities(known["probabilities"])
+    if len(found) != examples:
+        raise ConfigError(f"{path} answers {len(found)} examples, the data has {examples}: give one row for each")
+    return found
+
+
+def _student(recipe: ClassifierRecipe, data: Labelled) -> tuple[torch.nn.Module, Network]:
+    settings = recipe.student
+    if settings.path is None:
+        return settings.sizes.build(data.inputs.shape[1:], len(data.classes), recipe.seed), settings.sizes
+    network, shape, classes = load_network(settings.path)
+    if shape != list(data.inputs.shape[1:]) or classes != data.classes:
+        raise ConfigError(
+            f"the student in {settings.path} reads {shape} and knows {len(classes)} classes, the data has "
+            f"{list(data.inputs.shape[1:])} and {len(data.classes)}: they must be the same"
+        )
+    note = json.loads((settings.path / "network.json").read_text())
+    return network, Network(tuple(note["hidden"]), tuple(note["channels"]), note["dropout"], note["histogram"])
+
+
+def evaluate_folder(student: Path, against: Path, data: Path | str, limit: int | None = None) -> Comparison:
+    """Compare a student with its teacher, both in folders, or the teacher in an .onnx file.
+
+    Args:
+        student: folder that limbeck wrote.
+        against: folder or ONNX file of the teacher.
+        data: see `read_data`.
+        limit: so many examples only.
+    """
+    network, shape, classes = load_network(student)
+    size = shape[-1] if len(shape) == 3 and data not in SHIPPED else None
+    examples = read_data(data, size).at(range(limit)) if limit else read_data(data, size)
+    if classes != examples.classes or shape != list(examples.inputs.shape[1:]):
+        raise ConfigError(
+            f"{student} reads {shape} and knows {len(classes)} classes, {data} has "
+            f"{list(examples.inputs.shape[1:])} and {len(examples.classes)}: take data of the same kind"
+        )
+    teacher = Onnx(against) if against.suffix == ".onnx" else load_network(against)[0]
+    return evaluate(network, teacher, examples)
