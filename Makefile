@@ -47,10 +47,12 @@ bench: env $(PEERS)/.installed  ## limbeck beside its peers, as ratios (writes b
 	$(BIN)/python benchmarks/demo.py bench-demo
 	$(PEERS)/bin/python benchmarks/lm_loss.py
 	$(PEERS)/bin/python benchmarks/lm_step.py
+	$(PEERS)/bin/python benchmarks/losses.py
 
 $(PEERS)/.installed: pyproject.toml constraints.txt
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[lm]' trl==1.16.0
+	$(PEERS)/bin/python -m pip install --quiet --no-deps torchdistill==1.1.5
 	touch $@
 
 clean:           ## remove the environment and the demo's output
