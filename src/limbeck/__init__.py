@@ -1,6 +1,7 @@
 """limbeck tells what a distillation will give before you pay for it, does it, and checks the prediction.
 
-With a table of runs, start at `read_runs` and `fit`; with two models, at `limbeck.lm.distill`. Sub-packages are
+With a table of runs, start at `read_runs` and `fit`; with two models, at `limbeck.lm.distill` or
+`limbeck.vision.distill`. Sub-packages are
 imported when they are first used, so that someone with a table of runs never waits for torch.
 """
 
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 from limbeck.errors import LimbeckError
 
 if TYPE_CHECKING:
-    from limbeck import distill, fitting, laws, lm, papers, planning, report, runs, study, theory
+    from limbeck import distill, embeddings, fitting, laws, lm, papers, planning, report, runs, study, theory, vision
     from limbeck.laws import fit
     from limbeck.runs import RunRecorder, RunTable, read_runs
 
 __version__ = "0.1.0"
 
-_ROOMS = ("distill", "fitting", "laws", "lm", "papers", "planning", "report", "runs", "study", "theory")
+_ROOMS = (
+    "distill", "embeddings", "fitting", "laws", "lm", "papers", "planning", "report", "runs", "study", "theory",
+    "vision",
+)  # fmt: skip
 _NAMES = {"fit": "laws", "read_runs": "runs", "RunTable": "runs", "RunRecorder": "runs"}
 
 __all__ = [
@@ -26,6 +30,7 @@ __all__ = [
     "RunRecorder",
     "RunTable",
     "distill",
+    "embeddings",
     "fit",
     "fitting",
     "laws",
@@ -37,6 +42,7 @@ __all__ = [
     "runs",
     "study",
     "theory",
+    "vision",
 ]
 
 

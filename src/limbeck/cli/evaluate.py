@@ -14,7 +14,9 @@ from limbeck.cli.arguments import LevelOption, SeedOption, option, shown
 def evaluate(
     student: Annotated[Path, typer.Argument(help="Model folder.")],
     against: Annotated[Path, option("Model folder of the teacher.")],
-    data: Annotated[Path, option("JSON lines of prompt, completion and perhaps task; or a text.")],
+    data: Annotated[
+        Path, option("JSON lines of prompt, completion and perhaps task; or a text. Of classifiers: see recipes.")
+    ],
     baseline: Annotated[Path | None, option("The same student trained without the teacher.")] = None,
     length: Annotated[int | None, option("Most tokens of an answer (twice the longest reference).")] = None,
     limit: Annotated[int | None, option("Read so many prompts or windows only.")] = None,
@@ -24,7 +26,14 @@ def evaluate(
     """Compare a student with its teacher: right answers, equal answers, predictions; with what chance explains.
 
     Example: limbeck evaluate student/ --against teacher/ --data sums.jsonl --baseline alone/
+
+    Classifiers: limbeck evaluate distilled/student --against distilled/teacher-1
+    --data distilled/held-out.npz
     """
+    if (student / "network.json").is_file():
+        from limbeck.vision import evaluate_folder
+
+        return evaluate_folder(student, against, str(data), limit)
     from limbeck import lm
 
     how: dict[str, Any] = {"baseline": baseline, "length": length, "limit": limit, "level": level, "seed": seed}

@@ -12,6 +12,8 @@ import typer
 from limbeck.cli.arguments import JsonOption, SeedOption, emit, option
 from limbeck.errors import LimbeckError
 
+ROOMS = ("lm", "vision")
+
 
 def demo(
     out: Annotated[Path, option("Folder of everything; the same command continues in it.")] = Path("demo"),
@@ -60,9 +62,20 @@ def distill(
     steps: 1000                    # or tokens: 1M, of text
     out: models/distilled
 
+    Classifiers: room: vision as the first line, then data: digits, teacher: {hidden: [128]}, student: {hidden: [16]},
+    method: kd (ce, dkd, dist, pld, mlkd, kd-z, ...), steps, out; see recipes/vision.
+
     The same command continues after a stop; a finished run says so. Several processes: torchrun --nproc_per_node 2 -m
     limbeck distill recipe.yaml. Recipes for every method are in recipes/lm.
     """
+    if room_of(recipe) == "vision":
+        from limbeck.vision import read_classifier_recipe, run_recipe
+
+        if cost:
+            raise LimbeckError("--preview counts language models: a classifier of eight lines is quickly tried")
+        found = run_recipe(read_classifier_recipe(recipe, overrides or []), progress=not as_json)
+        emit(as_json, found.to_dict(), found.summary())
+        return
     from limbeck.lm import distill as run
     from limbeck.lm import preview, read_recipe
 
@@ -70,6 +83,20 @@ def distill(
     result = preview(settings) if cost else run(settings, progress=not as_json)
     if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
         emit(as_json, result.to_dict(), result.summary())
+
+
+def room_of(recipe: Path) -> str:
+    """The room that a recipe names; language models if it names none, or cannot be read yet."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return "lm"  # the reader of that room says what is wrong
+    room = content.get("room", "lm") if isinstance(content, dict) else "lm"
+    if room not in ROOMS:
+        raise LimbeckError(f'{recipe}: no room is called "{room}". Known: {", ".join(ROOMS)}.')
+    return str(room)
 
 
 def answer(

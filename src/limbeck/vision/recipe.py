@@ -12,7 +12,6 @@ out: distilled/
 ```
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,12 @@ from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 from limbeck.vision.augmentation import Augmentation
-from limbeck.vision.data import SHIPPED, Labelled, read_data
+from limbeck.vision.data import SHIPPED, Labelled, read_data, save_data
 from limbeck.vision.evaluation import Comparison, evaluate
 from limbeck.vision.file_types import read_files
 from limbeck.vision.methods import Method
-from limbeck.vision.networks import Network, load_network, save_network
-from limbeck.vision.teachers import Answers, Chosen, Onnx, Several, Teacher, log_probabilities
+from limbeck.vision.networks import Network, load_network, require_kind, save_network
+from limbeck.vision.teachers import Answers, Chosen, Module, Onnx, Several, Teacher, log_probabilities, teacher_of
 from limbeck.vision.training import Distilled, Regime, distill
 
 MAGIKA = "magika"
@@ -178,7 +177,8 @@ def read_classifier_recipe(path: Path | str, overrides: Sequence[str] = ()) -> C
 def run_recipe(recipe: ClassifierRecipe | Mapping[str, Any], *, progress: bool = True) -> ClassifierResult:
     """Distil a classifier as a recipe says; the same call goes on after an interruption.
 
-    In `out`: `student/` (see `save_network`), `teacher-1/` if it was trained here, `runs.jsonl`, `result.json`.
+    In `out`: `student/` (see `save_network`), `teacher-1/` if it was trained here, `held-out.npz` (what it was judged
+    by), `runs.jsonl`, `result.json`.
 
     Raises:
         ConfigError: a mistake in the recipe, its data or its networks.
@@ -207,6 +207,7 @@ def run_recipe(recipe: ClassifierRecipe | Mapping[str, Any], *, progress: bool =
         torch.set_num_threads(threads)
     learn = ready.learn
     folder = save_network(student, made, learn.inputs.shape[1:], learn.classes, recipe.out / "student")
+    save_data(ready.test, recipe.out / "held-out.npz")
     done = ClassifierResult(str(folder), learn.summary(), result)
     write_json(recipe.out / "result.json", done.to_dict())
     return done
@@ -251,7 +252,13 @@ def prepare(recipe: ClassifierRecipe, progress: bool = False) -> Ready:
         learn, _ = data.split(recipe.seed, share, recipe.per_class, recipe.unlabelled)
     for k, settings in enumerate([] if files else recipe.teachers, 1):
         teachers.append(_teacher(settings, recipe, k, whole, data, progress))
-    teacher = None if not teachers else teachers[0] if len(teachers) == 1 else _together(teachers, learn)
+    teacher = (
+        None
+        if not teachers
+        else teachers[0]
+        if len(teachers) == 1
+        else Several([teacher_of(one, learn) for one in teachers])
+    )
     return Ready(learn, test, teacher)
 
 
@@ -259,12 +266,6 @@ def _place(recipe: ClassifierRecipe, given: str | None = None) -> Path | str:
     """Data by name, or by a path that is relative to the current folder."""
     name = recipe.data if given is None else given
     return name if name in SHIPPED else Path(name).expanduser()
-
-
-def _together(teachers: Sequence[Any], data: Labelled) -> Teacher:
-    from limbeck.vision.teachers import teacher_of
-
-    return Several([teacher_of(one, data) for one in teachers])
 
 
 def _teacher(
@@ -283,12 +284,11 @@ def _teacher(
         return Onnx(path)
     if path.suffix == ".npz":
         return Answers(_answers(path, len(data)))
-    network, shape, classes = load_network(path)
-    if shape != list(data.inputs.shape[1:]):
-        raise ConfigError(f"the teacher in {path} reads inputs {shape}, the data has {list(data.inputs.shape[1:])}")
-    from limbeck.vision.teachers import Module
-
-    return network if classes == data.classes else Chosen(Module(network), classes, data.classes)
+    saved = load_network(path)
+    require_kind(saved, data.inputs.shape[1:], None, f"the teacher in {path}")
+    return (
+        saved.network if saved.classes == data.classes else Chosen(Module(saved.network), saved.classes, data.classes)
+    )
 
 
 def _answers(path: Path, examples: int) -> torch.Tensor:
@@ -310,14 +310,9 @@ def _student(recipe: ClassifierRecipe, data: Labelled) -> tuple[torch.nn.Module,
     settings = recipe.student
     if settings.path is None:
         return settings.sizes.build(data.inputs.shape[1:], len(data.classes), recipe.seed), settings.sizes
-    network, shape, classes = load_network(settings.path)
-    if shape != list(data.inputs.shape[1:]) or classes != data.classes:
-        raise ConfigError(
-            f"the student in {settings.path} reads {shape} and knows {len(classes)} classes, the data has "
-            f"{list(data.inputs.shape[1:])} and {len(data.classes)}: they must be the same"
-        )
-    note = json.loads((settings.path / "network.json").read_text())
-    return network, Network(tuple(note["hidden"]), tuple(note["channels"]), note["dropout"], note["histogram"])
+    saved = load_network(settings.path)
+    require_kind(saved, data.inputs.shape[1:], data.classes, f"the student in {settings.path}")
+    return saved.network, saved.made
 
 
 def evaluate_folder(student: Path, against: Path, data: Path | str, limit: int | None = None) -> Comparison:
@@ -329,13 +324,9 @@ def evaluate_folder(student: Path, against: Path, data: Path | str, limit: int |
         data: see `read_data`.
         limit: so many examples only.
     """
-    network, shape, classes = load_network(student)
-    size = shape[-1] if len(shape) == 3 and data not in SHIPPED else None
+    saved = load_network(student)
+    size = saved.shape[-1] if len(saved.shape) == 3 and data not in SHIPPED else None
     examples = read_data(data, size).at(range(limit)) if limit else read_data(data, size)
-    if classes != examples.classes or shape != list(examples.inputs.shape[1:]):
-        raise ConfigError(
-            f"{student} reads {shape} and knows {len(classes)} classes, {data} has "
-            f"{list(examples.inputs.shape[1:])} and {len(examples.classes)}: take data of the same kind"
-        )
-    teacher = Onnx(against) if against.suffix == ".onnx" else load_network(against)[0]
-    return evaluate(network, teacher, examples)
+    require_kind(saved, examples.inputs.shape[1:], examples.classes, str(student))
+    teacher = Onnx(against) if against.suffix == ".onnx" else load_network(against).network
+    return evaluate(saved.network, teacher, examples)
