@@ -74,7 +74,8 @@ class Served:
         text = body["prompt"].upper()[: body["max_tokens"]]
         top = [{letter: -0.5, "?": -1.5} for letter in text] if "logprobs" in body and body["model"] != "mute" else None
         finish = "stop" if len(body["prompt"]) <= body["max_tokens"] else "length"
-        choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": top and {"top_logprobs": top}}
+        said = top and {"tokens": list(text), "token_logprobs": [-0.5] * len(text), "top_logprobs": top}
+        choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": said}
         return {"id": "1", "object": "text_completion", "created": 0, "model": body["model"], "choices": [choice]}
 
     def chat(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -118,13 +119,12 @@ def test_texts_are_continued_and_messages_are_chats(served: Served) -> None:
 
 
 def test_log_probabilities_where_they_are_offered(served: Served) -> None:
-    assert Endpoint(served.url, "big", log_probs=2).answer("ab")["log_probs"] == [
-        {"A": -0.5, "?": -1.5},
-        {"B": -0.5, "?": -1.5},
-    ]
+    said = Endpoint(served.url, "big", log_probs=2).answer("ab")
+    assert said["log_probs"] == [{"A": -0.5, "?": -1.5}, {"B": -0.5, "?": -1.5}] and said["tokens"] == ["A", "B"]
     assert served.asked[-1]["logprobs"] == 2
     chat = Endpoint(served.url, "big", log_probs=2, chat=True)
-    assert chat.answer("hi")["log_probs"] == [{"A": -0.5, "B": -1.5}]
+    said = chat.answer("hi")
+    assert said["log_probs"] == [{"A": -0.5, "B": -1.5}] and said["tokens"] == ["A"]
     assert (served.asked[-1]["logprobs"], served.asked[-1]["top_logprobs"]) == (True, 2)
     with pytest.raises(ConfigError, match="no log-probabilities of mute: set log_probs to 0"):
         Endpoint(served.url, "mute", log_probs=2).answer("ab")

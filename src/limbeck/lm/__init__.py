@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from limbeck.lm.rollouts import Kept, Mixture, Replay, Rollouts, Sampler, TransformersSampler
     from limbeck.lm.self_play import Duels, SelfPlay
     from limbeck.lm.slots import Batch, NextToken, Signal, Source
-    from limbeck.lm.teacher_cache import CachedTeaching, TeacherCache, cache_teacher
+    from limbeck.lm.teacher_cache import CachedTeaching, TeacherCache, cache_answers, cache_teacher
     from limbeck.lm.teacher_hacking import Alarm, Distance, HackingMonitor, HackingReport, distance, judge, law_alarm
     from limbeck.lm.teaching import Divergence, Teaching
     from limbeck.lm.tokenizers import (
@@ -66,8 +66,8 @@ __all__ = [
     "PretrainJob", "Regime", "Replay", "Rollouts", "Sampler", "SelfPlay", "Signal", "Source", "StagedSignal",
     "StagedSource", "TaskAudit", "TeacherCache", "Teaching", "TextLoss", "TokenStream", "TransformersSampler",
     "Trend", "Weighted", "Windows", "agreement", "answer_loss", "bleu", "budget_folder", "build_corpus",
-    "byte_tokenizer", "cache_teacher", "clustered_mean", "collate", "compare_texts", "continue_text", "distance",
-    "distil", "distill", "embedded_corpus", "evaluate", "evaluation_windows", "extrapolate", "farthest", "fault",
+    "byte_tokenizer", "cache_answers", "cache_teacher", "clustered_mean", "collate", "compare_texts", "continue_text",
+    "distance", "distil", "distill", "embedded_corpus", "evaluate", "evaluation_windows", "extrapolate", "farthest", "fault",
     "fidelity", "final_answer", "finished", "future_returns", "get_tokenizer", "hardest", "judge",
     "latent_shift", "law_alarm", "load_corpus", "load_model", "load_tokenizer", "measure_pass_rates",
     "model_folder", "non_embedding_params", "paired_gain", "pretrain", "preview", "read_examples", "read_recipe",

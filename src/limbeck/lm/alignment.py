@@ -26,11 +26,10 @@ from limbeck.distill import get_loss
 from limbeck.errors import ConfigError, TrainingError
 from limbeck.lm.conversations import Example, collate
 from limbeck.lm.slots import Batch, counted_logits, cross_entropy
-from limbeck.lm.tokenizers import byte_characters, separator_token
+from limbeck.lm.tokenizers import END, separator_token, token_bytes
 
 Merge = Literal["observed", "bayesian"]
 Span = list[tuple[int, int]]  # of its tokens, where the logits stand and the id
-END = b"\0"  # what a separator is in bytes, whatever token it is
 
 
 def align_spans(student: ArrayLike, teacher: ArrayLike) -> list[tuple[range, range]]:
@@ -111,28 +110,6 @@ def hybrid_distance(
     divergence, distance = jsd.value(p, q, beta=beta), sorted_distance(*others)
     share = len(shared) / teacher.shape[1]
     return share * divergence + (1 - share) * distance, divergence, distance
-
-
-def token_bytes(tokenizer: Any) -> dict[int, bytes]:
-    """The bytes that every token writes: nothing for the beginning of a text, byte 0 for its end.
-
-    Example:
-        >>> from limbeck.lm import byte_tokenizer
-        >>> token_bytes(byte_tokenizer())[195]
-        b'\\xc3'
-    """
-    vocabulary, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()
-    values = {character: value for value, character in enumerate(byte_characters())}
-    byte_level = vocabulary.keys() >= values.keys()
-
-    def written(token: str) -> bytes:
-        if byte_level and token not in added:
-            return bytes(values[character] for character in token)
-        byte = re.fullmatch("<0x([0-9A-F]{2})>", token)
-        return bytes.fromhex(byte[1]) if byte else token.replace("▁", " ").encode()
-
-    found = {number: written(token) for token, number in vocabulary.items()}
-    return found | {tokenizer.bos_token_id: b"", separator_token(tokenizer): END}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from limbeck.errors import ConfigError
 from limbeck.lm.slots import Batch, counted_logits, cross_entropy
-from limbeck.lm.tokenizers import separator_token
+from limbeck.lm.tokenizers import separator_token, token_strings
+
+Favourites = tuple[tuple[int, float], ...]  # ids and log-probabilities, the likeliest first
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class Example:
         answer: ids with the end token; empty for a prompt alone.
         domain: number of the teacher it belongs to.
         told: the prompt as the teacher reads it, where that differs: with a context, or by another chat template.
+        said: for every token of the answer the tokens that its writer had in mind, with their log-probabilities.
     """
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...] = ()
     domain: int = 0
     told: tuple[int, ...] = ()
+    said: tuple[Favourites, ...] = ()
 
 
 def has_prompts(path: Path | str) -> bool:
@@ -74,13 +78,15 @@ def read_prompts(path: Path | str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def read_examples(
-    path: Path | str, tokenizer: Any, *, context: int, domains: Sequence[str] = (), teacher: Any = None
-) -> list[Example]:
+    path: Path | str, tokenizer: Any, *, context: int, domains: Sequence[str] = (), teacher: Any = None,
+    favourites: bool = False,
+) -> list[Example]:  # fmt: skip
     """Read prompts from JSON lines.
 
     A row has `prompt` and, for training on answers, `completion`: texts, or lists of chat messages. A row of `messages`
     is a conversation whose last assistant turn is the answer. Messages go through the tokenizer's chat template, texts
-    as they are. `domain` names the teacher; `context` is text before the prompt that only the teacher reads.
+    as they are. `domain` names the teacher; `context` is text before the prompt that only the teacher reads; an answer
+    whose `finish` is `length` was cut and has no end.
 
     Args:
         path: the file.
@@ -88,19 +94,26 @@ def read_examples(
         context: longest example in tokens.
         domains: names of the teachers, in their order.
         teacher: its tokenizer, if its chat template may be another one.
+        favourites: read the `log_probs` that an endpoint gave with its answers, where they are.
 
     Raises:
         ConfigError: no such file; a row that is not one of these; an example longer than the context; a domain that is
-            not a teacher's; messages without a chat template.
+            not a teacher's; messages without a chat template; answers in other tokens than the student's.
     """
-    end, examples = separator_token(tokenizer), []
+    end, examples, strings = separator_token(tokenizer), [], token_strings(tokenizer) if favourites else {}
     for where, row in read_prompts(path):
         prompt, answer = _texts(row, tokenizer, where)
         theirs = prompt if teacher is None else _texts(row, teacher, where)[0]
         ids, told = (
             tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, row.get("context", "") + theirs)
         )
-        reply = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end] if answer else []
+        reply, said = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end], list[Favourites]()
+        if favourites and "log_probs" in row:
+            reply, said = _said(row, reply, strings, where)
+            if row.get("finish") != "length" and reply[-1:] != [end]:  # a server that does not speak of the end
+                reply, said = [*reply, end], [*said, ((end, 0.0),)]
+        elif row.get("finish") == "length" or not answer:
+            reply = reply[:-1]
         if not ids:
             raise ConfigError(f"{where}: the prompt is empty")
         longest = max(len(ids), len(told))
@@ -110,8 +123,43 @@ def read_examples(
         if domains and name not in domains:
             raise ConfigError(f'{where}: no teacher for the domain "{name}"; there are: {", ".join(domains)}')
         domain = domains.index(name) if domains else 0
-        examples.append(Example(tuple(ids), tuple(reply), domain, tuple(told) if told != ids else ()))
+        examples.append(Example(tuple(ids), tuple(reply), domain, tuple(told) if told != ids else (), tuple(said)))
     return examples
+
+
+def _said(
+    row: Mapping[str, Any], read: Sequence[int], strings: Mapping[str, int | None], where: str
+) -> tuple[list[int], list[Favourites]]:
+    """The tokens of an answer and the favourites at each; a favourite that is no token, or several, is left out.
+
+    Args:
+        row: with `tokens` and `log_probs`.
+        read: the answer as the student's tokenizer reads it, with the end: decides between tokens that look the same.
+        strings: of `token_strings`.
+        where: the row stands.
+    """
+    names, places = row.get("tokens"), row["log_probs"]
+    if (
+        not isinstance(names, list)
+        or not isinstance(places, list)
+        or not (len(names) == len(places) and all(name in place for name, place in zip(names, places, strict=True)))
+    ):
+        raise ConfigError(f"{where}: log_probs need the tokens they are about, write the answers again")
+    ids: list[Any] = [strings.get(name, -1) for name in names]
+    if len(read) - len(ids) in (0, 1) and all(one in (None, other) for one, other in zip(ids, read, strict=False)):
+        ids = list(read[: len(ids)])
+    if wrong := [name for name, one in zip(names, ids, strict=True) if one in (None, -1)]:
+        raise ConfigError(
+            f"{where}: {wrong[0]!r} is no token of the student's, or several: log-probabilities need the teacher's "
+            "tokenizer. Take such a student, or method sft; vLLM says tokens by their numbers if a request has "
+            "return_tokens_as_token_ids"
+        )
+    said = []
+    for name, one, place in zip(names, ids, places, strict=True):
+        known = {strings.get(other): value for other, value in place.items()} | {one: place[name]}
+        pairs = [(token, value) for token, value in known.items() if token is not None and value is not None]
+        said.append(tuple(sorted(pairs, key=lambda pair: -pair[1])))
+    return ids, said
 
 
 def _texts(row: Mapping[str, Any], tokenizer: Any, where: str) -> tuple[str, str]:

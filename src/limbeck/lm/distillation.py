@@ -19,7 +19,7 @@ from limbeck.lm.methods import Cast, Method
 from limbeck.lm.models import context_length, folder_digest, load_model, non_embedding_params, read_config, tiny_llama
 from limbeck.lm.rollouts import Replay, TransformersSampler
 from limbeck.lm.slots import Batch, Signal, Source
-from limbeck.lm.teacher_cache import CachedTeaching, cache_teacher
+from limbeck.lm.teacher_cache import CachedTeaching, TeacherCache, cache_answers, cache_teacher
 from limbeck.lm.teacher_hacking import HackingMonitor, report_of
 from limbeck.lm.teaching import Divergence, Teaching, require_vocabulary
 from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenizer_name
@@ -53,6 +53,8 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
         if job.cache:
             with processes().main_process_first():
                 signal = _cached(job, signal, read.source(student, ready.steps, job.out), ready.steps)
+        far = not job.teachers and bool(read.heard or job.teacher_name)  # it is known by its answers alone
+        unheard, itself = far and not read.heard, "an endpoint" if far else "itself"
         columns = {
             "run": job.run,
             "seed": job.seed,
@@ -60,9 +62,9 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
             "recipe": f"{signal.describe()} {job.regime.describe()}",
             "tokenizer": tokenizer_name(tokenizer),
             "dataset": read.dataset,
-            "teacher": job.teacher_name or "+".join(folder.name for folder in job.teachers.values()) or "itself",
-            "teacher_loss": read.teacher_loss() if job.teacher_loss is None else job.teacher_loss,
-            "teacher_params": max(map(non_embedding_params, cast.teachers)),
+            "teacher": job.teacher_name or "+".join(folder.name for folder in job.teachers.values()) or itself,
+            "teacher_loss": None if unheard else read.teacher_loss() if job.teacher_loss is None else job.teacher_loss,
+            "teacher_params": None if far else max(map(non_embedding_params, cast.teachers)),
             "loss_before": read.evaluate(student.eval())["loss"],
         }
 
@@ -138,6 +140,11 @@ def prepare(job: DistilJob) -> Prepared:
     cast = Cast(tokenizer, teacher_tokenizer, teachers or [start()], start)
     read, steps = material(job, method, cast), job.regime.steps(max(job.budgets))
     signal = method.signal(cast, steps, job.divergence, job.ce_weight, job.vocabulary)
+    if read.heard and isinstance(signal, Teaching):
+        if processes().is_main_process:
+            cache_answers(read.heard, job.out / "cache")
+        processes().wait_for_everyone()
+        signal = CachedTeaching(TeacherCache(job.out / "cache"), signal.divergence, signal.ce_weight)
     for teacher in teachers if job.vocabulary != "align" else []:
         compared = signal if isinstance(signal, Teaching) else Teaching(teacher)
         require_vocabulary(compared, teacher, student, read.probe, read.largest)

@@ -70,8 +70,8 @@ class Endpoint:
         """Ask once.
 
         Returns:
-            `completion`, `finish` (`stop`, or `length` if it was cut) and, if asked for, `log_probs`: for every token a
-            dictionary of favourites and their log-probabilities.
+            `completion`, `finish` (`stop`, or `length` if it was cut) and, if asked for, `tokens` and `log_probs`: for
+            every token a dictionary of the favourites there, itself among them, and their log-probabilities.
 
         Raises:
             TrainingError: the server refuses, or stays away for all retries.
@@ -79,6 +79,7 @@ class Endpoint:
             MissingExtraError: the package openai is missing.
         """
         client, top = self._client, self.log_probs
+        tokens: list[tuple[str, float, dict[str, float]]] = []
         with self._lock:
             start = max(time.monotonic(), self._next)
             self._next = start + 60 / self.per_minute
@@ -88,19 +89,26 @@ class Endpoint:
         try:
             if isinstance(prompt, str) and not self.chat:
                 said = client.completions.create(prompt=prompt, **how, **({"logprobs": top} if top else {})).choices[0]
-                text, places = said.text, said.logprobs and said.logprobs.top_logprobs
+                text, kept = said.text, said.logprobs
+                if kept and kept.tokens and kept.token_logprobs and kept.top_logprobs:
+                    tokens = list(zip(kept.tokens, kept.token_logprobs, kept.top_logprobs, strict=True))
             else:
                 how |= {"logprobs": True, "top_logprobs": top} if top else {}
                 messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
                 said = client.chat.completions.create(messages=messages, **how).choices[0]
                 text, content = said.message.content or "", (said.logprobs and said.logprobs.content) or []
-                places = [{one.token: one.logprob for one in place.top_logprobs} for place in content]
+                near = [{other.token: other.logprob for other in one.top_logprobs} for one in content]
+                tokens = [(one.token, one.logprob, there) for one, there in zip(content, near, strict=True)]
         except _openai().OpenAIError as error:
             reason = f"{error} {getattr(error, 'body', None) or ''}"
             raise TrainingError(f"{self.url} gives no answer of {self.model}: {reason}") from error
-        if top and text and not places:
+        if top and text and not tokens:
             raise ConfigError(f"{self.url} gives no log-probabilities of {self.model}: set log_probs to 0")
-        return {"completion": text, "finish": said.finish_reason, **({"log_probs": places} if top else {})}
+        answer = {"completion": text, "finish": said.finish_reason}
+        if not top:
+            return answer
+        names, log_probs = [name for name, *_ in tokens], [there | {name: own} for name, own, there in tokens]
+        return answer | {"tokens": names, "log_probs": log_probs}
 
     def answers(self, asked: Sequence[tuple[Prompt, int]]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Ask for many (prompt, seed), side by side; give the place of each with its answer, as they come."""
@@ -139,8 +147,8 @@ def write_answers(endpoint: Endpoint, prompts: Path | str, out: Path | str, *, s
     Args:
         endpoint: who answers.
         prompts: JSON lines with a `prompt` (text or chat messages) or `messages`, whose last answer is left out.
-        out: JSON lines: the row of the prompt, its `completion`, `finish` and `log_probs`, the number `row` and the
-            `model`. Rows that are there are kept, so that the same call after a kill goes on.
+        out: JSON lines: the row of the prompt, what `Endpoint.answer` gives, the number `row` and the `model`. Rows
+            that are there are kept, so that the same call after a kill goes on.
         seed: of the samples; every row adds its number.
 
     Returns:

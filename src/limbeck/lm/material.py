@@ -7,7 +7,7 @@ is held out; where it has no answer, the teacher writes one, so that the loss me
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Material:
         largest: largest token id.
         dataset: name and hash.
         counted_in: column that says how much was read.
+        heard: answers with what an endpoint said at every token, where that is what is taught.
     """
 
     source: Callable[[Any, int, Path], Source]
@@ -52,6 +53,7 @@ class Material:
     largest: int
     dataset: str
     counted_in: str
+    heard: Sequence[Example] = ()
 
 
 def material(job: DistilJob, method: Method, cast: Cast) -> Material:
@@ -70,7 +72,7 @@ def _text(job: DistilJob, method: Method, cast: Cast) -> Material:
     judged = TextLoss(evaluation_windows(theirs.validation, context), theirs.bytes_per_token)
 
     def source(student: Any, steps: int, folder: Path) -> Source:
-        if method.answers == "data" and not method.rollouts:
+        if method.reads:
             return Windows(text.train, context, job.regime.batch, job.seed)
         count = len(text.train) // context
         rows = text.train[: count * context].reshape(count, context).tolist()
@@ -85,7 +87,7 @@ def _text(job: DistilJob, method: Method, cast: Cast) -> Material:
         windows[:8, 0],
         text.largest,
         f"{corpus.facts.source} sha256:{corpus.facts.sha256[:16]}",
-        "tokens" if method.answers == "data" and not method.rollouts else "samples",
+        "tokens" if method.reads else "samples",
     )
 
 
@@ -98,7 +100,14 @@ def _prompts(job: DistilJob, method: Method, cast: Cast) -> Material:
         context=context,
         domains=[name for name in job.teachers if name],
         teacher=cast.teacher_tokenizer if same else None,
+        favourites=method.reads and method.says == "teacher" and not job.teachers,
     )
+    heard = [one for one in examples if one.said]
+    if heard and (len(heard) < len(examples) or method.pack or job.vocabulary == "align"):
+        raise ConfigError(
+            f"{job.data}: {len(heard)} of {len(examples)} answers have log-probabilities: to learn from them all must, "
+            "without pack and vocabulary: align"
+        )
     held_out, rest = examples[::HELD_OUT], [one for k, one in enumerate(examples) if k % HELD_OUT]
     if not rest:
         raise ConfigError(f"{job.data} holds one prompt: give at least two, of which one is held out")
@@ -113,6 +122,9 @@ def _prompts(job: DistilJob, method: Method, cast: Cast) -> Material:
     size = sum(len(cast.tokenizer.decode(one.answer, skip_special_tokens=True).encode()) for one in held_out)
 
     def teacher_loss() -> float:
+        if heard:
+            said = (dict(place)[token] for one in held_out for place, token in zip(one.said, one.answer, strict=True))
+            return -sum(said) / max(1, size)
         read = held_out
         if not same:
             read = read_examples(job.data, cast.teacher_tokenizer, context=2**31)[::HELD_OUT]
@@ -132,6 +144,7 @@ def _prompts(job: DistilJob, method: Method, cast: Cast) -> Material:
         max(max((*one.prompt, *one.answer)) for one in examples),
         f"{job.data.name} sha256:{hashlib.sha256(job.data.read_bytes()).hexdigest()[:16]}",
         "samples",
+        heard,
     )
 
 
@@ -140,7 +153,7 @@ def _written(
 ) -> Source:
     """The method's source, once it is sure that answers fit the context."""
     longest, length, context = max(len(one.told or one.prompt) for one in examples), method.length, job.regime.context
-    if (method.answers != "data" or method.rollouts) and longest + length > context:
+    if not method.reads and longest + length > context:
         raise ConfigError(
             f"a prompt of {longest} tokens and an answer of {length} do not fit the context of {context}: use a longer "
             f"context, or method: {{name: {method.name}, length: {max(1, context - longest)}}}"

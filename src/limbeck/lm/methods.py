@@ -149,6 +149,11 @@ class Method(Settings):
             raise ValueError("pack is about answers: data")
         return self
 
+    @property
+    def reads(self) -> bool:
+        """Whether it reads the data and nothing else."""
+        return self.answers == "data" and not self.rollouts
+
     def signal(
         self, cast: Cast, steps: int, divergence: Divergence | None, ce_weight: float, vocabulary: Vocabulary
     ) -> Signal:
@@ -245,7 +250,7 @@ class Method(Settings):
             begin = self.turn(steps)
             first = weighted(read, 0)
             return StagedSource(first, lambda: weighted(partial(write, sampler=own), begin), begin)
-        if self.answers == "data":
+        if self.reads:
             return Packed(examples, batch, seed, context) if self.pack else read(examples)
         if self.answers == "teacher":
             return Replay(examples, batch, seed, [writer(one) for one in cast.teachers], folder=kept, told=True)

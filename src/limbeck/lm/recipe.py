@@ -8,6 +8,8 @@ method: gkd                # kd if it is left out
 steps: 1000                # or tokens: 2e6, of text
 out: distilled/
 ```
+
+Without a teacher, method kd learns from the log-probabilities that `limbeck answer --log-probs` put into the data.
 """
 
 from __future__ import annotations
@@ -186,9 +188,9 @@ class DistillationResult:
 
     Args:
         student: folder of the student, for `from_pretrained`.
-        student_loss_before, student_loss, teacher_loss: nats per token.
+        student_loss_before, student_loss, teacher_loss: nats per token; None of a teacher that gives answers alone.
         bytes_per_token: of the held-out text; losses divided by it are nats per byte.
-        params, teacher_params: without embeddings.
+        params, teacher_params: without embeddings; None of a teacher behind an endpoint.
         tokens, samples, steps: trained on; answers are counted as samples.
         best_step: after which the student was kept, where it was evaluated several times.
         seconds: wall time of the training.
@@ -199,10 +201,10 @@ class DistillationResult:
     student: str
     student_loss_before: float
     student_loss: float
-    teacher_loss: float
+    teacher_loss: float | None
     bytes_per_token: float
     params: int
-    teacher_params: int
+    teacher_params: int | None
     tokens: int | None
     steps: int
     seconds: float
@@ -217,29 +219,29 @@ class DistillationResult:
         def losses(unit: str, size: float) -> str:
             return f"loss {self.student_loss_before / size:.3f} → {self.student_loss / size:.3f} {unit}"
 
-        gap = self.student_loss_before - self.teacher_loss
-        closed = (
-            f" ({100 * (self.student_loss_before - self.student_loss) / gap:.0f} % of the way)"
-            if gap > 0 and self.student_loss_before > self.student_loss >= self.teacher_loss
-            else ""
-        )
+        size, theirs = self.bytes_per_token, self.teacher_loss
+        of_teacher = ["", ""] if theirs is None else [f", teacher {theirs / one:.3f}" for one in (size, 1.0)]
+        if theirs is not None and self.student_loss_before > self.student_loss >= theirs:
+            closed = (self.student_loss_before - self.student_loss) / (self.student_loss_before - theirs)
+            of_teacher[0] += f" ({100 * closed:.0f} % of the way)"
+        params = "" if self.teacher_params is None else f", teacher {spaced(self.teacher_params)}"
         time = "already finished: nothing to do" if self.already_finished else f"{self.seconds:.0f} s"
         read = f"{spaced(self.tokens)} tokens" if self.tokens else f"{spaced(self.samples or 0)} answers"
         best = "" if self.best_step is None else f", best after {spaced(self.best_step)}"
         lines = [
-            f"{self.student}: {losses('nats/byte', self.bytes_per_token)}, "
-            f"teacher {self.teacher_loss / self.bytes_per_token:.3f}{closed}",
-            f"  student {spaced(self.params)} parameters, teacher {spaced(self.teacher_params)} (without embeddings)",
+            f"{self.student}: {losses('nats/byte', size)}{of_teacher[0]}",
+            f"  student {spaced(self.params)} parameters{params} (without embeddings)",
             f"  {read} in {spaced(self.steps)} steps{best} · {time}",
         ]
-        if self.bytes_per_token != 1:
-            lines.insert(1, f"  {losses('nats/token', 1.0)}, teacher {self.teacher_loss:.3f}")
+        if size != 1:
+            lines.insert(1, f"  {losses('nats/token', 1.0)}{of_teacher[1]}")
         return "\n".join([*lines, f"  warning: {self.warning}"] if self.warning else lines)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values, with the losses in nats per byte beside those per token."""
         losses = ("student_loss_before", "student_loss", "teacher_loss")
-        return asdict(self) | {f"{name}_per_byte": getattr(self, name) / self.bytes_per_token for name in losses}
+        given = {name: getattr(self, name) for name in losses}
+        return asdict(self) | {f"{name}_per_byte": one and one / self.bytes_per_token for name, one in given.items()}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
@@ -283,7 +285,7 @@ def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress:
         student=str(student),
         student_loss_before=row["loss_before"] * bytes_per_token,
         student_loss=row["loss_per_token"],
-        teacher_loss=row["teacher_loss"] * bytes_per_token,
+        teacher_loss=row["teacher_loss"] and row["teacher_loss"] * bytes_per_token,
         bytes_per_token=bytes_per_token,
         params=row["params"],
         teacher_params=row["teacher_params"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from limbeck.distill import fused_divergence, get_loss
 from limbeck.distill.topk import Kept, kept_divergence
 from limbeck.errors import ConfigError, TrainingError
 from limbeck.files import write_bytes, write_json
+from limbeck.lm.conversations import Example, collate
 from limbeck.lm.models import folder_digest, load_model
 from limbeck.lm.slots import Batch, counted_logits, cross_entropy
 from limbeck.lm.states import counted_states, has_plain_head
@@ -83,6 +84,28 @@ def cache_teacher(
         _save(out / HEAD, {"head": model.get_output_embeddings().weight.detach().to(getattr(torch, precision))})
     files = {path.name: _checksum(path) for path in sorted(out.glob("*.safetensors"))}
     write_json(out / INDEX, {"facts": facts, "files": files})
+    return TeacherCache(out)
+
+
+def cache_answers(examples: Sequence[Example], out: Path | str) -> TeacherCache:
+    """Write what an endpoint said with its answers as a cache of top-k log-probabilities.
+
+    Positions have as many tokens as were said; an end of which nothing was said counts as certain. The mass outside is
+    what is left of one, at least what rounding leaves.
+
+    Args:
+        examples: answers with their favourites (`read_examples`).
+        out: folder of the cache.
+    """
+    out, batch, places = Path(out), collate(examples), [place for one in examples for place in one.said]
+    k = max(map(len, places))
+    pairs = torch.tensor([[*place, *[(0, -torch.inf)] * (k - len(place))] for place in places], dtype=torch.float64)
+    tokens, log_p = pairs[..., 0].int(), pairs[..., 1]
+    tail = (1 - log_p.exp().sum(-1)).clamp(min=torch.finfo(torch.float32).eps).log()
+    rows = {"keys": torch.tensor(identities(batch)), "lengths": batch.mask.sum(1), "tokens": tokens}
+    name, facts = "step-000000.safetensors", {"teacher": "endpoint", "form": "topk", "precision": "float32", "k": k}
+    _save(out / name, rows | {"log_p": log_p.float(), "tail": tail.float()})
+    write_json(out / INDEX, {"facts": facts | {"temperature": 1.0}, "files": {name: _checksum(out / name)}})
     return TeacherCache(out)
 
 
@@ -232,9 +255,12 @@ class CachedTeaching:
         if self.cache.head is not None:
             each = mine(logits, F.linear(hidden, head))
         else:
-            kept = stored["tokens"].long(), stored["log_p"], stored["tail"]
-            each = kept_divergence(logits, *kept, kept=self.kept, divergence=mine.name, **options)
-            each = each * mine.temperature**2
+            each, sizes = logits.new_zeros(len(logits)), (stored["log_p"] > -torch.inf).sum(-1)
+            for size in sizes.unique().tolist():
+                rows = sizes == size
+                kept = stored["tokens"][rows, :size].long(), stored["log_p"][rows, :size], stored["tail"][rows]
+                values = kept_divergence(logits[rows], *kept, kept=self.kept, divergence=mine.name, **options)
+                each = each.masked_scatter(rows, values * mine.temperature**2)
         loss = (1 - self.ce_weight) * (each * batch.weights).sum() / max(1, len(each))
         if self.ce_weight:
             loss = loss + self.ce_weight * cross_entropy(logits, batch)

@@ -7,6 +7,7 @@ loss in nats per token is a loss in nats per byte; a BPE pays by the token and i
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from limbeck.errors import ConfigError
 from limbeck.lm.corpus import SEPARATOR, Corpus
 
 SMALLEST_BPE = 257
+END = b"\0"  # what a separator is in bytes, whatever token it is
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
@@ -177,3 +179,42 @@ def byte_characters() -> list[str]:
     direct = set(range(0x21, 0x7F)) | set(range(0xA1, 0xAD)) | set(range(0xAE, 0x100))
     others = iter(range(0x100, 0x200))
     return [chr(byte) if byte in direct else chr(next(others)) for byte in range(256)]
+
+
+def token_bytes(tokenizer: Any) -> dict[int, bytes]:
+    """The bytes that every token writes: nothing for the beginning of a text, byte 0 for its end.
+
+    Example:
+        >>> token_bytes(byte_tokenizer())[195]
+        b'\\xc3'
+    """
+    vocabulary, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()
+    values = {character: value for value, character in enumerate(byte_characters())}
+    byte_level = vocabulary.keys() >= values.keys()
+
+    def written(token: str) -> bytes:
+        if byte_level and token not in added:
+            return bytes(values[character] for character in token)
+        byte = re.fullmatch("<0x([0-9A-F]{2})>", token)
+        return bytes.fromhex(byte[1]) if byte else token.replace("▁", " ").encode()
+
+    found = {number: written(token) for token, number in vocabulary.items()}
+    return found | {tokenizer.bos_token_id: b"", separator_token(tokenizer): END}
+
+
+def token_strings(tokenizer: Any) -> dict[str, int | None]:
+    """The token behind every string that a server may write for one: its text, its name, or `token_id:` and the number.
+
+    None where several tokens look the same, as those do that hold part of a character.
+
+    Example:
+        >>> strings = token_strings(byte_tokenizer())
+        >>> strings["a"], strings["token_id:195"], strings["\ufffd"]
+        (97, 195, None)
+    """
+    found: dict[str, int | None] = {"": None}
+    for number, written in token_bytes(tokenizer).items():
+        if written:
+            text = written.decode(errors="replace")
+            found |= {text: None if text in found else number, f"token_id:{number}": number}
+    return {**found, **tokenizer.get_added_vocab()}
