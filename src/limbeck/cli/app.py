@@ -9,13 +9,14 @@ from collections.abc import Callable
 import typer
 
 from limbeck import __version__
-from limbeck.cli import curves, decide, evaluate, families, laws, machine, methods, tasks, theory, train
+from limbeck.cli import curves, decide, evaluate, families, laws, losses, machine, methods, tasks, theory, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
 COMMANDS: dict[str, list[Callable[..., None]]] = {
     "": [train.demo, laws.fit, laws.predict, train.distill, train.answer, evaluate.evaluate, decide.report,
          train.reproduce, machine.doctor],
-    "compare": [laws.compare_laws, methods.compare_methods, families.compare_families, families.compare_splits],
+    "compare": [laws.compare_laws, methods.compare_methods, families.compare_families, families.compare_splits,
+                losses.compare_losses],
     "plan": [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep, curves.plan_batch,
              curves.plan_schedule, curves.plan_decay, curves.plan_annealed, families.plan_parts],
     "task": [tasks.transfer, tasks.passes, tasks.forecast, tasks.observe],
@@ -26,7 +27,7 @@ HELP = {
     "": "limbeck tells what a distillation will give before you pay for it, does it, and checks the prediction.\n\n"
     "Start with `limbeck demo` (the whole circle, minutes on two cores), or with a table of your own runs: "
     "`limbeck fit runs.csv`.",
-    "compare": "Compare laws on the same runs, or methods by their curves.",
+    "compare": "Compare laws on the same runs, methods by their curves, or losses over seeds.",
     "plan": "Decide from a fitted law: how large, how long, which teacher.",
     "task": "What a task's scores say about larger scales.",
     "theory": "What theory says about a model or a table.",

@@ -18,7 +18,9 @@ from limbeck.planning.crossover import (
 )
 from limbeck.planning.estimate import Estimate, Source
 from limbeck.planning.keep import KeepOption, KeepPlan, choose_examples, plan_keep, read_features
+from limbeck.planning.loss_comparison import LossComparison, MethodResult, SettingResult, compare_losses
 from limbeck.planning.observational import ObservedTask, observe_runs, observe_task
+from limbeck.planning.published_tables import PublishedComparison, compare_published
 from limbeck.planning.ranking import Ranking, rank_methods
 from limbeck.planning.recipe import Recipe, best_teacher_loss, recipe
 from limbeck.planning.schedule import Decay, SchedulePlan, best_decay, compare_schedules, standard_schedules
@@ -29,13 +31,15 @@ from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teache
 from limbeck.planning.two_parts import TwoPartPlan, allocate_two_parts
 
 __all__ = [
-    "SCENARIOS", "BatchPlan", "BitOption", "BitPlan", "Candidate", "ComputePlan", "Decay", "Estimate", "InferencePlan",
-    "KeepOption", "KeepPlan", "LogRatio", "MethodComparison", "ObservedTask", "Option", "Ranking", "Recipe", "Route",
-    "SchedulePlan", "Shortlist", "Source", "SplitPlan", "SplitRow", "Sweep", "Target", "TaskForecast",
+    "SCENARIOS", "BatchPlan", "BitOption", "BitPlan", "Candidate", "ComputePlan", "Decay", "Estimate",
+    "InferencePlan", "KeepOption", "KeepPlan", "LogRatio", "LossComparison", "MethodComparison", "MethodResult",
+    "ObservedTask", "Option", "PublishedComparison", "Ranking", "Recipe", "Route", "SchedulePlan",
+    "SettingResult", "Shortlist", "Source", "SplitPlan", "SplitRow", "Sweep", "Target", "TaskForecast",
     "TaskForecasts", "Teacher", "TeacherPlan", "Training", "TwoPartPlan", "allocate_two_parts", "best_decay",
-    "best_teacher_loss", "choose_bits", "choose_by_short_runs", "choose_examples", "choose_teacher", "compare_curves",
-    "compare_methods", "compare_schedules", "compare_splits", "compute_optimal", "crossings", "decision_accuracy",
-    "distillation_flops", "forecast_tasks", "inference_aware", "lower_envelope", "observe_runs", "observe_task",
-    "plan_batch", "plan_keep", "rank_methods", "read_features", "read_teachers", "recipe", "regime", "split_methods",
+    "best_teacher_loss", "choose_bits", "choose_by_short_runs", "choose_examples", "choose_teacher",
+    "compare_curves", "compare_losses", "compare_methods", "compare_published", "compare_schedules",
+    "compare_splits", "compute_optimal", "crossings", "decision_accuracy", "distillation_flops",
+    "forecast_tasks", "inference_aware", "lower_envelope", "observe_runs", "observe_task", "plan_batch",
+    "plan_keep", "rank_methods", "read_features", "read_teachers", "recipe", "regime", "split_methods",
     "standard_schedules", "trainings", "value_of_rung",
 ]
