@@ -25,6 +25,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "pld": [{"weights": "position"}, {"top": 2}, {"teacher_temperature": 3.0}],
     "dkd": [{"alpha": 2.0, "beta": 0.5}, {"alpha": 0.0, "beta": 1.0}],
     "dist": [{"gamma": 0.0}],
+    "cakld": [{"gamma": gamma} for gamma in (0.0, 0.3, 1.0)],
     "topk_kl": [{"k": k, "variant": variant} for k in (1, 3, 11) for variant in ("forward", "reverse")],
 }
 CASES = [pytest.param(name, {}, id=name) for name in loss_names()] + [
@@ -200,6 +201,7 @@ def test_generators_by_their_functions_of_the_ratio() -> None:
         "skew_forward_kl": ({"skew": 0.1}, u * (u / (0.1 * u + 0.9)).log()),
         "skew_reverse_kl": ({"skew": 0.1}, -(0.9 * u + 0.1).log()),
         "jeffreys": ({}, (u - 1) * u.log()),
+        "cakld": ({"gamma": 0.3}, (0.7 * u - 0.3) * u.log()),
         "squared_hellinger": ({}, (u.sqrt() - 1) ** 2),
         "pearson": ({}, (u - 1) ** 2),
         "neyman": ({}, (u - 1) ** 2 / u),

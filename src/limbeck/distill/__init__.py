@@ -12,6 +12,7 @@ from __future__ import annotations
 from limbeck.distill.adaptive import adaptive_kl, entropy_aware_kl, todi
 from limbeck.distill.classic import cross_entropy, hard_label, squared_logits, with_labels
 from limbeck.distill.checkpoints import Checkpoint, Checkpoints, read_checkpoint
+from limbeck.distill.contrast import Contrast
 from limbeck.distill.decoupled import dkd
 from limbeck.distill.divergences import (
     alpha_divergence, forward_kl, generalized_jsd, jeffreys, neyman, of_generator, pearson, reverse_kl, skew_forward_kl,
@@ -26,8 +27,9 @@ from limbeck.distill.plackett_luce import Ranking, list_mle, pld, rank, ranking_
 from limbeck.distill.players import Player, always, evaluating, every, freeze
 from limbeck.distill.quantiser import fake_quantise
 from limbeck.distill.relational import batch_similarity, class_similarity, dist
+from limbeck.distill.review import Review
 from limbeck.distill.schedules import constant, cosine, decay_start, warmup_stable_decay
-from limbeck.distill.topk import kept_divergence, topk_kl
+from limbeck.distill.topk import cakld, kept_divergence, topk_kl
 from limbeck.distill.trainer import Trainer, TrainingResult
 from limbeck.distill.transforms import bucketed, softened, standardise, standardised, transformed
 from limbeck.distill.weights import (
@@ -35,14 +37,14 @@ from limbeck.distill.weights import (
 )
 
 __all__ = [
-    "Checkpoint", "Checkpoints", "Generator", "Player", "Ranking", "Trainer", "TrainingResult", "adapters",
-    "adaptive_kl", "alpha_divergence", "always", "attention_transfer", "batch_similarity", "beta_kernel", "bucketed",
-    "captured", "class_similarity", "constant", "contrastive", "cosine", "cross_entropy", "decay_start", "dist", "dkd",
-    "effective_size", "efficiency", "entropy_aware_kl", "evaluating", "every", "fake_quantise", "forward_kl", "freeze",
-    "fused_divergence", "generalized_jsd", "get_loss", "gradient_signal", "hard_label", "hint", "jeffreys",
-    "kept_divergence", "list_mle", "loss_names", "multi_level", "neyman", "of_generator", "pass_window", "pearson",
-    "pkt", "pld", "pyramid", "rank", "ranking_loss", "read_checkpoint", "register", "reverse_kl", "reward_weights",
-    "rkd", "scaled", "similarity_preserving", "skew_forward_kl", "skew_reverse_kl", "softened", "squared_hellinger",
-    "squared_logits", "standardise", "standardised", "todi", "token_importance", "topk_kl", "total_variation",
-    "transformed", "warmup_stable_decay", "with_labels",
+    "Checkpoint", "Checkpoints", "Contrast", "Generator", "Player", "Ranking", "Review", "Trainer", "TrainingResult",
+    "adapters", "adaptive_kl", "alpha_divergence", "always", "attention_transfer", "batch_similarity", "beta_kernel",
+    "bucketed", "cakld", "captured", "class_similarity", "constant", "contrastive", "cosine", "cross_entropy",
+    "decay_start", "dist", "dkd", "effective_size", "efficiency", "entropy_aware_kl", "evaluating", "every",
+    "fake_quantise", "forward_kl", "freeze", "fused_divergence", "generalized_jsd", "get_loss", "gradient_signal",
+    "hard_label", "hint", "jeffreys", "kept_divergence", "list_mle", "loss_names", "multi_level", "neyman",
+    "of_generator", "pass_window", "pearson", "pkt", "pld", "pyramid", "rank", "ranking_loss", "read_checkpoint",
+    "register", "reverse_kl", "reward_weights", "rkd", "scaled", "similarity_preserving", "skew_forward_kl",
+    "skew_reverse_kl", "softened", "squared_hellinger", "squared_logits", "standardise", "standardised", "todi",
+    "token_importance", "topk_kl", "total_variation", "transformed", "warmup_stable_decay", "with_labels",
 ]

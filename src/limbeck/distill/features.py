@@ -78,11 +78,12 @@ def adapters(student: nn.Module, teacher: nn.Module, pairs: Mapping[str, str], *
     Source: Adriana Romero et al., FitNets: Hints for Thin Deep Nets (2015), arXiv 1412.6550; the shapes of the
         convolutions as in mdistiller.
     """
-    ours, theirs = (_shapes(one, names, inputs) for one, names in ((student, pairs), (teacher, pairs.values())))
+    ours, theirs = (shapes(one, names, inputs) for one, names in ((student, pairs), (teacher, pairs.values())))
     return nn.ModuleList(_adapter(*shapes) for shapes in zip(ours, theirs, strict=True))
 
 
-def _shapes(model: nn.Module, paths: Collection[str], inputs: tuple[Any, ...]) -> list[Size]:
+def shapes(model: nn.Module, paths: Collection[str], inputs: tuple[Any, ...]) -> list[Size]:
+    """Shapes of the features at paths, from one run in evaluation mode and without gradients."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.no_grad(), captured(model.eval(), paths, steady=True) as seen:

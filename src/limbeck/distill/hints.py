@@ -132,7 +132,7 @@ def pyramid(student: Tensor, teacher: Tensor) -> Tensor:
         tensor(1.)
 
     Source: Pengguang Chen, Shu Liu, Hengshuang Zhao, Jiaya Jia, Distilling Knowledge via Knowledge Review (2021), arXiv
-        2104.09044: the loss of its levels, without the fusion of the student's stages.
+        2104.09044: the loss of its levels; `Review` joins the student's stages first.
     """
     full = _both(student, teacher)
     levels = [[F.adaptive_avg_pool2d(one, size) for one in full] for size in (4, 2, 1) if size < student.shape[-2]]
@@ -155,7 +155,7 @@ def contrastive(scores: Tensor, samples: int) -> Tensor:
         tensor(1.3863)
 
     Source: Yonglong Tian, Dilip Krishnan, Phillip Isola, Contrastive Representation Distillation (2020), arXiv
-        1910.10699: its loss, without the memory banks.
+        1910.10699: its loss; `Contrast` keeps the memories.
     """
     noise = (scores.shape[1] - 1) / samples
     chosen = torch.cat([scores[:, :1], torch.full_like(scores[:, 1:], noise)], dim=1)

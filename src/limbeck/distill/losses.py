@@ -131,7 +131,7 @@ def compare_logits(
         how: see `How`.
 
     Raises:
-        TrainingError: shapes that do not fit; classes that are missing or do not exist.
+        TrainingError: shapes that do not fit; classes that are missing or do not exist; a value that is NaN.
         ConfigError: a temperature or reduction that does not exist.
     """
     temperature, mask, reduction = how.get("temperature", 1.0), how.get("mask"), how.get("reduction", "mean")
@@ -158,6 +158,12 @@ def compare_logits(
         if len(one) and not 0 <= one.min() <= one.max() < size:
             raise TrainingError(f"target classes must lie between 0 and {size - 1}: mask positions that have none.")
     values = formula(theirs, ours, *classes)
+    if values.isnan().any():
+        sides = [name for name, one in (("student", ours), ("teacher", theirs)) if not (one < torch.inf).all()]
+        raise TrainingError(
+            f"the loss is NaN: {' and '.join(sides) or 'student or teacher'} logits hold NaN, +inf or nothing but -inf "
+            "where positions count. Look at that model's weights and inputs, or mask these positions."
+        )
     if how.get("tau_squared"):
         values = values * temperature**2
     if reduction == "none":

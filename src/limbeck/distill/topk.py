@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
 
-from limbeck.distill.divergences import forward_value, reverse_value, weighted
-from limbeck.distill.losses import How, compare, get_loss, precision, register
+from limbeck.distill.divergences import FORWARD, REVERSE, forward_value, reverse_value, weighted
+from limbeck.distill.losses import Generator, How, compare, get_loss, precision, register
 from limbeck.errors import ConfigError
 
 Kept = Literal["tail", "renormalised", "truncated", "sampled"]
@@ -63,6 +64,8 @@ def topk_kl(
     """
     if variant not in ("forward", "reverse"):
         raise ConfigError(f'variant must be "forward" or "reverse", got "{variant}".')
+    if k is not None and k < 1:
+        raise ConfigError(f"k must be at least 1, got {k}.")
     divergence = forward_value if variant == "forward" else reverse_value
 
     def formula(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -72,6 +75,39 @@ def topk_kl(
         return forward_value(log_p, log_q) + weight * inner
 
     return compare(formula, student, teacher, **how)
+
+
+def _cakld_value(log_p: Tensor, log_q: Tensor, gamma: float = 0.5) -> Tensor:
+    return gamma * reverse_value(log_p, log_q) + (1 - gamma) * forward_value(log_p, log_q)
+
+
+def _cakld_slope(log_p: Tensor, log_q: Tensor, gamma: float = 0.5) -> Tensor:
+    return gamma * REVERSE.slope(log_p, log_q) + (1 - gamma) * FORWARD.slope(log_p, log_q)
+
+
+@register(Generator(_cakld_value, _cakld_slope))
+def cakld(
+    student: Tensor, teacher: Tensor, target: Tensor | None = None, *, gamma: float = 0.5, **how: Unpack[How]
+) -> Tensor:
+    """Confidence-aware KL divergence: the surer the teacher of the data, the more reverse, in nats.
+
+    `D = gamma KL(q‖p) + (1 - gamma) KL(p‖q)`
+
+    Args:
+        gamma: the teacher's mean probability of the true token over the data, measured once:
+            `(-cross_entropy(logits, logits, target, reduction="none")).exp().mean()` of its logits; 0 is forward KL,
+            1 reverse KL, the default half of Jeffreys.
+
+    Example:
+        >>> cakld(torch.zeros(2), torch.tensor([3.0, 1.0]).log(), gamma=0.75)
+        tensor(0.1406)
+
+    Source: Dayou Du et al., BitDistiller: Unleashing the Potential of Sub-4-Bit LLMs via Self-Distillation (2024),
+        arXiv 2402.10631.
+    """
+    if not 0 <= gamma <= 1:
+        raise ConfigError(f"gamma must lie between 0 (forward KL) and 1 (reverse KL), got {gamma}.")
+    return compare(partial(_cakld_value, gamma=gamma), student, teacher, **how)
 
 
 def kept_divergence(
