@@ -131,7 +131,8 @@ def compare_logits(
         how: see `How`.
 
     Raises:
-        TrainingError: shapes that do not fit; classes that are missing or do not exist; a value that is NaN.
+        TrainingError: shapes that do not fit; classes that are missing or do not exist; logits that
+            are NaN or +inf, or -inf alone.
         ConfigError: a temperature or reduction that does not exist.
     """
     temperature, mask, reduction = how.get("temperature", 1.0), how.get("mask"), how.get("reduction", "mean")
@@ -152,18 +153,19 @@ def compare_logits(
 
     rows = slice(None) if mask is None else mask.bool().flatten()
     both = (one.reshape(-1, size)[rows].to(precision(student)) for one in (student, teacher.detach()))
-    ours, theirs = (one / temperature for one in both)
+    ours, theirs = [one / temperature for one in both]
+    most = torch.stack([one.detach().amax(-1) for one in (ours, theirs)])
+    if not most.isfinite().all():
+        sides = [name for name, one in zip(("student", "teacher"), most, strict=True) if not one.isfinite().all()]
+        raise TrainingError(
+            f"{' and '.join(sides)} logits hold NaN or +inf, or nothing but -inf, at positions that count: look at "
+            "that model's weights and inputs, or mask these positions."
+        )
     classes = [one.flatten()[rows] for one in labels if one is not None]
     for one in classes:
         if len(one) and not 0 <= one.min() <= one.max() < size:
             raise TrainingError(f"target classes must lie between 0 and {size - 1}: mask positions that have none.")
     values = formula(theirs, ours, *classes)
-    if values.isnan().any():
-        sides = [name for name, one in (("student", ours), ("teacher", theirs)) if not (one < torch.inf).all()]
-        raise TrainingError(
-            f"the loss is NaN: {' and '.join(sides) or 'student or teacher'} logits hold NaN, +inf or nothing but -inf "
-            "where positions count. Look at that model's weights and inputs, or mask these positions."
-        )
     if how.get("tau_squared"):
         values = values * temperature**2
     if reduction == "none":

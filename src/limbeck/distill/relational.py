@@ -1,7 +1,8 @@
 """Relations instead of values: probabilities that correlate, and similarities between samples and between classes.
 
 These losses compare a whole batch: the positions that count, flattened, are its N rows. They change with the batch
-size, accumulating gradients does not equal a larger batch, and processes compare each its own share.
+size, accumulating gradients does not equal a larger batch, and processes compare each its own share. A batch of one is
+the exact limit: its classes have no correlation, so that `dist` adds gamma without a gradient.
 """
 
 from __future__ import annotations
