@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from limbeck.lm.recipe import DistillationResult, DistillRecipe, distill, read_recipe
     from limbeck.lm.rollouts import Kept, Mixture, Replay, Rollouts, Sampler, TransformersSampler
     from limbeck.lm.self_play import Duels, SelfPlay
-    from limbeck.lm.slots import Batch, NextToken, Signal, Source
+    from limbeck.lm.slots import Batch, Beside, NextToken, Signal, Source, joint_loss
     from limbeck.lm.teacher_cache import CachedTeaching, TeacherCache, cache_answers, cache_teacher
     from limbeck.lm.teacher_hacking import Alarm, Distance, HackingMonitor, HackingReport, distance, judge, law_alarm
     from limbeck.lm.teaching import Divergence, Teaching
@@ -59,21 +59,21 @@ _MODULES = (
 """In the order in which a name is looked for: those that need no torch first."""
 
 __all__ = [
-    "Agreement", "Alarm", "AnswerLoss", "Audit", "Batch", "CachedTeaching", "Choice", "Conversations", "Corpus",
-    "CorpusFacts", "CostPreview", "CrossTokenizer", "Distance", "DistilJob", "DistillRecipe", "DistillationResult",
-    "Divergence", "Document", "Duels", "Endpoint", "EndpointSampler", "Example", "Fidelity", "FreshStudent", "Gain",
-    "HackingMonitor", "HackingReport", "Kept", "Method", "Mixture", "NextToken", "OnPolicy", "PassRates",
-    "PretrainJob", "Regime", "Replay", "Rollouts", "Sampler", "SelfPlay", "Signal", "Source", "StagedSignal",
-    "StagedSource", "TaskAudit", "TeacherCache", "Teaching", "TextLoss", "TokenStream", "TransformersSampler",
-    "Trend", "Weighted", "Windows", "agreement", "answer_loss", "bleu", "budget_folder", "build_corpus",
-    "byte_tokenizer", "cache_answers", "cache_teacher", "clustered_mean", "collate", "compare_texts", "continue_text",
-    "distance", "distil", "distill", "embedded_corpus", "evaluate", "evaluation_windows", "extrapolate", "farthest", "fault",
-    "fidelity", "final_answer", "finished", "future_returns", "get_tokenizer", "hardest", "judge",
-    "latent_shift", "law_alarm", "load_corpus", "load_model", "load_tokenizer", "measure_pass_rates",
-    "model_folder", "non_embedding_params", "paired_gain", "pretrain", "preview", "read_examples", "read_recipe",
-    "same_final_answer", "same_tokens", "save_model", "sequence_kl", "smoke_test", "text_corpus", "text_loss",
-    "tiny_llama", "token_entropy", "tokenize", "trace_distance", "train_student", "train_text", "trained_tokenizer",
-    "trend", "try_questions", "write_answers",
+    "Agreement", "Alarm", "AnswerLoss", "Audit", "Batch", "Beside", "CachedTeaching", "Choice", "Conversations",
+    "Corpus", "CorpusFacts", "CostPreview", "CrossTokenizer", "Distance", "DistilJob", "DistillRecipe",
+    "DistillationResult", "Divergence", "Document", "Duels", "Endpoint", "EndpointSampler", "Example", "Fidelity",
+    "FreshStudent", "Gain", "HackingMonitor", "HackingReport", "Kept", "Method", "Mixture", "NextToken", "OnPolicy",
+    "PassRates", "PretrainJob", "Regime", "Replay", "Rollouts", "Sampler", "SelfPlay", "Signal", "Source",
+    "StagedSignal", "StagedSource", "TaskAudit", "TeacherCache", "Teaching", "TextLoss", "TokenStream",
+    "TransformersSampler", "Trend", "Weighted", "Windows", "agreement", "answer_loss", "bleu", "budget_folder",
+    "build_corpus", "byte_tokenizer", "cache_answers", "cache_teacher", "clustered_mean", "collate",
+    "compare_texts", "continue_text", "distance", "distil", "distill", "embedded_corpus", "evaluate",
+    "evaluation_windows", "extrapolate", "farthest", "fault", "fidelity", "final_answer", "finished",
+    "future_returns", "get_tokenizer", "hardest", "joint_loss", "judge", "latent_shift", "law_alarm", "load_corpus",
+    "load_model", "load_tokenizer", "measure_pass_rates", "model_folder", "non_embedding_params", "paired_gain",
+    "pretrain", "preview", "read_examples", "read_recipe", "same_final_answer", "same_tokens", "save_model",
+    "sequence_kl", "smoke_test", "text_corpus", "text_loss", "tiny_llama", "token_entropy", "tokenize",
+    "trace_distance", "train_student", "train_text", "trained_tokenizer", "trend", "try_questions", "write_answers",
 ]
 
 

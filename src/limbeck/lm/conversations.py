@@ -151,8 +151,8 @@ def _said(
     if wrong := [name for name, one in zip(names, ids, strict=True) if one in (None, -1)]:
         raise ConfigError(
             f"{where}: {wrong[0]!r} is no token of the student's, or several: log-probabilities need the teacher's "
-            "tokenizer. Take such a student, or method sft; vLLM says tokens by their numbers if a request has "
-            "return_tokens_as_token_ids"
+            "tokenizer. Take such a student, or method sft; vLLM says tokens by their numbers with "
+            "options: {extra_body: {return_tokens_as_token_ids: true}}"
         )
     said = []
     for name, one, place in zip(names, ids, places, strict=True):

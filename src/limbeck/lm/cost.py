@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck.distill.processes import accelerator
+from limbeck.errors import ConfigError
 from limbeck.fitting.plain import Plain
 from limbeck.lm.distillation import prepare
+from limbeck.lm.endpoint import EndpointSettings
 from limbeck.lm.models import non_embedding_params, prepared
 from limbeck.lm.recipe import DistillRecipe, job_of
+from limbeck.lm.slots import joint_loss
 from limbeck.lm.training import optimizer, threads
 from limbeck.runs.quantities import scientific
 
@@ -27,7 +30,7 @@ class CostPreview(Plain):
         steps: of the training.
         seconds_per_step: of the steps probed the quicker; `seconds` of all, and of what is written before them.
         evaluation_seconds: of one evaluation on what is held out.
-        tokens_per_step: read by the student in a probed step, prompts included.
+        tokens_per_step: read by the student in a probed step, prompts included, the text beside not.
         flops: 6 per parameter of the student and token, 2 per parameter of each teacher that reads it, attention left
             out; answers that are written first are in the seconds alone.
         memory_bytes: the most that this process held.
@@ -63,6 +66,8 @@ def preview(recipe: DistillRecipe) -> CostPreview:
     Raises:
         ConfigError, TrainingError: what `distill` would say.
     """
+    if isinstance(recipe.teacher, EndpointSettings):
+        raise ConfigError("what an endpoint costs nobody here can say: have it write answers first (limbeck answer)")
     with tempfile.TemporaryDirectory() as folder, threads(recipe.threads):
         job = job_of(recipe.model_copy(update={"out": Path(folder)}))
         ready = prepare(job)
@@ -70,7 +75,7 @@ def preview(recipe: DistillRecipe) -> CostPreview:
         student = prepared(ready.make_student(), job.regime, job.seed).to(launch.device)
         steps, count = ready.steps, 1 + PROBED
         began = time.perf_counter()
-        source = ready.read.source(student, count, Path(folder))
+        source = ready.read.source(student, count, Path(folder), dict)
         written = time.perf_counter() - began
         if ready.method.answers in ("teacher", "duel"):  # the source has written the answers of the probed steps alone
             written *= steps / count
@@ -81,7 +86,7 @@ def preview(recipe: DistillRecipe) -> CostPreview:
             began = time.perf_counter()
             batch = source(step)
             with launch.autocast():
-                loss = ready.signal.loss(student.train(), batch, step)["loss"]
+                loss = joint_loss(ready.signal, student.train(), batch, step)["loss"]
             loss.backward()
             update.step()
             update.zero_grad()

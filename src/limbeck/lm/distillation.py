@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,18 +12,20 @@ from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.lm.conversations import Example, collate
+from limbeck.lm.corpus import load_corpus
 from limbeck.lm.folders import claim, corpus_hash, records
 from limbeck.lm.jobs import DistilJob, FreshStudent
 from limbeck.lm.material import Material, material
 from limbeck.lm.methods import Cast, Method
 from limbeck.lm.models import context_length, folder_digest, load_model, non_embedding_params, read_config, tiny_llama
 from limbeck.lm.rollouts import Replay, TransformersSampler
-from limbeck.lm.slots import Batch, Signal, Source
+from limbeck.lm.slots import Batch, Beside, Signal, Source
 from limbeck.lm.teacher_cache import CachedTeaching, TeacherCache, cache_answers, cache_teacher
 from limbeck.lm.teacher_hacking import HackingMonitor, report_of
 from limbeck.lm.teaching import Divergence, Teaching, require_vocabulary
-from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenizer_name
+from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenize, tokenizer_name
 from limbeck.lm.training import threads, train_student
+from limbeck.lm.windows import Windows
 
 WATCHED = 64  # held-out prompts on which the distance to the teacher is measured
 SHOWN = 2  # held-out prompts that the student answers at every evaluation
@@ -52,14 +54,14 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
         student, tokenizer = ready.make_student(), cast.tokenizer
         if job.cache:
             with processes().main_process_first():
-                signal = _cached(job, signal, read.source(student, ready.steps, job.out), ready.steps)
+                signal = _cached(job, signal, read.source(student, ready.steps, job.out, dict), ready.steps)
         far = not job.teachers and bool(read.heard or job.teacher_name)  # it is known by its answers alone
         unheard, itself = far and not read.heard, "an endpoint" if far else "itself"
         columns = {
             "run": job.run,
             "seed": job.seed,
             "family": f"{student.config.model_type}-{student.config.num_hidden_layers}-layers",
-            "recipe": f"{signal.describe()} {job.regime.describe()}",
+            "recipe": f"{signal.describe()} {f'text={job.text_weight:g} ' if job.text else ''}{job.regime.describe()}",
             "tokenizer": tokenizer_name(tokenizer),
             "dataset": read.dataset,
             "teacher": job.teacher_name or "+".join(folder.name for folder in job.teachers.values()) or itself,
@@ -127,6 +129,8 @@ def prepare(job: DistilJob) -> Prepared:
         ConfigError, TrainingError: as `distil`.
     """
     method = job.method or Method()
+    if method.adaptive and not job.regime.evaluate_every:
+        raise ConfigError("adaptive follows the validation loss: give evaluate_every")
     if len(job.budgets) > 1 and method.answers != "data":
         raise ConfigError(f"method {method.name} writes answers: give one budget at a time")
     make_student, tokenizer, teacher_tokenizer = student_of(job)
@@ -139,6 +143,10 @@ def prepare(job: DistilJob) -> Prepared:
     start = lambda: make_student().eval()  # noqa: E731
     cast = Cast(tokenizer, teacher_tokenizer, teachers or [start()], start)
     read, steps = material(job, method, cast), job.regime.steps(max(job.budgets))
+    if job.text:
+        text, alone = tokenize(load_corpus(job.text), tokenizer), read.source
+        windows = Windows(text.train, job.regime.context, job.regime.batch, job.seed)
+        read = replace(read, source=lambda *how: Beside(alone(*how), windows, job.text_weight))
     signal = method.signal(cast, steps, job.divergence, job.ce_weight, job.vocabulary)
     if read.heard and isinstance(signal, Teaching):
         if processes().is_main_process:
@@ -164,6 +172,8 @@ def _identity(job: DistilJob) -> dict[str, Any]:
         **{f"method.{name}": value for name, value in method.model_dump(mode="json").items() if name != "divergence"},
         "divergence": (job.divergence or Divergence(**method.divergence)).describe(),
         "ce_weight": job.ce_weight,
+        "method.reference": folder_digest(method.reference) if method.reference else None,
+        "text": [corpus_hash(job.text), job.text_weight] if job.text else None,
         "vocabulary": job.vocabulary,
         "cache": job.cache,
         "watch": job.watch,

@@ -16,15 +16,40 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError, MissingExtraError, TrainingError
 from limbeck.files import write_text
-from limbeck.lm.conversations import read_prompts
+from limbeck.lm.conversations import has_prompts, read_prompts
 from limbeck.lm.tokenizers import separator_token
 from limbeck.runs import RunRecorder
+from limbeck.settings import Count, Number, Settings
+
+if TYPE_CHECKING:
+    from limbeck.lm.methods import Method
 
 Prompt = str | list[dict[str, str]]  # a text, or chat messages
+
+
+class EndpointSettings(Settings):
+    """The group `teacher` of a model behind an endpoint, which answers every prompt of the data before the training.
+
+    Args:
+        endpoint: root of the protocol, such as `http://localhost:8000/v1`; the key comes from OPENAI_API_KEY.
+        model: its name there.
+        chat, log_probs, concurrency, per_minute, options: as for `Endpoint`; with log_probs method kd learns from them.
+    """
+
+    endpoint: str
+    model: str
+    chat: bool = False
+    log_probs: Count = Field(default=0, ge=0)
+    concurrency: Count = Field(default=8, gt=0)
+    per_minute: Number = Field(default=float("inf"), gt=0)
+    options: Mapping[str, Any] = {}
 
 
 @dataclass
@@ -174,6 +199,29 @@ def write_answers(endpoint: Endpoint, prompts: Path | str, out: Path | str, *, s
     lines = sorted(Path(out).read_text().splitlines(), key=lambda line: json.loads(line)["row"])
     write_text(out, "".join(line + "\n" for line in lines))
     return len(missing)
+
+
+def answers_for(method: Method, teacher: EndpointSettings, prompts: Path, out: Path, seed: int) -> Path:
+    """Have an endpoint answer the prompts of a distillation, where that is all the method wants of a teacher.
+
+    Raises:
+        ConfigError: a method that wants more; a text.
+        TrainingError: as `write_answers`.
+    """
+    writes = method.says == "answers" and method.answers in ("data", "teacher")
+    if not writes and not (method.reads and teacher.log_probs):
+        raise ConfigError(
+            f"an endpoint only writes answers: method {method.name} asks its teacher more. Take seqkd or sft, kd with "
+            "log_probs (teacher: {endpoint: ..., model: ..., log_probs: 20}), or a model folder"
+        )
+    if not has_prompts(prompts):
+        raise ConfigError(f"an endpoint answers prompts, and {prompts} is no file of prompts (JSON lines)")
+    how = teacher.model_dump(exclude={"endpoint", "model"})
+    how |= {"length": method.length, "temperature": method.temperature}
+    how["options"] |= {"top_p": method.top_p} if method.top_p < 1 else {}
+    if processes().is_main_process:
+        write_answers(Endpoint(teacher.endpoint, teacher.model, **how), prompts, out, seed=seed)
+    return out
 
 
 def _prompt(row: Mapping[str, Any], where: str) -> Prompt:

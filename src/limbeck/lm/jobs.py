@@ -19,6 +19,7 @@ Vocabulary = Literal["error", "common", "pad", "align"]
 Cached = Literal["", "hidden", "topk"]
 Watch = Literal["", "warn", "stop"]
 Precision = Literal["fp32", "bf16"]
+Evaluations = Mapping[int, Mapping[str, float]]  # values by step
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,7 @@ class DistilJob:
             folder, where there is one; else the teacher alone is watched.
         cache: keep what the teacher says about the data and read it again: `hidden` states, or `topk` of 128 tokens.
         regime: batch, schedule, optimiser.
+        text: folder that `Corpus.save` wrote, whose next tokens are learned beside with `text_weight`.
         teacher_name: column `teacher` of the run records; by default the name of the teacher's folder.
         teacher_loss: validation loss of the teacher in nats per byte if it is known; None measures it.
         checkpoint_every: steps between rolling checkpoints.
@@ -172,6 +174,8 @@ class DistilJob:
     watch: Watch = ""
     oracle: Path | None = None
     regime: Regime = field(default_factory=Regime)
+    text: Path | None = None
+    text_weight: float = 1.0
     teacher_name: str = ""
     teacher_loss: float | None = None
     checkpoint_every: int = 500

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from limbeck.errors import ConfigError
 from limbeck.lm.conversations import AnswerLoss, Example, answer_loss, read_examples
 from limbeck.lm.corpus import load_corpus
 from limbeck.lm.evaluation import TextLoss
-from limbeck.lm.jobs import DistilJob
+from limbeck.lm.jobs import DistilJob, Evaluations
 from limbeck.lm.methods import Cast, Method
 from limbeck.lm.rollouts import Replay, TransformersSampler
 from limbeck.lm.slots import Source
@@ -34,7 +35,7 @@ class Material:
     """What a job reads and is measured on.
 
     Args:
-        source: `source(student, steps, folder)`, as `train_student` asks for it.
+        source: `source(student, steps, folder, evaluations)`, as `train_student` asks for it.
         evaluate: loss of a model on what is held out.
         teacher_loss: of each teacher on what is held out of its domain, nats per byte.
         prompts: held-out prompts, to see what a student writes.
@@ -45,7 +46,7 @@ class Material:
         heard: answers with what an endpoint said at every token, where that is what is taught.
     """
 
-    source: Callable[[Any, int, Path], Source]
+    source: Callable[..., Source]
     evaluate: Callable[[Any], dict[str, float]]
     teacher_loss: Callable[[], float]
     prompts: list[tuple[int, ...]]
@@ -71,13 +72,13 @@ def _text(job: DistilJob, method: Method, cast: Cast) -> Material:
     cut, windows = context // 2, evaluation_windows(text.validation, context)
     judged = TextLoss(evaluation_windows(theirs.validation, context), theirs.bytes_per_token)
 
-    def source(student: Any, steps: int, folder: Path) -> Source:
+    def source(*how: Any) -> Source:
         if method.reads:
             return Windows(text.train, context, job.regime.batch, job.seed)
         count = len(text.train) // context
         rows = text.train[: count * context].reshape(count, context).tolist()
         examples = [Example(tuple(row[:cut]), tuple(row[cut:])) for row in rows]
-        return _written(job, method, cast, examples, student, steps, folder)
+        return _written(job, method, cast, examples, *how)
 
     return Material(
         source,
@@ -136,7 +137,7 @@ def _prompts(job: DistilJob, method: Method, cast: Cast) -> Material:
 
     longest = max(len(one.prompt) + len(one.answer) for one in held_out)
     return Material(
-        lambda student, steps, folder: _written(job, method, cast, rest, student, steps, folder),
+        partial(_written, job, method, cast, rest),
         AnswerLoss(held_out, max(1, size) / sum(len(one.answer) for one in held_out)),
         teacher_loss,
         prompts,
@@ -149,8 +150,9 @@ def _prompts(job: DistilJob, method: Method, cast: Cast) -> Material:
 
 
 def _written(
-    job: DistilJob, method: Method, cast: Cast, examples: list[Example], student: Any, steps: int, folder: Path
-) -> Source:
+    job: DistilJob, method: Method, cast: Cast, examples: list[Example], student: Any, steps: int, folder: Path,
+    evaluations: Callable[[], Evaluations],
+) -> Source:  # fmt: skip
     """The method's source, once it is sure that answers fit the context."""
     longest, length, context = max(len(one.told or one.prompt) for one in examples), method.length, job.regime.context
     if not method.reads and longest + length > context:
@@ -158,4 +160,5 @@ def _written(
             f"a prompt of {longest} tokens and an answer of {length} do not fit the context of {context}: use a longer "
             f"context, or method: {{name: {method.name}, length: {max(1, context - longest)}}}"
         )
-    return method.source(cast, examples, job.regime.batch, job.seed, steps, student, folder / "answers", context)
+    how: dict[str, Any] = {"batch": job.regime.batch, "seed": job.seed, "context": context, "evaluations": evaluations}
+    return method.source(cast, examples, steps=steps, student=student, kept=folder / "answers", **how)

@@ -14,8 +14,9 @@
 | `paced` | data, then student, weighed by pass rates | forward, then reverse KL | Xu et al. 2026, arXiv 2603.11178 |
 | `opsd` | student | forward KL from itself, told more (`context`) | Song and Zheng 2026 |
 
-`distillm` and `minillm` are reconstructed from the survey: the first takes back a fixed share of answers instead of
-adapting it, the second leaves out the loss on pre-training text.
+`distillm` and `minillm` are reconstructed from the survey. The first takes back a fixed share of answers; the share of
+the student's grows with the validation loss where `{share: 0, adaptive: 0.1}` says so. The second has its loss on
+pre-training text where the recipe gives a `text`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from limbeck.errors import ConfigError, nearest
 from limbeck.lm.alignment import CrossTokenizer
 from limbeck.lm.conversations import Conversations, Example, Packed
 from limbeck.lm.estimators import Estimator
-from limbeck.lm.jobs import Vocabulary
+from limbeck.lm.jobs import Evaluations, Vocabulary
 from limbeck.lm.models import load_model
 from limbeck.lm.on_policy import OnPolicy
 from limbeck.lm.pass_rates import (
@@ -95,6 +96,8 @@ class Method(Settings):
         pack: read several prompts with their answers in one row of the context.
         share: part of the steps with the student's answers, at the start; the others read the data.
         share_end: the same at the end, reached in a straight line.
+        adaptive: what is added to it whenever the validation loss has risen by `tolerance` nats per token above where
+            it was at the last rise, at first above the first evaluation (DistiLLM; 0.1 and 0.1 there).
         replay: part of the student's steps in which answers of an earlier step are read again.
         mixed: part of the student's tokens that the teacher writes.
         divergence: default of the recipe's.
@@ -113,6 +116,8 @@ class Method(Settings):
     pack: bool = False
     share: Number = Field(default=1.0, ge=0, le=1)
     share_end: Number | None = Field(default=None, ge=0, le=1)
+    adaptive: Number = Field(default=0.0, ge=0, le=1)
+    tolerance: Number = Field(default=0.1, ge=0)
     replay: Number = Field(default=0.0, ge=0, lt=1)
     mixed: Number = Field(default=0.0, ge=0, lt=1)
     divergence: Mapping[str, Any] = {"name": "forward_kl"}
@@ -143,8 +148,9 @@ class Method(Settings):
     def _consistent(self) -> Self:
         if self.scale != 1 and self.estimator is None:
             raise ValueError("scale needs an estimator: only on-policy methods go beyond the teacher")
-        if self.answers != "student" and (self.estimator or self.replay or self.mixed or self.share < 1):
-            raise ValueError("estimator, replay, mixed and share are about answers: student")
+        own = (self.estimator, self.replay, self.mixed, self.share < 1, self.adaptive)
+        if self.answers != "student" and any(own):
+            raise ValueError("estimator, replay, mixed, share and adaptive are about answers: student")
         if self.pack and (self.answers != "data" or self.rollouts):
             raise ValueError("pack is about answers: data")
         return self
@@ -210,6 +216,7 @@ class Method(Settings):
         student: Any,
         kept: Path,
         context: int,
+        evaluations: Callable[[], Evaluations],
     ) -> Source:
         """Where batches come from.
 
@@ -222,6 +229,7 @@ class Method(Settings):
             student: who writes.
             kept: folder of what is written once: answers and pass rates.
             context: tokens of a row that is packed.
+            evaluations: gives those so far.
 
         Raises:
             ConfigError: prompts without the answers that the method reads.
@@ -261,4 +269,26 @@ class Method(Settings):
         last = self.share if self.share_end is None else self.share_end
         if self.share == last == 1:
             return written
-        return Mixture(written, read(examples), lambda step: self.share + (last - self.share) * step / steps, seed)
+
+        def share(step: int) -> float:
+            losses = [values["loss_per_token"] for _, values in sorted(evaluations().items())]
+            return self.share + (last - self.share) * step / steps + self.adaptive * rises(losses, self.tolerance)
+
+        return Mixture(written, read(examples), share, seed)
+
+
+def rises(losses: Sequence[float], tolerance: float) -> int:
+    """How often a loss has risen by a tolerance above its first value, or above its value at the last rise.
+
+    Example:
+        >>> rises([2.0, 1.5, 2.2, 2.25, 2.4], 0.1)
+        2
+
+    Source: Jongwoo Ko et al., DistiLLM: Towards Streamlined Distillation for Large Language Models (2024), arXiv
+        2402.03898: the adaptive share of student outputs, which starts at 0; reconstructed.
+    """
+    count, last = 0, next(iter(losses), 0.0)
+    for loss in losses:
+        if loss > last and loss >= last + tolerance:
+            count, last = count + 1, loss
+    return count

@@ -9,7 +9,9 @@ steps: 1000                # or tokens: 2e6, of text
 out: distilled/
 ```
 
-Without a teacher, method kd learns from the log-probabilities that `limbeck answer --log-probs` put into the data.
+Without a teacher, method kd learns from the log-probabilities that `limbeck answer --log-probs` put into the data. With
+`teacher: {endpoint: http://localhost:8000/v1, model: qwen3}` the answers for methods seqkd, sft and kd are written
+first. `text: corpus.txt` learns the next tokens of a text beside, with `text_weight: 1`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError, LimbeckError
@@ -29,6 +31,7 @@ from limbeck.files import write_json
 from limbeck.lm.conversations import has_prompts
 from limbeck.lm.corpus import text_corpus
 from limbeck.lm.distillation import distil
+from limbeck.lm.endpoint import EndpointSettings, answers_for
 from limbeck.lm.folders import model_folder
 from limbeck.lm.jobs import Cached, DistilJob, FreshStudent, Precision, Regime, Vocabulary, Watch
 from limbeck.lm.methods import Method
@@ -40,6 +43,9 @@ from limbeck.settings import Count, FilePath, Number, Settings, check_settings, 
 SAME_IN_REGIME = (
     "batch", "accumulate", "warmup", "decay", "weight_decay", "clip", "precision", "lora", "recompute",
     "evaluate_every", "patience",
+)  # fmt: skip
+SAME_IN_JOB = (
+    "seed", "ce_weight", "vocabulary", "cache", "text_weight", "watch", "oracle", "checkpoint_every", "threads",
 )  # fmt: skip
 FREE_EPOCHS = 4  # readings of a text that are about as good as new text
 
@@ -102,8 +108,8 @@ class DistillRecipe(Settings):
     """Everything that a distillation needs.
 
     Args:
-        teacher: model folder with its tokenizer, or one for every domain of the prompts; without one the student as it
-            starts is its own teacher.
+        teacher: model folder with its tokenizer, or one for every domain of the prompts; or `EndpointSettings` for the
+            methods seqkd and sft, and kd with `log_probs`; without one the student as it starts is its own teacher.
         student: model folder, or a size to be made.
         data: UTF-8 text, JSON lines of texts, or JSON lines of prompts (`prompt` or `messages`, see `read_examples`).
         out: folder for the student and the records.
@@ -114,6 +120,8 @@ class DistillRecipe(Settings):
         ce_weight: share of the next-token loss, 0 to 1.
         vocabulary: what to do where the vocabularies differ: error, common, pad, or align for another tokenizer.
         cache: keep what the teacher says about the data: hidden or topk.
+        text, text_weight: UTF-8 text or JSON lines whose next tokens are learned beside, for any method, and the weight
+            of that loss (L_PT of MiniLLM).
         watch, oracle: for teacher hacking at every evaluation: warn or stop; the truth as a model, if there is one.
         batch: windows or prompts a step.
         context: tokens of a window, by default 128; of a prompt with its answer at most what all models can read.
@@ -127,7 +135,7 @@ class DistillRecipe(Settings):
         checkpoint_every: steps.
     """
 
-    teacher: FilePath | Mapping[str, FilePath] | None = None
+    teacher: EndpointSettings | FilePath | Mapping[str, FilePath] | None = None
     student: StudentSettings
     data: FilePath
     out: FilePath
@@ -139,6 +147,8 @@ class DistillRecipe(Settings):
     ce_weight: Number = Field(default=0.0, ge=0, le=1)
     vocabulary: Vocabulary = "error"
     cache: Cached = ""
+    text: FilePath | None = None
+    text_weight: Number = Field(default=1.0, gt=0)
     watch: Watch = ""
     oracle: FilePath | None = None
     batch: Count = Field(default=8, gt=0)
@@ -158,8 +168,16 @@ class DistillRecipe(Settings):
     threads: Count = Field(default=1, gt=0)
     checkpoint_every: Count = Field(default=500, gt=0)
 
+    @field_validator("teacher", mode="before")
+    @classmethod
+    def _endpoint(cls, value: Any) -> Any:
+        far = isinstance(value, Mapping) and "endpoint" in value
+        return check_settings(EndpointSettings, value, source="teacher") if far else value
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if "text_weight" in self.model_fields_set and self.text is None:
+            raise ValueError("text_weight weighs a text: give text")
         if (self.tokens is None) == (self.steps is None):
             raise ValueError("give either tokens (tokens: 2e6) or steps")
         if self.batch % self.accumulate:
@@ -308,10 +326,14 @@ def job_of(recipe: DistillRecipe) -> DistilJob:
     Raises:
         ConfigError: files or models that cannot be read; `tokens` where prompts have no fixed number of them.
     """
-    teachers = list(recipe.teacher.values()) if isinstance(recipe.teacher, Mapping) else [recipe.teacher]
-    configs = [read_config(folder) for folder in (*teachers, recipe.student.folder) if folder is not None]
-    training, data = recipe.out / "training", recipe.data
+    teacher, method, name = recipe.teacher, recipe.method, ""
+    training, data, text = recipe.out / "training", recipe.data, recipe.text
     prompts = has_prompts(data)
+    if isinstance(teacher, EndpointSettings):
+        data, name = answers_for(method, teacher, data, training / "answers.jsonl", recipe.seed), teacher.model
+        teacher, method = None, method.model_copy(update={"answers": "data"})
+    teachers = list(teacher.values()) if isinstance(teacher, Mapping) else [teacher]
+    configs = [read_config(folder) for folder in (*teachers, recipe.student.folder) if folder is not None]
     limits = [*map(context_length, configs), *([] if prompts else [128])]
     regime = Regime(
         context=recipe.context or min(limits),
@@ -320,27 +342,24 @@ def job_of(recipe: DistillRecipe) -> DistilJob:
     )
     if not prompts:
         data = text_corpus(recipe.data, recipe.field).save(training / "corpus")
-    if recipe.tokens and (prompts or recipe.method.answers != "data" or recipe.method.rollouts):
+    if text:
+        text = text_corpus(text, recipe.field).save(training / "text")
+    if recipe.tokens and (prompts or not method.reads):
         raise ConfigError("answers have no fixed number of tokens: give steps instead of tokens")
     return DistilJob(
         run=recipe.out.name,
         data=data,
         out=training,
-        teacher=recipe.teacher,
+        teacher=teacher,
+        teacher_name=name,
         student=recipe.student.folder
         or FreshStudent(recipe.student.width or 0, layers=recipe.student.layers, heads=recipe.student.heads),
         budgets=(recipe.tokens or (recipe.steps or 1) * regime.step_tokens,),
-        seed=recipe.seed,
-        method=recipe.method,
+        method=method,
+        text=text,
         divergence=Divergence(**recipe.divergence.model_dump()) if recipe.divergence else None,
-        ce_weight=recipe.ce_weight,
-        vocabulary=recipe.vocabulary,
-        cache=recipe.cache,
-        watch=recipe.watch,
-        oracle=recipe.oracle,
         regime=regime,
-        checkpoint_every=recipe.checkpoint_every,
-        threads=recipe.threads,
+        **{one: getattr(recipe, one) for one in SAME_IN_JOB},
     )
 
 

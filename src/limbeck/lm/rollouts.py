@@ -210,17 +210,14 @@ class Kept:
     def __init__(self, written: Rollouts, again: float, seed: int, folder: Path) -> None:
         self.written, self.again, self.seed, self.folder = written, again, seed, folder
 
-    def _fresh(self, step: int) -> bool:
-        return step == 0 or bool(np.random.default_rng([self.seed, step, 4]).random() >= self.again)
-
     def __call__(self, step: int) -> Batch:
         """Return the batch of a step."""
-        if self._fresh(step):
+        past = sorted(one for one in (int(file.stem) for file in self.folder.glob("*.json")) if one < step)
+        if not past or np.random.default_rng([self.seed, step, 4]).random() >= self.again:
             examples, answers = self.written.write(step)
             if processes().is_main_process:  # the others have written the same
                 write_json(self.folder / f"{step}.json", answers)
             return collate(examples, answers)
-        past = [one for one in range(step) if self._fresh(one)]
         chosen = past[int(np.random.default_rng([self.seed, step, 5]).integers(len(past)))]
         return collate(self.written.at(chosen), json.loads((self.folder / f"{chosen}.json").read_text()))
 

@@ -26,6 +26,7 @@ class Batch(NamedTuple):
         told: what the teacher reads instead, if it is told more or otherwise; it counts the same tokens, in the same
             order.
         position: places of the tokens in their texts, int64 [B, T], where rows hold several that do not see each other.
+        text: windows whose next tokens are learned beside (`Beside`).
     """
 
     tokens: Tensor
@@ -35,6 +36,7 @@ class Batch(NamedTuple):
     domain: Tensor
     told: Batch | None = None
     position: Tensor | None = None
+    text: Batch | None = None
 
     @classmethod
     def of(cls, tokens: Tensor, counted: Tensor | None = None, present: Tensor | None = None, **other: Any) -> Batch:
@@ -122,6 +124,38 @@ class NextToken:
     def describe(self) -> str:
         """See `Signal`."""
         return ""
+
+
+class Beside:
+    """A source with windows of a text beside every batch: `loss + weight cross-entropy of the text`.
+
+    Args:
+        source: of the batches.
+        text: of the windows.
+        weight: of the text's cross-entropy, a mean over its tokens.
+
+    Source: Yuxian Gu et al., MiniLLM: Knowledge Distillation of Large Language Models (2023), arXiv 2306.08543: the
+        loss on pre-training text, L_PT.
+    """
+
+    def __init__(self, source: Source, text: Source, weight: float) -> None:
+        self.source, self.text, self.weight, self.tokens = source, text, weight, source.tokens
+
+    def __call__(self, step: int) -> Batch:
+        """Return the batch of a step; the text is weighed so that micro-batches add up to the weight."""
+        batch, text = self.source(step), self.text(step)
+        share = self.weight * batch.mask.sum() / text.mask.sum()
+        return batch._replace(text=text._replace(weight=share * text.weight))
+
+
+def joint_loss(signal: Signal, student: nn.Module, batch: Batch, step: int) -> Mapping[str, Tensor]:
+    """What a signal says about a batch and, where a text is beside it, what that adds to the loss, as `text`."""
+    parts, beside = signal.loss(student, batch._replace(text=None), step), batch.text
+    if beside is None:
+        return parts
+    mean = cross_entropy(counted_logits(student, beside), beside)
+    added = mean * beside.mask.sum() / batch.mask.sum().clamp(min=1)
+    return {**parts, "loss": parts["loss"] + added, "text": added}
 
 
 def counted_logits(model: Any, batch: Batch) -> Tensor:

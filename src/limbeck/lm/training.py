@@ -23,9 +23,9 @@ from limbeck.distill.processes import accelerator, processes
 from limbeck.lm.corpus import Corpus
 from limbeck.lm.evaluation import TextLoss
 from limbeck.lm.folders import RECORDS, budget_folder, finished, records
-from limbeck.lm.jobs import RATE_TIMES_WIDTH, Regime
+from limbeck.lm.jobs import RATE_TIMES_WIDTH, Evaluations, Regime
 from limbeck.lm.models import merged, non_embedding_params, prepared, save_model
-from limbeck.lm.slots import NextToken, Signal, Source
+from limbeck.lm.slots import NextToken, Signal, Source, joint_loss
 from limbeck.lm.tokenizers import TokenStream, tokenizer_name
 from limbeck.lm.windows import Windows, evaluation_windows
 from limbeck.runs import RunRecorder
@@ -52,7 +52,7 @@ def train_text(
     """
     return train_student(
         make_student,
-        lambda student, steps, folder: Windows(text.train, regime.context, regime.batch, seed),
+        lambda *_: Windows(text.train, regime.context, regime.batch, seed),
         TextLoss(evaluation_windows(text.validation, regime.context), text.bytes_per_token),
         tokenizer,
         budgets,
@@ -65,7 +65,7 @@ def train_text(
 
 def train_student(
     make_student: Callable[[], Any],
-    make_source: Callable[[Any, int, Path], Source],
+    make_source: Callable[[Any, int, Path, Callable[[], Evaluations]], Source],
     evaluate: Callable[[Any], Mapping[str, float]],
     tokenizer: Any,
     budgets: Sequence[int],
@@ -77,7 +77,7 @@ def train_student(
     columns: Mapping[str, Any],
     counted_in: str = "tokens",
     also: Callable[[Any, int], Mapping[str, float]] | None = None,
-    stop_when: Callable[[Mapping[int, Mapping[str, float]]], bool] | None = None,
+    stop_when: Callable[[Evaluations], bool] | None = None,
     checkpoint_every: int = 500,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
@@ -85,7 +85,8 @@ def train_student(
 
     Args:
         make_student: gives the untrained student, the same at every call.
-        make_source: `make_source(student, steps, folder)` gives the batches of one budget; the folder is that budget's.
+        make_source: `make_source(student, steps, folder, evaluations)` gives the batches of one budget; the folder is
+            that budget's, and `evaluations()` what was evaluated so far, by step.
         evaluate: gives the `loss` of a student and whatever else belongs in its run record.
         tokenizer: saved beside every model.
         budgets: tokens; each ends with its own decay, an evaluation, a model folder and a run record.
@@ -119,7 +120,7 @@ def train_student(
         student = prepared(make_student(), regime, seed)
         begin, folder = decay_start(steps, decay=regime.decay), budget_folder(out, wanted[steps])
         with party.main_process_first():
-            source = make_source(student, steps, folder)
+            source = make_source(student, steps, folder, lambda: trainer.evaluations)
 
         def measure(step: int) -> Mapping[str, float]:
             """Evaluate; keep the model if it is the best so far."""
@@ -138,7 +139,7 @@ def train_student(
         )
         trainer = Trainer(
             [player],
-            lambda _, batch, step: signal.loss(player.module, batch, step),
+            lambda _, batch, step: joint_loss(signal, player.module, batch, step),
             source,
             steps=steps,
             out=folder,
@@ -180,7 +181,7 @@ def train_student(
     return records(out, list(wanted))
 
 
-def _no_better(evaluations: Mapping[int, Mapping[str, float]], patience: int) -> bool:
+def _no_better(evaluations: Evaluations, patience: int) -> bool:
     """Whether the last `patience` evaluations gave no new best.
 
     Example:
