@@ -197,7 +197,7 @@ def run_recipe(recipe: ClassifierRecipe | Mapping[str, Any], *, progress: bool =
     torch.set_num_threads(recipe.threads)
     try:
         ready = prepare(recipe, progress)
-        student, made = _student(recipe, ready.learn)
+        student, made = student_of(recipe, ready.learn)
         result = distill(
             ready.teacher, student, ready.learn, loss=recipe.method, test=ready.test, regime=recipe.regime,
             augmentation=Augmentation(**recipe.augmentation.model_dump()),
@@ -300,7 +300,8 @@ def _answers(path: Path, examples: int) -> torch.Tensor:
     return found
 
 
-def _student(recipe: ClassifierRecipe, data: Labelled) -> tuple[torch.nn.Module, Network]:
+def student_of(recipe: ClassifierRecipe, data: Labelled) -> tuple[torch.nn.Module, Network]:
+    """The student as it begins, and its sizes."""
     settings = recipe.student
     if settings.path is None:
         return settings.sizes.build(data.inputs.shape[1:], len(data.classes), recipe.seed), settings.sizes
