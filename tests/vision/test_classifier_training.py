@@ -68,6 +68,18 @@ def test_teacher_and_student_see_the_same_change() -> None:
     assert not torch.equal(student.seen[0].sort(0).values, student.seen[1].sort(0).values)
 
 
+def test_two_views_are_two() -> None:
+    seen = list[Tensor]()
+
+    def watching(x: Tensor) -> Tensor:
+        seen.append(x)
+        return x.flatten(1)[:, :3]
+
+    how: dict[str, Any] = {"augmentation": Augmentation(shift=0.3), "regime": Regime(steps=1), "progress": False}
+    distill(watching, network(2, shape=(1, 8, 8)), pictures(), loss="mlkd", **how)
+    assert len(seen) == 3 and not torch.equal(seen[1], seen[2])  # after the check on four examples
+
+
 def test_kept_answers_train_the_same_student(tmp_path: Path) -> None:
     def trained(**how: Any) -> Tensor:
         teacher, student = (network(width, seed=width, shape=(1, 8, 8)) for width in (9, 4))
@@ -113,8 +125,10 @@ def test_dropout_is_drawn_with_the_seed() -> None:
         distill(sure, student, points(), regime=QUICK, seed=seed, progress=False)
         return weights(student)
 
+    first = trained(1)
+    torch.manual_seed(9)
     state = torch.get_rng_state()
-    torch.testing.assert_close(trained(1), trained(1), rtol=0, atol=0)
+    torch.testing.assert_close(trained(1), first, rtol=0, atol=0)
     assert not torch.equal(trained(1), trained(2)) and torch.equal(torch.get_rng_state(), state)
 
 
