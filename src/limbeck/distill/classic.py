@@ -64,6 +64,34 @@ def squared_logits(student: Tensor, teacher: Tensor, target: Tensor | None = Non
     return compare_logits(formula, student, teacher, **how)
 
 
+@register()
+def squared_probabilities(
+    student: Tensor, teacher: Tensor, target: Tensor | None = None, *, alpha: float = 0.0, **how: Unpack[How]
+) -> Tensor:
+    """Mean square over classes of the difference of probabilities, from the teacher's and from the true class.
+
+    `D = (1 - alpha) mean_c (q_c - p_c)^2 + alpha mean_c (q_c - y_c)^2`; its gradient vanishes where the student is sure
+    and wrong.
+
+    Args:
+        target: true classes [...], for alpha above 0.
+        alpha: weight of the true class.
+
+    Example:
+        >>> squared_probabilities(torch.zeros(2), torch.tensor([9.0, -9.0]), torch.tensor(1), alpha=0.5)
+        tensor(0.2500)
+
+    Source: Kenneth Borup, Lars N. Andersen, Even your Teacher Needs Guidance (2021), arXiv 2102.13088.
+    """
+
+    def formula(t: Tensor, s: Tensor, *classes: Tensor) -> Tensor:
+        q, p = s.softmax(-1), t.softmax(-1)
+        costs = (1 - alpha) * (q - p).square()
+        return sum((alpha * (q - F.one_hot(y, q.shape[-1])).square() for y in classes), costs).mean(-1)
+
+    return compare_logits(formula, student, teacher, *[target] * (alpha != 0), **how)
+
+
 def with_labels(loss: str | Loss, ce_weight: float = 0.1, weight: float = 0.9, *, smoothing: float = 0.0) -> Loss:
     """Return a loss plus the cross-entropy with the true classes, which always has temperature 1.
 

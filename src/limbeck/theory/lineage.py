@@ -5,17 +5,21 @@ arXiv 2601.13100). Reconstructed from its abstract.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from limbeck.fitting.model import Array
+from limbeck.theory.operator_axioms import Operator, OperatorKind, require_admissible
 from limbeck.theory.recursive_operators import Kind, aggregate, anchor, floored, kl, plateau, soften
 
 SERIES = ("weights", "forward", "reverse", "variation", "agreement", "errors", "accuracy")
+ROWS = {"softening": "(v),()->(v)", "aggregation": "(k,v),(k)->(v)", "anchor": "(v),(v),()->(v)"}
+"""What an operator of one's own takes for each input, as in `numpy.vectorize`."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def recursive_distill(
     teachers: ArrayLike, student_fit: Callable[[Array, int], ArrayLike], *, weight: float | Sequence[float],
     generations: int = 10, weights: ArrayLike | None = None, kind: Kind = "arithmetic", temperature: float = 1.0,
     start: ArrayLike | None = None, labels: ArrayLike | None = None, tolerance: float | None = None,
+    inputs: ArrayLike | None = None, operators: Mapping[OperatorKind, Operator] | None = None,
 ) -> Lineage:  # fmt: skip
     """Let every generation learn from the last one, anchored on the base teachers, and measure how far it goes.
 
@@ -88,30 +93,40 @@ def recursive_distill(
         start: predictions of generation 0; q by default.
         labels: true class of each input, [...].
         tolerance: stop once KL(q‖p) falls and is within this of ε/λ, or an unanchored lineage drifts; None to go on.
+        inputs: places of those that all measures are means over; all by default.
+        operators: to take in place of the ones here, see `validate_operator`.
 
     Raises:
-        LimbeckError: weights that are none, or predictions that are no distributions.
+        LimbeckError: weights that are none, predictions that are no distributions, an operator that breaks an axiom.
 
     Example:
         >>> exact = recursive_distill([[0.7, 0.3]], lambda target, t: target, weight=[0.5] * 4, start=[0.1, 0.9])
         >>> np.round(exact.variation, 4).tolist()
         [0.3, 0.15, 0.075, 0.0375]
     """
-    base = [soften(teacher, temperature) for teacher in floored(teachers)]
-    q = aggregate(base, np.full(len(base), 1 / len(base)) if weights is None else weights, kind)
+    given, on = floored(teachers), ... if inputs is None else np.asarray(inputs)
+    own = {
+        name: np.vectorize(require_admissible(operator, name, given.shape[-1]), signature=ROWS[name])
+        for name, operator in (operators or {}).items()
+    }
+    mix, softening = own.get("anchor", partial(anchor, kind=kind)), own.get("softening", soften)
+    base = np.stack([softening(teacher, temperature) for teacher in given])
+    shares = np.full(len(base), 1 / len(base)) if weights is None else weights
+    aggregation = own.get("aggregation", lambda many, w: aggregate(np.moveaxis(many, -2, 0), w, kind))
+    q = aggregation(np.moveaxis(base, 0, -2), shares)
     p = q if start is None else floored(start)
     record: dict[str, list[float]] = {name: [] for name in SERIES}
     for t, anchored in enumerate([weight] * generations if isinstance(weight, int | float) else weight):
-        target = anchor(p, q, anchored, kind)
+        target = mix(p, q, anchored)
         p = floored(student_fit(target, t))
-        forward = float(kl(q, p).mean())
+        forward, best = float(kl(q, p)[on].mean()), p.argmax(-1)
         measured = {
-            "weights": anchored, "forward": forward, "reverse": kl(p, q).mean(),
-            "variation": np.abs(p - q).sum(-1).mean() / 2, "agreement": (p.argmax(-1) == q.argmax(-1)).mean(),
-            "errors": forward - kl(q, target).mean(),
+            "weights": anchored, "forward": forward, "reverse": kl(p, q)[on].mean(),
+            "variation": np.abs(p - q).sum(-1)[on].mean() / 2, "agreement": (best == q.argmax(-1))[on].mean(),
+            "errors": forward - kl(q, target)[on].mean(),
         }  # fmt: skip
         if labels is not None:
-            measured["accuracy"] = (p.argmax(-1) == np.asarray(labels)).mean()
+            measured["accuracy"] = (best == np.asarray(labels))[on].mean()
         for name, value in measured.items():
             record[name].append(float(value))
         lineage = Lineage(**{name: tuple(values) for name, values in record.items()}, student=p, base=q)

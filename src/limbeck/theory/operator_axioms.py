@@ -17,6 +17,7 @@ from limbeck.fitting.model import Array
 from limbeck.theory.recursive_operators import FLOOR, soften
 
 Operator = Callable[..., Any]
+OperatorKind = Literal["softening", "aggregation", "anchor"]
 Check = tuple[str, bool, str]
 
 
@@ -47,9 +48,8 @@ class Validity:
 
 
 def validate_operator(
-    operator: Operator, kind: Literal["softening", "aggregation", "anchor"], *, classes: int = 6, trials: int = 200,
-    seed: int = 0,
-) -> Validity:  # fmt: skip
+    operator: Operator, kind: OperatorKind, *, classes: int = 6, trials: int = 200, seed: int = 0
+) -> Validity:
     """Try an operator on random distributions, ties and zeros among them, and return a counter-example per axiom.
 
     Args:
@@ -77,6 +77,19 @@ def validate_operator(
         for axiom, passed, example in CHECKS[kind](operator, rng, classes):
             found[axiom] = found.get(axiom) or (None if passed else example)
     return Validity(found, trials)
+
+
+def require_admissible(operator: Operator, kind: OperatorKind, classes: int) -> Operator:
+    """Return an operator that passes all axioms.
+
+    Raises:
+        LimbeckError: the axioms that it breaks, with a counter-example for each.
+    """
+    found = validate_operator(operator, kind, classes=classes)
+    if not found.admissible:
+        broken = "\n".join(f"  {axiom}: {example}" for axiom, example in found.axioms.items() if example)
+        raise LimbeckError(f"this {kind} is not admissible; axioms that it breaks:\n{broken}")
+    return operator
 
 
 def _draw(rng: Generator, classes: int, zeros: bool = True) -> Array:
