@@ -26,8 +26,7 @@ from limbeck.cli.app import app
 from limbeck.errors import ConfigError, MissingExtraError, TrainingError
 from limbeck.lm import byte_tokenizer, read_examples, save_model, tiny_llama
 from limbeck.lm.conversations import Example
-from limbeck.lm.endpoint import Endpoint, EndpointSampler, write_answers
-from limbeck.lm.rollouts import Rollouts
+from limbeck.lm.endpoint import Endpoint, write_answers
 
 
 class Served:
@@ -128,14 +127,6 @@ def test_log_probabilities_where_they_are_offered(served: Served) -> None:
     assert (served.asked[-1]["logprobs"], served.asked[-1]["top_logprobs"]) == (True, 2)
     with pytest.raises(ConfigError, match="no log-probabilities of mute: set log_probs to 0"):
         Endpoint(served.url, "mute", log_probs=2).answer("ab")
-
-
-def test_a_sampler_for_rollouts(served: Served) -> None:
-    sampler = EndpointSampler(Endpoint(served.url, "big", length=3), byte_tokenizer())
-    assert sampler([tuple("né".encode()), tuple(b"abcd")], seed=2**31 - 1) == [[*"NÉ".encode(), 0], list(b"ABC")]
-    assert sorted(one["seed"] for one in served.asked) == [0, 2**31 - 1]
-    batch = Rollouts([Example(tuple(b"ab"))], 2, 0, sampler)(0)
-    assert batch.tokens.tolist() == [[97, 98, 65, 66, 0]] * 2 and batch.mask.sum() == 6
 
 
 def test_answers_of_a_file_can_be_trained_on(served: Served, tmp_path: Path) -> None:
@@ -295,9 +286,6 @@ def test_the_server_of_transformers_dies_for_ten_seconds(tmp_path: Path) -> None
         assert {row["finish"] for row in found} <= {"stop", "length"} and any(row["completion"] for row in found)
         with pytest.raises(ConfigError, match="no log-probabilities"):
             Endpoint(endpoint.url, str(model), log_probs=2).answer("number")
-        sampler = EndpointSampler(endpoint, byte_tokenizer())
-        (answer,) = sampler([tuple(b"number")], seed=1)
-        assert len(answer) > 0
     finally:
         server.kill()
         server.wait()

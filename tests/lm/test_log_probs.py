@@ -180,6 +180,7 @@ def test_a_recipe_without_a_teacher_learns_from_log_probabilities(shop: Path, an
     [
         ({"tokens": None}, {}, "row 1: log_probs need the tokens they are about"),
         ({"tokens": ["b"]}, {}, "row 1: log_probs need the tokens they are about"),
+        ({"tokens": [], "log_probs": []}, {}, "row 1: log_probs need the tokens they are about"),
         ({"tokens": ["the"], "log_probs": [{"the": -1.0}]}, {}, "row 1: 'the' is no token of the student's"),
         ({"completion": "é", "tokens": ["\ufffd"], "log_probs": [{"\ufffd": -1.0}]}, {}, "row 1: '\ufffd' is no token"),
         ({"log_probs": None}, {}, "1 of 2 answers have log-probabilities"),

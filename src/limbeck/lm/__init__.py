@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Choice, farthest, fault, hardest, latent_shift, smoke_test, token_entropy, trace_distance, try_questions,
     )
     from limbeck.lm.distillation import distil
-    from limbeck.lm.endpoint import Endpoint, EndpointSampler, write_answers
+    from limbeck.lm.endpoint import Endpoint, write_answers
     from limbeck.lm.estimators import future_returns, sequence_kl
     from limbeck.lm.evaluation import TextLoss, continue_text, text_loss
     from limbeck.lm.folders import budget_folder, finished, model_folder
@@ -53,15 +53,14 @@ _MODULES = (
     "corpus", "folders", "jobs", "windows", "slots", "estimators", "teaching", "tokenizers", "conversations",
     "rollouts", "on_policy", "pass_rates", "teacher_hacking", "models", "evaluation", "training", "pretraining",
     "distillation", "recipe", "teacher_cache", "methods", "self_play", "alignment", "audit", "model_audit", "curation",
-    "endpoint",
-    "cost",
+    "endpoint", "cost",
 )
 """In the order in which a name is looked for: those that need no torch first."""
 
 __all__ = [
     "Agreement", "Alarm", "AnswerLoss", "Audit", "Batch", "Beside", "CachedTeaching", "Choice", "Conversations",
     "Corpus", "CorpusFacts", "CostPreview", "CrossTokenizer", "Distance", "DistilJob", "DistillRecipe",
-    "DistillationResult", "Divergence", "Document", "Duels", "Endpoint", "EndpointSampler", "Example", "Fidelity",
+    "DistillationResult", "Divergence", "Document", "Duels", "Endpoint", "Example", "Fidelity",
     "FreshStudent", "Gain", "HackingMonitor", "HackingReport", "Kept", "Method", "Mixture", "NextToken", "OnPolicy",
     "PassRates", "PretrainJob", "Regime", "Replay", "Rollouts", "Sampler", "SelfPlay", "Signal", "Source",
     "StagedSignal", "StagedSource", "TaskAudit", "TeacherCache", "Teaching", "TextLoss", "TokenStream",

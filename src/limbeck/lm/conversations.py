@@ -108,7 +108,7 @@ def read_examples(
             tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, row.get("context", "") + theirs)
         )
         reply, said = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end], list[Favourites]()
-        if favourites and "log_probs" in row:
+        if favourites and row.get("log_probs") is not None:
             reply, said = _said(row, reply, strings, where)
             if row.get("finish") != "length" and reply[-1:] != [end]:  # a server that does not speak of the end
                 reply, said = [*reply, end], [*said, ((end, 0.0),)]
@@ -138,12 +138,9 @@ def _said(
         strings: of `token_strings`.
         where: the row stands.
     """
-    names, places = row.get("tokens"), row["log_probs"]
-    if (
-        not isinstance(names, list)
-        or not isinstance(places, list)
-        or not (len(names) == len(places) and all(name in place for name, place in zip(names, places, strict=True)))
-    ):
+    names, places = row.get("tokens") or [], row["log_probs"]
+    silent = not names and len(read) > 1
+    if silent or len(names) != len(places) or any(name not in place for name, place in zip(names, places, strict=True)):
         raise ConfigError(f"{where}: log_probs need the tokens they are about, write the answers again")
     ids: list[Any] = [strings.get(name, -1) for name in names]
     if len(read) - len(ids) in (0, 1) and all(one in (None, other) for one, other in zip(ids, read, strict=False)):

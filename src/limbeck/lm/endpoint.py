@@ -24,7 +24,6 @@ from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError, MissingExtraError, TrainingError
 from limbeck.files import write_text
 from limbeck.lm.conversations import has_prompts, read_prompts
-from limbeck.lm.tokenizers import separator_token
 from limbeck.runs import RunRecorder
 from limbeck.settings import Count, Number, Settings
 
@@ -144,26 +143,6 @@ class Endpoint:
                 yield places[done], done.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-class EndpointSampler:
-    """A sampler (`rollouts.Sampler`) that has an endpoint write: prompts become text, answers become tokens.
-
-    Args:
-        endpoint: who writes.
-        tokenizer: of the student.
-    """
-
-    def __init__(self, endpoint: Endpoint, tokenizer: Any) -> None:
-        self.endpoint, self.tokenizer = endpoint, tokenizer
-
-    def __call__(self, prompts: Sequence[Sequence[int]], seed: int) -> list[list[int]]:
-        """See `Sampler`; an answer that came to its end has the end token."""
-        asked = [(self.tokenizer.decode(list(one)), (seed + place) % 2**31) for place, one in enumerate(prompts)]
-        said = dict(self.endpoint.answers(asked))
-        answers, end = [said[place] for place in range(len(asked))], separator_token(self.tokenizer)
-        tokens = [self.tokenizer(one["completion"], add_special_tokens=False)["input_ids"] for one in answers]
-        return [[*one, *[end] * (said["finish"] == "stop")] for one, said in zip(tokens, answers, strict=True)]
 
 
 def write_answers(endpoint: Endpoint, prompts: Path | str, out: Path | str, *, seed: int = 0) -> int:

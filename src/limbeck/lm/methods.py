@@ -38,14 +38,7 @@ from limbeck.lm.estimators import Estimator
 from limbeck.lm.jobs import Evaluations, Vocabulary
 from limbeck.lm.models import load_model
 from limbeck.lm.on_policy import OnPolicy
-from limbeck.lm.pass_rates import (
-    PassRates,
-    StagedSignal,
-    StagedSource,
-    Weighted,
-    measure_pass_rates,
-    same_final_answer,
-)
+from limbeck.lm.pass_rates import PassRates, StagedSignal, StagedSource, Weighted, measure_pass_rates, same_final_answer
 from limbeck.lm.rollouts import Kept, Mixture, Replay, Rollouts, TransformersSampler
 from limbeck.lm.self_play import Duels, SelfPlay
 from limbeck.lm.slots import NextToken, Signal, Source
@@ -207,17 +200,9 @@ class Method(Settings):
         return round(steps * (1 - self.second))
 
     def source(
-        self,
-        cast: Cast,
-        examples: Sequence[Example],
-        batch: int,
-        seed: int,
-        steps: int,
-        student: Any,
-        kept: Path,
-        context: int,
-        evaluations: Callable[[], Evaluations],
-    ) -> Source:
+        self, cast: Cast, examples: Sequence[Example], batch: int, seed: int, steps: int, student: Any, kept: Path,
+        context: int, evaluations: Callable[[], Evaluations],
+    ) -> Source:  # fmt: skip
         """Where batches come from.
 
         Args:

@@ -299,19 +299,16 @@ def distill(recipe: DistillRecipe | Mapping[str, Any] | Path | str, *, progress:
     student = recipe.out / "student"
     if processes().is_main_process:
         _publish(model_folder(training, job.budgets[0]), student)
+    kept = ("params", "teacher_params", "tokens", "samples", "best_step", "seconds")
+    same: dict[str, Any] = {name: row.get(name) for name in kept}
     result = DistillationResult(
         student=str(student),
         student_loss_before=row["loss_before"] * bytes_per_token,
         student_loss=row["loss_per_token"],
         teacher_loss=row["teacher_loss"] and row["teacher_loss"] * bytes_per_token,
         bytes_per_token=bytes_per_token,
-        params=row["params"],
-        teacher_params=row["teacher_params"],
-        tokens=row.get("tokens"),
-        samples=row.get("samples"),
         steps=row["step"],
-        best_step=row.get("best_step"),
-        seconds=row["seconds"],
+        **same,
         warning="; ".join(_warnings(job, row)) or None,
     )
     if processes().is_main_process:

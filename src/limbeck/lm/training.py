@@ -64,23 +64,12 @@ def train_text(
 
 
 def train_student(
-    make_student: Callable[[], Any],
-    make_source: Callable[[Any, int, Path, Callable[[], Evaluations]], Source],
-    evaluate: Callable[[Any], Mapping[str, float]],
-    tokenizer: Any,
-    budgets: Sequence[int],
-    out: Path | str,
-    *,
-    regime: Regime,
-    seed: int,
-    signal: Signal | None = None,
-    columns: Mapping[str, Any],
-    counted_in: str = "tokens",
+    make_student: Callable[[], Any], make_source: Callable[[Any, int, Path, Callable[[], Evaluations]], Source],
+    evaluate: Callable[[Any], Mapping[str, float]], tokenizer: Any, budgets: Sequence[int], out: Path | str, *,
+    regime: Regime, seed: int, signal: Signal | None = None, columns: Mapping[str, Any], counted_in: str = "tokens",
     also: Callable[[Any, int], Mapping[str, float]] | None = None,
-    stop_when: Callable[[Evaluations], bool] | None = None,
-    checkpoint_every: int = 500,
-    progress: bool = False,
-) -> list[dict[str, Any]]:
+    stop_when: Callable[[Evaluations], bool] | None = None, checkpoint_every: int = 500, progress: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Train a causal language model for each of several token budgets, on one trunk.
 
     Args:
