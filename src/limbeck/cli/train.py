@@ -55,12 +55,15 @@ def distill(
     Example: limbeck distill recipe.yaml tokens=2M seed=1
 
     \b
-    teacher: models/teacher        # a Hugging Face model folder
+    teacher: models/teacher        # a Hugging Face model folder, or {endpoint: http://localhost:8000/v1, model: qwen3}
     student: models/student        # another one, or {width: 64} for a fresh one
     data: prompts.jsonl            # {"prompt": ..., "completion": ...} a line, or text
     method: gkd                    # kd, sft, seqkd, gkd, distillm, minillm, opd, g-opd, spin, opsd, paced
     steps: 1000                    # or tokens: 1M, of text
     out: models/distilled
+
+    An endpoint writes its answers first (methods seqkd, sft; kd with log_probs: 20). Data with log-probabilities
+    (limbeck answer --log-probs 20) teach without a teacher. text: corpus.txt is learned beside any method.
 
     Classifiers: room: vision as the first line, then data: digits, teacher: {hidden: [128]}, student: {hidden: [16]},
     method: kd (ce, dkd, dist, pld, mlkd, kd-z, ...), steps, out; see recipes/vision.
