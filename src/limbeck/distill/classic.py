@@ -89,7 +89,7 @@ def squared_probabilities(
         costs = (1 - alpha) * (q - p).square()
         return sum((alpha * (q - F.one_hot(y, q.shape[-1])).square() for y in classes), costs).mean(-1)
 
-    return compare_logits(formula, student, teacher, *[target] * (alpha != 0), **how)
+    return compare_logits(formula, student, teacher, *([target] if alpha else []), **how)
 
 
 def with_labels(loss: str | Loss, ce_weight: float = 0.1, weight: float = 0.9, *, smoothing: float = 0.0) -> Loss:

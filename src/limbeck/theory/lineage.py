@@ -130,7 +130,7 @@ def recursive_distill(
         for name, value in measured.items():
             record[name].append(float(value))
         lineage = Lineage(**{name: tuple(values) for name, values in record.items()}, student=p, base=q)
-        falling = t > 0 and forward < lineage.forward[-2]
+        falling = anchored > 0 and t > 0 and forward < lineage.forward[-2]
         if tolerance is not None and (lineage.drifts or (falling and forward - lineage.plateau < tolerance)):
             break
     return lineage

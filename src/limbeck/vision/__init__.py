@@ -10,6 +10,9 @@ from limbeck.vision.augmentation import Augmentation
 from limbeck.vision.data import Labelled, labelled, of_dataset, read_data, save_data
 from limbeck.vision.evaluation import Comparison, Judgement, best_temperature, evaluate, flat, judge
 from limbeck.vision.file_types import magika, read_files
+from limbeck.vision.generations import (
+    Generation, Generations, distill_generations, distill_lineage, probabilities,
+)
 from limbeck.vision.methods import Method, Ramp, method_of
 from limbeck.vision.networks import Histogram, Network, Normalised, Saved, load_network, save_network
 from limbeck.vision.recipe import (
@@ -22,9 +25,9 @@ from limbeck.vision.training import Distilled, Regime, distill
 
 __all__ = [
     "Answers", "Augmentation", "Batch", "Chosen", "ClassifierRecipe", "ClassifierResult", "Comparison", "Distilled",
-    "Histogram", "Judgement", "Kept", "Labelled", "Method", "Module", "Network", "Normalised", "Onnx", "Ramp",
-    "Regime", "Saved", "Several", "Teacher", "answers", "best_temperature", "distill", "evaluate",
-    "evaluate_folder", "flat", "judge", "labelled", "load_network", "log_probabilities", "magika", "method_of",
-    "of_dataset", "read_classifier_recipe", "read_data", "read_files", "run_recipe", "save_data", "save_network",
-    "teacher_of",
+    "Generation", "Generations", "Histogram", "Judgement", "Kept", "Labelled", "Method", "Module", "Network",
+    "Normalised", "Onnx", "Ramp", "Regime", "Saved", "Several", "Teacher", "answers", "best_temperature", "distill",
+    "distill_generations", "distill_lineage", "evaluate", "evaluate_folder", "flat", "judge", "labelled",
+    "load_network", "log_probabilities", "magika", "method_of", "of_dataset", "probabilities",
+    "read_classifier_recipe", "read_data", "read_files", "run_recipe", "save_data", "save_network", "teacher_of",
 ]

@@ -153,7 +153,7 @@ def distill_generations(
         >>> len(found.generations), found.decays.keys()
         (2, dict_keys([0.0]))
     """
-    schedule: list[Any] = [alpha] * rounds if isinstance(alpha, float | int | str) else [*alpha]
+    schedule: list[Any] = [alpha] * rounds if isinstance(alpha, float | int | str) else list(alpha)
     fitting = (one == "estimate" or (isinstance(one, float | int) and 0 <= one <= 1) for one in schedule)
     if len(schedule) != rounds or not all(fitting):
         raise ConfigError(f'alpha must be from 0 to 1, one or {rounds} of them, or "estimate"; got {alpha}')
@@ -187,7 +187,7 @@ def distill_generations(
             mixing = optimal_alpha(first, probabilities(network, valid), truth, loss=kind)
             weight, unclipped = mixing.alpha, mixing.unclipped
         if network is None or weight > 0:
-            network = learn(f"generation-{number}", number, last, weight, own)
+            network = learn(f"generation-{number}", number, last, float(weight), own)
         judged = evaluate(network, last, test)
         generations.append(Generation(float(weight), unclipped, distance(probabilities(network, valid)), judged))
         students.append(network)
