@@ -70,9 +70,8 @@ class Contrast(nn.Module):
         uniform = torch.rand(2, samples, width, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("banks", (2 * uniform - 1) * (3 / width) ** 0.5)
         self.register_buffer("constants", torch.zeros(2))
-        _, own, size = (torch.arange(samples) if classes is None else classes.cpu()).unique(
-            return_inverse=True, return_counts=True
-        )
+        labels = torch.arange(samples) if classes is None else classes.cpu()
+        _, own, size = labels.unique(return_inverse=True, return_counts=True)
         self.register_buffer("order", own.argsort(stable=True))
         self.register_buffer("first", (size.cumsum(0) - size)[own])
         self.register_buffer("size", size[own])
@@ -98,10 +97,8 @@ class Contrast(nn.Module):
             raise TrainingError(f"give features of {len(index)} different samples, got {len(student)}, {len(teacher)}.")
         if not 0 <= index.min() <= index.max() < samples:
             raise TrainingError(f"samples must lie between 0 and {samples - 1}: count them over the whole data set.")
-        features = student.flatten(1), teacher.detach().flatten(1)
-        z = torch.stack(
-            [F.normalize(net(one.to(precision(one)))) for net, one in zip(self.projections, features, strict=True)]
-        )
+        features = (one.flatten(1).to(precision(one)) for one in (student, teacher.detach()))
+        z = torch.stack([F.normalize(net(one)) for net, one in zip(self.projections, features, strict=True)])
         chosen = torch.cat([index[:, None], self.others(index, step)], 1)
         similar = (z @ self.banks.flip(0).mT).gather(-1, chosen.expand(2, -1, -1))
         scores = (similar / self.temperature).exp()

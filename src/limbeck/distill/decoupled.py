@@ -10,9 +10,10 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from limbeck.distill.divergences import forward_value
-from limbeck.distill.losses import How, compare, register
+from limbeck.distill.losses import How, closed, compare_logits, register
 
 
 @register()
@@ -24,9 +25,9 @@ def dkd(
 
     `D = alpha KL([p_y, 1 - p_y] ‖ [q_y, 1 - q_y]) + beta KL(p_others ‖ q_others)`, the others renormalised
 
-    `KL(p‖q)` is the case alpha = 1, beta = 1 - p_y. Two classes have no second part. As published: temperature 4 with
-    `tau_squared=True`, plus a cross-entropy of weight 1 (`with_labels`), D growing from 0 over 20 epochs
-    (`constant(epoch - 1, warmup=20)`). Narrow students want a smaller beta, 1 or 2.
+    `KL(p‖q)` is the case alpha = 1, beta = 1 - p_y. Two classes have no second part. It can be differentiated once. As
+    published: temperature 4 with `tau_squared=True`, plus a cross-entropy of weight 1 (`with_labels`), D growing from 0
+    over 20 epochs (`constant(epoch - 1, warmup=20)`). Narrow students want a smaller beta, 1 or 2.
 
     Args:
         target: true classes [...].
@@ -42,12 +43,16 @@ def dkd(
         2203.08679.
     """
 
-    def formula(log_p: Tensor, log_q: Tensor, classes: Tensor) -> Tensor:
-        sides, others = [], []
-        for log in (log_p, log_q):
-            rest = log.scatter(-1, classes[:, None], -torch.inf)
-            sides.append(torch.stack([log.gather(-1, classes[:, None])[:, 0], rest.logsumexp(-1)], dim=-1))
+    def both(s: Tensor, t: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        own, odds, others = classes[:, None], [], []  # odds: log of the others' mass over the true class's
+        for one in (t, s):
+            rest = one.scatter(-1, own, -torch.inf)
             others.append(rest.log_softmax(-1))
-        return alpha * forward_value(*sides) + beta * forward_value(*others)
+            odds.append(rest.amax(-1) - others[-1].amax(-1) - one.gather(-1, own)[:, 0])
+        sides = [F.logsigmoid(torch.stack([-one, one], dim=-1)) for one in odds]
+        p, q = (one.exp() for one in others)
+        gradient = (q - p).mul_(beta)
+        gradient.addcmul_(q.scatter_(-1, own, -1.0), alpha * (odds[1].sigmoid() - odds[0].sigmoid())[:, None])
+        return alpha * forward_value(*sides) + beta * forward_value(*others), gradient
 
-    return compare(formula, student, teacher, target, **how)
+    return compare_logits(closed(both), student, teacher, target, **how)

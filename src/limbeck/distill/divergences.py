@@ -19,7 +19,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from limbeck.distill.losses import Generator, How, compare, register
+from limbeck.distill.losses import Generator, How, closed, compare, compare_logits, register
 from limbeck.errors import ConfigError
 
 
@@ -55,6 +55,12 @@ def _forward_quick(log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor) -> tuple[
     return log_p.sub_(log_q).mul_(p).sum(-1), q.sub_(p)
 
 
+def _forward_both(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    log_p, log_q = t.log_softmax(-1), s.log_softmax(-1)
+    value, gradient = _forward_quick(log_p.clone(), log_q, log_p.exp(), s.softmax(-1))
+    return (forward_value(log_p, s.log_softmax(-1)) if value.isnan().any() else value), gradient
+
+
 def _reverse_quick(log_p: Tensor, log_q: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     ratio = log_q.sub_(log_p)
     value = torch.mul(q, ratio, out=p).sum(-1)
@@ -69,7 +75,8 @@ REVERSE = Generator(reverse_value, _reverse_slope, _reverse_quick)
 def forward_kl(student: Tensor, teacher: Tensor, target: Tensor | None = None, **how: Unpack[How]) -> Tensor:
     """Forward Kullback-Leibler divergence KL(p‖q), in nats: covers every mode of the teacher.
 
-    `D = sum_v p log(p / q)`, with gradient `(q - p) / temperature` in the student's logits.
+    `D = sum_v p log(p / q)`, with gradient `(q - p) / temperature` in the student's logits, which is computed with the
+    value: it can be differentiated once.
 
     Example:
         >>> forward_kl(torch.zeros(2), torch.tensor([3.0, 1.0]).log())
@@ -78,7 +85,7 @@ def forward_kl(student: Tensor, teacher: Tensor, target: Tensor | None = None, *
     Source: Geoffrey Hinton, Oriol Vinyals, Jeff Dean, Distilling the Knowledge in a Neural Network (2015), arXiv
         1503.02531.
     """
-    return compare(forward_value, student, teacher, **how)
+    return compare_logits(closed(_forward_both), student, teacher, **how)
 
 
 @register(REVERSE)

@@ -12,11 +12,10 @@ from typing import Any, Literal, NamedTuple, Unpack, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F  # noqa: N812
 
 from limbeck.distill.divergences import weighted
-from limbeck.distill.losses import How, compare_logits, precision, register
+from limbeck.distill.losses import How, closed, compare_logits, precision, register
 from limbeck.distill.topk import with_rest
 from limbeck.errors import ConfigError
 
@@ -169,29 +168,19 @@ def _unlikelihood(scores: Tensor, order: Tensor, weight: Tensor) -> Tensor:
         listed, weight = with_rest(scores, order), F.pad(weight, (0, 1))
     else:
         listed = scores.gather(-1, order)
-    value: Tensor = _PlackettLuce.apply(listed, weight)
-    return value
+    return closed(_plackett_luce)(weight, listed)
 
 
-class _PlackettLuce(torch.autograd.Function):
-    """Value with its gradient `exp(s_i) sum_(k <= i) a_k / Z_k - a_i`, `Z_k = sum_(l >= k) exp(s_l)`."""
-
-    @staticmethod
-    def forward(ctx: Any, listed: Tensor, weight: Tensor) -> Tensor:
-        s, a = listed.double(), weight.double()
-        top = s.amax(-1, keepdim=True)
-        if (s.masked_fill(s == -torch.inf, torch.inf) > top - WIDE).all():
-            e = (s - top).exp()
-            left = e.flip(-1).cumsum(-1).flip(-1).clamp(min=torch.finfo(torch.double).tiny)
-            logs, gradient = left.log() + top, e * (a / left).cumsum(-1) - a
-        else:
-            logs = s.flip(-1).logcumsumexp(-1).flip(-1)
-            shares = torch.where(a > 0, a.log() - logs, -torch.inf).logcumsumexp(-1)
-            gradient = torch.where(s > -torch.inf, s + shares, -torch.inf).exp() - a
-        ctx.save_for_backward(gradient.to(listed.dtype))
-        return weighted(a, logs - s).sum(-1).to(listed.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None]:
-        return ctx.saved_tensors[0] * scale[:, None], None
+def _plackett_luce(listed: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Values with their gradients `exp(s_i) sum_(k <= i) a_k / Z_k - a_i`, `Z_k = sum_(l >= k) exp(s_l)`."""
+    s, a = listed.double(), weight.double()
+    top = s.amax(-1, keepdim=True)
+    if (s.masked_fill(s == -torch.inf, torch.inf) > top - WIDE).all():
+        e = (s - top).exp_()
+        left = e.flip(-1).cumsum(-1).flip(-1).clamp_(min=torch.finfo(torch.double).tiny)
+        logs, gradient = left.log() + top, e * (a / left).cumsum(-1) - a
+    else:
+        logs = s.flip(-1).logcumsumexp(-1).flip(-1)
+        shares = torch.where(a > 0, a.log() - logs, -torch.inf).logcumsumexp(-1)
+        gradient = torch.where(s > -torch.inf, s + shares, -torch.inf).exp() - a
+    return weighted(a, logs - s).sum(-1), gradient

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from limbeck.distill.losses import Loss, get_loss, precision
 from limbeck.distill.topk import with_rest
@@ -56,7 +57,8 @@ def standardise(logits: Tensor, *, ddof: int = 1, epsilon: float = 1e-7) -> Tens
 
     `z = (x - mean x) / (sigma + epsilon)`, `sigma^2 = sum_c (x_c - mean x)^2 / (C - ddof)`
 
-    A row that is constant up to rounding gives 0 with gradient 0. Classes of logit -inf stay so and do not count.
+    A row that is constant up to rounding gives 0 with gradient 0. Classes of logit -inf stay so and do not count. It
+    can be differentiated once.
 
     Args:
         logits: [..., C] with C of at least 3: of two classes only the order would be left.
@@ -78,14 +80,33 @@ def standardise(logits: Tensor, *, ddof: int = 1, epsilon: float = 1e-7) -> Tens
             f"logits of {logits.shape[-1]} classes have nothing but their order left once standardised: "
             "use the loss without it."
         )
-    there = logits > -torch.inf
-    filled = torch.where(there, logits, 0.0).to(precision(logits))
-    size = there.sum(-1, keepdim=True).to(filled.dtype)
-    centred = torch.where(there, filled - filled.sum(-1, keepdim=True) / size, 0.0)
-    spread, total = (torch.linalg.vector_norm(one, dim=-1, keepdim=True) for one in (centred, filled))
-    varies = spread > 8 * torch.finfo(filled.dtype).eps * total
-    scaled = centred * torch.where(varies, 1 / (spread / (size - ddof).sqrt() + epsilon), 0.0)
-    return torch.where(there, scaled, -torch.inf)
+    value: Tensor = _Standardise.apply(logits.to(precision(logits)), ddof, epsilon)
+    return value
+
+
+class _Standardise(torch.autograd.Function):
+    """`z = k (x - mean x)`, with gradient `k (g - mean g) - z sum(g z) / (|x - mean x| sqrt(C - ddof))`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ddof: int, epsilon: float) -> Tensor:
+        there = x > -torch.inf
+        size, whole = there.sum(-1, keepdim=True).to(x.dtype), bool(there.all())
+        filled = x if whole else torch.where(there, x, 0.0)
+        mean, free = filled.sum(-1, keepdim=True) / size, (size - ddof).sqrt()
+        centred = filled - mean if whole else torch.where(there, filled - mean, 0.0)
+        spread = torch.linalg.vector_norm(centred, dim=-1, keepdim=True)
+        varies = spread > 8 * torch.finfo(x.dtype).eps * (spread.square() + size * mean.square()).sqrt()
+        scale, inner = (torch.where(varies, 1 / one, 0.0) for one in (spread / free + epsilon, spread * free))
+        ctx.save_for_backward(centred.mul_(scale), scale, inner, None if whole else there, size)
+        return centred.clone() if whole else torch.where(there, centred, -torch.inf)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        z, scale, inner, there, size = ctx.saved_tensors
+        g = g if there is None else torch.where(there, g, 0.0)
+        found = (g - g.sum(-1, keepdim=True) / size).mul_(scale).addcmul_(z, (g * z).sum(-1, keepdim=True) * -inner)
+        return found if there is None else torch.where(there, found, 0.0), None, None
 
 
 def standardised(loss: str | Loss, *, ddof: int = 1, epsilon: float = 1e-7) -> Loss:
