@@ -2,7 +2,8 @@
 
 Digits are learned once by a linear softmax model, the base teacher. Then every generation is a fresh linear model,
 fitted to 80 unlabelled images whose targets are half the probabilities of its meta-teacher, half a class sampled from
-them. The meta-teacher mixes the last generation with a weight λ of the base.
+them. The meta-teacher mixes the last generation with a weight λ of the base. The same with perceptrons, which learn its
+probabilities on 200 images in 300 steps, each from a start of its own.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,8 @@ class RecursiveMetaDistillation(Paper):
             return {name: [one[name] for one in each] for name in ("forward", "errors", "accuracy")}
 
         counts = lineages(known, lambda target, t: counted(target, rng), 60)
-        return {"counts": counts, "digits": lineages(base, learn, GENERATIONS, labels)}
+        found = {"counts": counts, "digits": lineages(base, learn, GENERATIONS, labels)}
+        return found | {"networks": networks(seed, *((60, 4) if quick else (300, 10)))}
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare ends with each other and with ε/λ."""
@@ -49,6 +51,7 @@ class RecursiveMetaDistillation(Paper):
         forward, errors, accuracy = stacked([one["digits"] for one in measured], *names)
         counts, noise = stacked([one["counts"] for one in measured], *names[:2])
         mean, known = forward.mean(0), counts.mean(0)
+        far_off, added, right = (one.mean(0) for one in stacked([one["networks"] for one in measured], *names))
         ends, last = mean[:, -1], known[:, -1]
         limits, bounds = (
             np.array([plateau(e, a) for e, a in zip(x.mean((0, 2)), ANCHORS, strict=True)]) for x in (errors, noise)
@@ -64,10 +67,13 @@ class RecursiveMetaDistillation(Paper):
                 "without an anchor the divergence still rises after generation 5": mean[0, -1] > mean[0, 4],
                 "lineages with λ = 0.1 and 0.3 end below ε/λ": ends[1:-1] < limits[1:-1],
                 "counts: a larger anchor ends closer, all below ε/λ": np.diff(last).max() < 0 < below.min(),
+                "networks: λ = 0.3 ends closer than no anchor, below ε/λ":
+                    far_off[1, -1] < min(far_off[0, -1], plateau(added[1].mean(), ANCHORS[2])),
             },
             details={
                 "anchors": ANCHORS, "divergence after 1, 5, 15 generations": mean[:, [0, 4, -1]], "ε/λ": limits[1:],
                 "accuracy after 1 and 15 generations": accuracy.mean(0)[:, [0, -1]],
+                "networks: divergence by generation, no anchor and 0.3": far_off, "their accuracy": right,
                 "counts: divergence after 1, 10, 60 generations": known[:, [0, 9, -1]], "counts: ε/λ": bounds[1:],
             },
             notes=[
@@ -105,3 +111,19 @@ def digits(rng: np.random.Generator) -> tuple[Array, Array, Any]:
         return linear(others[seen], (target[seen] + drawn) / 2)
 
     return linear(images[:IMAGES], np.eye(10)[labels[:IMAGES]]), labels[IMAGES:], learn
+
+
+def networks(seed: int, steps: int, generations: int) -> Numbers:
+    """Return how far perceptrons come from the first one, without an anchor and with λ = 0.3: [anchor, generation]."""
+    from limbeck.vision import Network, Regime, distill, distill_lineage, read_data
+
+    def made(number: int) -> Any:
+        return Network((32,)).build([1, 8, 8], 10, 100 * seed + number)
+
+    learn, rest = read_data("digits").split(seed, 0.8, per_class=20)
+    valid, test = rest.split(seed, 0.6)
+    how: Any = {"regime": Regime(steps, learning_rate=3e-3), "seed": seed, "progress": False}
+    base = distill(None, made(99), learn, loss="ce", **how).student
+    how |= {"valid": valid, "test": test, "rounds": generations, "tolerance": None}
+    each = [distill_lineage([base], made, learn, anchor=a, **how).lineage for a in ANCHORS[::2]]
+    return {name: [getattr(one, name) for one in each] for name in ("forward", "errors", "accuracy")}
