@@ -18,7 +18,7 @@ from limbeck.distill.divergences import (
     alpha_divergence, forward_kl, generalized_jsd, jeffreys, neyman, of_generator, pearson, reverse_kl, skew_forward_kl,
     skew_reverse_kl, squared_hellinger, total_variation,
 )
-from limbeck.distill.features import adapters, captured
+from limbeck.distill.features import adapters, captured, shapes
 from limbeck.distill.fused import fused_divergence
 from limbeck.distill.hints import attention_transfer, contrastive, hint, pkt, pyramid, rkd, similarity_preserving
 from limbeck.distill.losses import Generator, get_loss, loss_names, register
@@ -44,7 +44,7 @@ __all__ = [
     "fake_quantise", "forward_kl", "freeze", "fused_divergence", "generalized_jsd", "get_loss", "gradient_signal",
     "hard_label", "hint", "jeffreys", "kept_divergence", "list_mle", "loss_names", "multi_level", "neyman",
     "of_generator", "pass_window", "pearson", "pkt", "pld", "pyramid", "rank", "ranking_loss", "read_checkpoint",
-    "register", "reverse_kl", "reward_weights", "rkd", "scaled", "similarity_preserving", "skew_forward_kl",
+    "register", "reverse_kl", "reward_weights", "rkd", "scaled", "shapes", "similarity_preserving", "skew_forward_kl",
     "skew_reverse_kl", "softened", "squared_hellinger", "squared_logits", "standardise", "standardised", "todi",
     "token_importance", "topk_kl", "total_variation", "transformed", "warmup_stable_decay", "with_labels",
 ]
