@@ -12,7 +12,11 @@ from limbeck.cli.app import app
 from limbeck.errors import ConfigError
 from limbeck.vision import Network, load_network, read_classifier_recipe, read_data, run_recipe, save_data, save_network
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "vision").glob("*.yaml"))
+RECIPES = sorted(
+    path
+    for path in (Path(__file__).parents[2] / "recipes" / "vision").glob("*.yaml")
+    if not path.stem.startswith("compare")  # several trainings at once: see `limbeck compare losses`
+)
 
 
 def recipe(folder: Path, **changes: Any) -> dict[str, Any]:

@@ -119,6 +119,42 @@ def test_at_compares_maps() -> None:
     assert found.extra_params == 0
 
 
+def test_contrast_has_memories_of_the_whole_data_and_resumes(tmp_path: Path) -> None:
+    method, data = {"name": "crd", "features": {"2": "2"}}, points(40)
+
+    def run(out: Path, steps: int = 130, fail: bool = False) -> Tensor:
+        student, calls = network(5), [0]
+
+        def count(module: nn.Module, inputs: Any, output: Any) -> None:
+            calls[0] += 1
+            if fail and calls[0] > 110:
+                raise ConnectionError
+
+        teacher = network(9, seed=1)
+        teacher.register_forward_hook(count)
+        distill(teacher, student, data, loss=method, regime=Regime(steps, 10), out=out, progress=False)
+        return weights(student)
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(ConnectionError):
+        run(tmp_path / "cut", fail=True)
+    torch.testing.assert_close(run(tmp_path / "cut"), whole, rtol=0, atol=0)
+
+
+def test_review_joins_stages() -> None:
+    teacher, student = (Network(channels=(width, 2 * width)).build([1, 8, 8], 3, width) for width in (6, 3))
+    method = {"name": "review", "features": {"0": "0", "3": "3"}, "feature_weight": 1.0}
+    found = distill(teacher, student, pictures(), loss=method, regime=QUICK, progress=False)
+    assert found.extra_params > 0 and list(student.state_dict()) == [
+        f"{k}.{name}" for k in (0, 3, 7) for name in ("weight", "bias")
+    ]
+
+
+def test_attention_needs_maps() -> None:
+    with pytest.raises(ConfigError, match="compares maps"):
+        distill(network(4), network(3), points(), loss={"name": "at", "features": {"2": "2"}}, progress=False)
+
+
 def test_dropout_is_drawn_with_the_seed() -> None:
     def trained(seed: int) -> Tensor:
         student = Network(hidden=(8,), dropout=0.5).build([4], 3, 0)

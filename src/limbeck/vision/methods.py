@@ -13,7 +13,7 @@
 | `list_mle` | the ranking, all ranks alike: a control | |
 | `top` | the teacher's five favourites and the rest together | |
 | `kd-z`, `dkd-z` | as without z, of standardised logits | Sun et al. 2024: temperature 2, weight 9 |
-| `fitnet`, `at`, `rkd`, `sp`, `pkt` | labels and `features: {student path: teacher path}` | see `distill.hints` |
+| `fitnet`, `at`, `rkd`, `crd`, `review`, `sp`, `pkt` | `features: {student path: teacher path}` and labels | |
 """
 
 import inspect
@@ -22,24 +22,12 @@ from typing import Any
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from limbeck.distill import (
-    attention_transfer,
-    bucketed,
-    cross_entropy,
-    get_loss,
-    hint,
-    multi_level,
-    pkt,
-    pyramid,
-    rkd,
-    similarity_preserving,
-    standardised,
-)
+from limbeck.distill import bucketed, cross_entropy, get_loss, multi_level, standardised
 from limbeck.errors import ConfigError, LimbeckError, nearest
 from limbeck.settings import Count, Number, Settings, check_settings
-from limbeck.vision.augmentation import Augmentation
+from limbeck.vision.beside import KINDS
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "ce": {"ce_weight": 1.0, "weight": 0.0},
@@ -59,15 +47,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "fitnet": {"feature_loss": "hint", "feature_weight": 100.0, "ce_weight": 1.0, "weight": 0.0},
     "at": {"feature_loss": "attention_transfer", "feature_weight": 1000.0, "ce_weight": 1.0, "weight": 0.0},
+    "crd": {"feature_loss": "contrast", "feature_weight": 0.8, "ce_weight": 1.0, "weight": 0.0},
+    "review": {
+        "feature_loss": "review", "feature_weight": {"start": 0, "end": 1, "until": 0.08}, "ce_weight": 1.0,
+        "weight": 0.0,
+    },
     "rkd": {"feature_loss": "rkd", "feature_weight": 1.0, "ce_weight": 1.0, "weight": 0.0},
     "sp": {"feature_loss": "similarity_preserving", "feature_weight": 3000.0, "ce_weight": 1.0, "weight": 0.0},
     "pkt": {"feature_loss": "pkt", "feature_weight": 30_000.0, "ce_weight": 1.0, "weight": 0.0},
 }  # fmt: skip
-FEATURE_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    one.__name__: one for one in (hint, attention_transfer, rkd, similarity_preserving, pkt, pyramid)
-}
-SAME_SHAPE = ("hint", "pyramid")
-"""Feature losses that compare values one by one, so that the student's pass through an adapter."""
 
 
 def _named(loss: str) -> Callable[..., Tensor]:
@@ -147,8 +135,8 @@ class Method(Settings):
         for name in self.options:
             if name not in known:
                 raise ValueError(f'{self.loss} has no option "{name}".{nearest(name, known)}')
-        if self.feature_loss and self.feature_loss not in FEATURE_LOSSES:
-            near = nearest(self.feature_loss, FEATURE_LOSSES)
+        if self.feature_loss and self.feature_loss not in KINDS:
+            near = nearest(self.feature_loss, KINDS)
             raise ValueError(f'no loss on features is called "{self.feature_loss}".{near}')
         if bool(self.feature_loss) != bool(self.features):
             raise ValueError(
@@ -161,11 +149,6 @@ class Method(Settings):
     def only_labels(self) -> bool:
         """Whether no teacher is heard."""
         return not (self.weight.start or self.weight.end or self.features)
-
-    @property
-    def needs_adapters(self) -> bool:
-        """Whether the student's features pass through a module that brings them to the teacher's shape."""
-        return self.feature_loss in SAME_SHAPE
 
     @property
     def views(self) -> int:
@@ -202,14 +185,6 @@ class Method(Settings):
             parts["labels"] = weight * torch.stack(costs).sum()
         return parts
 
-    def compare_features(self, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], beside: nn.Module) -> Tensor:
-        """Sum of the loss over the pairs of modules; `beside` holds an adapter for each pair, where one is needed."""
-        loss, pairs = FEATURE_LOSSES[self.feature_loss], list(self.features.items())
-        adapted = [ours[path] for path, _ in pairs]
-        if self.needs_adapters:
-            adapted = [adapter(one) for adapter, one in zip(beside.children(), adapted, strict=True)]
-        return torch.stack([loss(one, theirs[path]) for one, (_, path) in zip(adapted, pairs, strict=True)]).sum()
-
 
 def method_of(given: "Method | str | Mapping[str, Any]") -> Method:
     """A method from its name or its choices.
@@ -220,10 +195,6 @@ def method_of(given: "Method | str | Mapping[str, Any]") -> Method:
     if isinstance(given, Method):
         return given
     return check_settings(Method, {"name": given} if isinstance(given, str) else given, source="method")
-
-
-STRONG = Augmentation(shift=0.15, rotate=15.0, scale=0.1)
-"""The second view of methods that need one, where the training does not name its own."""
 
 
 def require_fit(method: Method, classes: int, known: int) -> None:

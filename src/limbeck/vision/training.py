@@ -2,26 +2,25 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from limbeck.distill import Player, Trainer, adapters, captured, constant, cosine
+from limbeck.distill import Player, Trainer, constant, cosine
+from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError
 from limbeck.runs import RunRecorder
 from limbeck.vision.augmentation import Augmentation
+from limbeck.vision.beside import beside
 from limbeck.vision.data import Labelled
 from limbeck.vision.evaluation import Comparison, evaluate, flat
-from limbeck.vision.methods import STRONG, Method, method_of, require_fit
-from limbeck.vision.teachers import Batch, Kept, Module, Teacher, answers, logits_of, teacher_of
-
-STRONG_SEED = 1
+from limbeck.vision.methods import Method, method_of, require_fit
+from limbeck.vision.slots import Lesson, Reading
+from limbeck.vision.teachers import Kept, Module, Teacher, answers, teacher_of
 
 
 @dataclass(frozen=True)
@@ -155,56 +154,22 @@ def distill(
     method, regime, augmentation = method_of(loss), regime or Regime(), augmentation or Augmentation()
     require_fit(method, len(data.classes), int((data.labels >= 0).sum()))
     _require_test(data, test)
+    if processes().num_processes > 1:
+        raise ConfigError("classifiers are trained in one process: start without torchrun")
     told = teacher_of(student if teacher is None else teacher, data, classes)
     network = told.network if isinstance(told, Module) else None
     if teacher is None and not method.only_labels:
         raise ConfigError(f"{method.name} needs a teacher: give one, or learn from labels alone (ce)")
-    beside = _beside(method, student, network, data)
+    comparer = _beside(method, student, network, data, seed)
     asked: Teacher = told
     if keep is not None:
         if method.features or method.views > 1:
             raise ConfigError(f"{method.name} needs more of the teacher than its answers: leave out keep")
         asked = Kept(told, data, augmentation, seed, keep)
 
-    modules = nn.ModuleDict({"student": student, "beside": beside})
-    size = min(regime.batch, len(data))
-    per_epoch = len(data) // size
-
-    def batch(step: int) -> dict[str, Any]:
-        epoch, place = divmod(step, per_epoch)
-        order = np.random.default_rng([seed, epoch]).permutation(len(data))
-        some = torch.from_numpy(order[place * size : (place + 1) * size])
-        view, rows = augmentation.view(epoch), data.places[some]
-        found = {"inputs": augmentation(data.inputs[some], rows, view, seed), "labels": data.labels[some], "rows": rows}
-        if method.views > 1:
-            changes = augmentation if augmentation != Augmentation(views=augmentation.views) else STRONG
-            found["strong"] = changes(data.inputs[some], rows, view, seed + STRONG_SEED)
-        return found | {"view": view}
-
-    def losses(_: str, given: Mapping[str, Any], step: int) -> dict[str, Tensor]:
-        seen = Batch(given["inputs"], given["labels"], given["rows"], given["view"])
-        with ExitStack() as stack:
-            ours = stack.enter_context(captured(student, list(method.features)))
-            theirs = stack.enter_context(captured(network or student, list(method.features.values())))
-            said = logits_of(student(seen.inputs))
-            taught = said.detach() if teacher is None else asked(seen)
-            features = {path: one.clone() for path, one in theirs.items()}, dict(ours)
-        strong = None
-        if "strong" in given:
-            again = Batch(given["strong"], seen.labels, seen.rows, -1)
-            strong = logits_of(student(again.inputs)), asked(again)
-        progress = step / regime.steps
-        parts = method.parts(said, taught, seen.labels, progress, strong)
-        if weight := method.feature_weight.at(progress):
-            parts["features"] = weight * method.compare_features(features[1], features[0], beside)
-        known = seen.labels >= 0
-        shares = {"accuracy": said, "teacher_accuracy": taught} if teacher is not None else {"accuracy": said}
-        right = {
-            name: ((one.detach().argmax(-1) == seen.labels) & known).sum() / known.sum().clamp(min=1)
-            for name, one in shares.items()
-        }
-        total = torch.stack(list(parts.values())).sum() if parts else said.sum() * 0
-        return {"loss": total, **parts, **right, "weight": torch.tensor(float(len(said)))}
+    modules = nn.ModuleDict({"student": student, "beside": comparer})
+    reading = Reading(data, regime.batch, augmentation, seed, method.views)
+    lesson = Lesson(method, student, None if teacher is None else asked, network, comparer, regime.steps)
 
     judged_by = student if teacher is None else told
 
@@ -215,13 +180,13 @@ def distill(
     every = regime.evaluate_every
     trainer = Trainer(
         [regime.player(modules)],
-        losses,
-        batch,
+        lesson,
+        reading,
         steps=regime.steps,
         out=None if out is None else Path(out) / "checkpoints",
         config=_identity(method, regime, augmentation, told, data, seed),
         recorder=None if out is None else _recorder(Path(out), method, student, data, seed, columns or {}),
-        columns=lambda step: {"samples": step * size},
+        columns=lambda step: {"samples": step * reading.size},
         evaluate=measure if test is not None else None,
         evaluate_at=sorted({*range(every, regime.steps, every), regime.steps} if every else {regime.steps}),
         checkpoint_every=max(100, regime.steps // 10) if out is not None else None,
@@ -238,7 +203,7 @@ def distill(
         judged=comparison,
         method=method.name,
         params=_size(student),
-        extra_params=_size(beside),
+        extra_params=_size(comparer),
         steps=result.steps,
         seconds=result.seconds,
         evaluations=result.evaluations,
@@ -255,14 +220,13 @@ def _require_test(data: Labelled, test: Labelled | None) -> None:
         )
 
 
-def _beside(method: Method, student: nn.Module, teacher: nn.Module | None, data: Labelled) -> nn.Module:
-    """What is trained beside the student: nothing, or adapters of its features."""
+def _beside(method: Method, student: nn.Module, teacher: nn.Module | None, data: Labelled, seed: int) -> nn.Module:
+    """What is trained beside the student: nothing, or what compares features."""
     if not method.features:
         return nn.ModuleList()
     if teacher is None:
         raise ConfigError(f"{method.name} compares features: the teacher must be a network")
-    made = adapters(student, teacher, method.features, data.inputs[:2])
-    return made if method.needs_adapters else nn.ModuleList()
+    return beside(method.feature_loss, method.features, student, teacher, data.inputs, data.labels, seed)
 
 
 def _size(module: nn.Module) -> int:
