@@ -183,6 +183,7 @@ def test_a_recipe_without_a_teacher_learns_from_log_probabilities(shop: Path, an
         ({"tokens": [], "log_probs": []}, {}, "row 1: log_probs need the tokens they are about"),
         ({"tokens": ["the"], "log_probs": [{"the": -1.0}]}, {}, "row 1: 'the' is no token of the student's"),
         ({"completion": "é", "tokens": ["\ufffd"], "log_probs": [{"\ufffd": -1.0}]}, {}, "row 1: '\ufffd' is no token"),
+        ({"completion": "a b", "tokens": ["a", "b"], "log_probs": [{"a": -1.0}, {"b": -1.0}]}, {}, "tokens spell 'ab'"),
         ({"log_probs": None}, {}, "1 of 2 answers have log-probabilities"),
         ({}, {"method": {"name": "kd", "pack": True}}, "2 of 2 answers have log-probabilities: .* without pack"),
         ({}, {"divergence": {"temperature": 2.0}}, "the cache is at temperature 1, not 2"),

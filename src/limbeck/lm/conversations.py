@@ -16,6 +16,7 @@ from limbeck.errors import ConfigError
 from limbeck.lm.slots import Batch, counted_logits, cross_entropy
 from limbeck.lm.tokenizers import separator_token, token_strings
 
+BY_NUMBER = "vLLM says tokens by their numbers with options: {extra_body: {return_tokens_as_token_ids: true}}"
 Favourites = tuple[tuple[int, float], ...]  # ids and log-probabilities, the likeliest first
 
 
@@ -110,6 +111,9 @@ def read_examples(
         reply, said = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end], list[Favourites]()
         if favourites and row.get("log_probs") is not None:
             reply, said = _said(row, reply, strings, where)
+            spelt = tokenizer.decode([one for one in reply if one != end], skip_special_tokens=True)
+            if not spelt.strip().startswith(answer.strip()):
+                raise ConfigError(f"{where}: its tokens spell {spelt!r}, not the answer: {BY_NUMBER}")
             if row.get("finish") != "length" and reply[-1:] != [end]:  # a server that does not speak of the end
                 reply, said = [*reply, end], [*said, ((end, 0.0),)]
         elif row.get("finish") == "length" or not answer:
@@ -148,8 +152,7 @@ def _said(
     if wrong := [name for name, one in zip(names, ids, strict=True) if one in (None, -1)]:
         raise ConfigError(
             f"{where}: {wrong[0]!r} is no token of the student's, or several: log-probabilities need the teacher's "
-            "tokenizer. Take such a student, or method sft; vLLM says tokens by their numbers with "
-            "options: {extra_body: {return_tokens_as_token_ids: true}}"
+            f"tokenizer. Take such a student, or method sft; {BY_NUMBER}"
         )
     said = []
     for name, one, place in zip(names, ids, places, strict=True):
