@@ -141,7 +141,7 @@ def _sentence(kind: type[BaseModel], problem: Any) -> str:
         return f'unknown key "{key}"{inside}.{near}'
     if problem["type"] == "missing":
         return f'"{key}"{inside} is missing'
-    if problem["type"] == "literal_error":
+    if problem["type"] == "literal_error" and not str(key).startswith("literal["):
         choices = list(map(str, get_args(_model_at(kind, groups).model_fields[str(key)].annotation)))
         given = str(problem["input"])
         return f'unknown {key} "{given}"{inside}.{nearest(given, choices)} Known: {", ".join(choices)}.'

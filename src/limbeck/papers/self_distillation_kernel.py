@@ -58,8 +58,8 @@ class SelfDistillationKernel(Paper):
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
         """Compare every way with the teacher it starts from and with tuned ridge regression."""
-        (errors,) = stacked(measured, "errors")  # [seed, ridge, teacher and ways and tuned]
-        right, path, grid, found, tuned_right = stacked(measured, "right", "path", "grid", "found", "tuned")
+        # errors: [seed, ridge, teacher and ways and tuned]
+        errors, right, path, grid, found, hits = stacked(measured, "errors", "right", "path", "grid", "found", "tuned")
         gained, shown, regret = right[:, 0, -1] - right[:, 0, 0], path.mean(0), found[:, 1] - grid.min(1)
         mean, names = errors.mean(0), ["teacher", *WAYS, "tuned ridge"]
         teacher, pure, mixed, greedy, tuned = mean.T
@@ -86,16 +86,15 @@ class SelfDistillationKernel(Paper):
                 "ridges": RIDGES, "error": dict(zip(names, mean.T, strict=True)),
                 "standard error": dict(zip(names, sem(errors).T, strict=True)),
                 "networks: accuracy by round, α = 0 and 0.3": right.mean(0), "its standard error": sem(right),
-                "kernel path": shown, "tuned decay": [tuned_right.mean(), sem(tuned_right)],
-                "estimated α": found[:, 0], "best of α = 0, 0.3, 0.6, 1": np.array([*ALPHAS, 0.6, 1.0])[grid.argmin(1)],
-                "regret": [regret.mean(), sem(regret)],
+                "kernel path": shown, "tuned decay": [hits.mean(), sem(hits)], "regret": [regret.mean(), sem(regret)],
+                "estimated α and its error": found, "errors of α = 0, 0.3, 0.6, 1": grid,
             },
             notes=[
                 f"ridge regression that is merely tuned on the same patients has an error of {tuned[0]:.3f}, the best "
                 f"distillation from any ridge {mean[:, 1:4].min():.3f}: distilling is a way to tune the ridge here",
                 f"networks: from {right[:, 0, 0].mean():.3f} to {right[:, 0, -1].mean():.3f} without labels, to "
                 f"{right[:, 1, -1].mean():.3f} with α = 0.3; labels alone with the weight decay that validation "
-                f"accuracy prefers {tuned_right.mean():.3f}",
+                f"accuracy prefers {hits.mean():.3f}",
             ],
             figure=Figure(title, *axes, series, log_x=True),
         )  # fmt: skip

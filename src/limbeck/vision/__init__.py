@@ -10,9 +10,7 @@ from limbeck.vision.augmentation import Augmentation
 from limbeck.vision.data import Labelled, labelled, of_dataset, read_data, save_data
 from limbeck.vision.evaluation import Comparison, Judgement, best_temperature, evaluate, flat, judge
 from limbeck.vision.file_types import magika, read_files
-from limbeck.vision.generations import (
-    Generation, Generations, distill_generations, distill_lineage, probabilities,
-)
+from limbeck.vision.generations import Generation, Generations, distill_generations, distill_lineage, probabilities
 from limbeck.vision.methods import Method, Ramp, method_of
 from limbeck.vision.networks import Histogram, Network, Normalised, Saved, load_network, save_network
 from limbeck.vision.recipe import (

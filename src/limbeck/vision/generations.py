@@ -9,17 +9,17 @@ Chadwick, 2026, arXiv 2601.13100). Reconstructed for networks: the estimate of t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import nn
 
 from limbeck.errors import ConfigError
 from limbeck.fitting.model import Array
-from limbeck.fitting.plain import plain
+from limbeck.settings import Count, Number, Settings
 from limbeck.theory import Lineage, choose_lambda, optimal_alpha, recursive_distill
 from limbeck.vision.augmentation import Augmentation
 from limbeck.vision.data import Labelled
@@ -52,10 +52,8 @@ class Generation:
     def summary(self) -> str:
         """One line."""
         estimate = "" if self.unclipped is None else f" (unclipped {self.unclipped:.2f})"
-        return (
-            f"weight {self.weight:.2f}{estimate}, validation {self.distance:.4f}; "
-            f"{self.judged.student.summary()}; {100 * self.judged.agreement:.1f} % answered like its teacher"
-        )
+        alike = f"{100 * self.judged.agreement:.1f} % answered like its teacher"
+        return f"weight {self.weight:.2f}{estimate}, {self.distance:.4f} off; {self.judged.student.summary()}; {alike}"
 
 
 @dataclass(frozen=True)
@@ -93,9 +91,10 @@ class Generations:
     def to_dict(self) -> dict[str, Any]:
         """JSON values; the networks are not among them."""
         each = [vars(one) | {"judged": one.judged.to_dict()} for one in self.generations]
-        said = {"generations": each, "best": self.best, "notes": [*self.notes], "decays": plain(self.decays)}
-        beside = {"baseline": self.baseline, "lineage": self.lineage}
-        return said | {name: one.to_dict() if one else None for name, one in beside.items()}
+        decays = {f"{one:g}": cost for one, cost in self.decays.items()}
+        baseline, lineage = (one and one.to_dict() for one in (self.baseline, self.lineage))
+        said = {"generations": each, "best": self.best, "notes": [*self.notes], "decays": decays}
+        return said | {"baseline": baseline, "lineage": lineage}
 
 
 def method(loss: str, alpha: float) -> Method:
@@ -108,10 +107,10 @@ def method(loss: str, alpha: float) -> Method:
         >>> method("ce", 0.25).weight.start
         0.75
     """
-    if loss not in ("ce", "mse_prob"):
-        raise ConfigError(f'loss must be "mse_prob" or "ce", got "{loss}"')
     if loss == "ce":
         return method_of({"temperature": 1, "weight": 1 - alpha, "ce_weight": alpha})
+    if loss != "mse_prob":
+        raise ConfigError(f'loss must be "mse_prob" or "ce", got "{loss}"')
     squares = {"loss": "squared_probabilities", "options": {"alpha": alpha}}
     return method_of(squares | {"temperature": 1, "weight": 1, "ce_weight": 0})
 
@@ -175,20 +174,17 @@ def distill_generations(
     def distance(p: Array) -> float:
         return float(((p - truth) ** 2).sum(-1).mean() if loss == "mse_prob" else -np.log((p * truth).sum(-1)).mean())
 
-    own = regime.weight_decay
-    students = [learn("generation-0", 0, None, 1.0, own)]
-    first = probabilities(students[0], valid)
-    generations = [Generation(1.0, None, distance(first), evaluate(students[0], students[0], test))]
-    for number, weight in enumerate(schedule, 1):
-        last, unclipped, network = students[-1], None, None
+    own, students, generations = regime.weight_decay, list[nn.Module](), list[Generation]()
+    for number, weight in enumerate([1.0, *schedule]):
+        last, unclipped, network = students[-1] if students else None, None, None
         if weight == "estimate":
             network = learn(f"generation-{number}-taught", number, last, 0.0, own)
             kind: Any = "squared" if loss == "mse_prob" else "cross_entropy"
-            mixing = optimal_alpha(first, probabilities(network, valid), truth, loss=kind)
+            mixing = optimal_alpha(probabilities(students[0], valid), probabilities(network, valid), truth, loss=kind)
             weight, unclipped = mixing.alpha, mixing.unclipped
         if network is None or weight > 0:
             network = learn(f"generation-{number}", number, last, float(weight), own)
-        judged = evaluate(network, last, test)
+        judged = evaluate(network, network if last is None else last, test)
         generations.append(Generation(float(weight), unclipped, distance(probabilities(network, valid)), judged))
         students.append(network)
     tuned = {own: students[0]} | {one: learn(f"decay-{one:g}", 0, None, 1.0, one) for one in decays if one != own}
@@ -196,11 +192,7 @@ def distill_generations(
     decay = min(losses, key=lambda one: losses[one])
     best = min(range(len(generations)), key=lambda one: generations[one].distance)
     baseline = judge(answers(Module(tuned[decay]), test), test.labels)
-    words = "better" if generations[best].distance < losses[decay] else "no better"
-    note = (
-        f"labels alone with weight decay {decay:g}, tuned on the same examples: validation {losses[decay]:.4f}; "
-        f"{baseline.summary()}. The best generation is {words} there"
-    )
+    note = f"labels alone, tuned weight decay {decay:g}: {losses[decay]:.4f} off; {baseline.summary()}"
     return Generations(tuple(students), tuple(generations), best, (note,), losses, baseline)
 
 
@@ -254,25 +246,44 @@ def distill_lineage(
             )  # fmt: skip
         return probabilities(students[number], pool)
 
-    descend = partial(
-        recursive_distill, said, fit, labels=pool.labels, inputs=range(*sizes), tolerance=tolerance, **how
-    )
+    how |= {"labels": pool.labels, "inputs": range(*sizes), "tolerance": tolerance}
     notes, weight = list[str](), anchor if not isinstance(anchor, str) else 1.0
     if target is not None:
-        error = descend(weight=1.0, generations=1).errors[0]
+        error = recursive_distill(said, fit, weight=1.0, generations=1, **how).errors[0]
         weight = choose_lambda(max(error, 1e-9), target)
         notes.append(f"λ = {weight:.3g}: the first generation adds {error:.4f} nats, and {target:g} are acceptable")
-    lineage = descend(weight=weight, generations=rounds)
+    lineage = recursive_distill(said, fit, weight=weight, generations=rounds, **how)
     notes.append(lineage.summary())
-    if len(lineage.forward) < (rounds if isinstance(weight, float | int) else len(weight)) and not lineage.drifts:
-        notes.append(f"stopped within {tolerance:g} nats of the predicted plateau")
     base = Answers(log_probabilities(torch.from_numpy(lineage.base[sizes[1] :])).float())
     generations = [
         Generation(weight, None, distance, evaluate(students[number], base, replace(test, rows=None)))
         for number, (weight, distance) in enumerate(zip(lineage.weights, lineage.forward, strict=True))
     ]
-    kept = tuple(students[number] for number in range(len(generations)))
-    return Generations(kept, tuple(generations), len(kept) - 1, tuple(notes), lineage=lineage)
+    return Generations(tuple(students.values()), tuple(generations), len(students) - 1, tuple(notes), lineage=lineage)
+
+
+class GenerationSettings(Settings):
+    """The group `generations` of a recipe: self-distillation, or a lineage of its teachers where `anchor` is given.
+
+    Args:
+        rounds, alpha, anchor, target, loss: see `distill_generations` and `distill_lineage`.
+        valid: share of the examples to learn from that chooses weights instead.
+    """
+
+    rounds: Count = Field(default=4, gt=0)
+    alpha: Number | Literal["estimate"] = "estimate"
+    anchor: Number | Literal["auto"] | None = None
+    target: Number | None = Field(default=None, gt=0)
+    loss: Literal["mse_prob", "ce"] = "mse_prob"
+    valid: Number = Field(default=0.25, gt=0, lt=1)
+
+    def run(self, base: Any, student: Student, data: Labelled, augmentation: Augmentation, **how: Any) -> Generations:
+        """Split the examples and begin."""
+        learn, valid = data.split(how["seed"], self.valid, unlabelled=True)
+        how |= {"valid": valid, "rounds": self.rounds, "loss": self.loss}
+        if self.anchor is None:
+            return distill_generations(student, learn, alpha=self.alpha, augmentation=augmentation, **how)
+        return distill_lineage([base], student, learn, anchor=self.anchor, target=self.target, **how)
 
 
 def probabilities(network: nn.Module, data: Labelled) -> Array:
@@ -282,7 +293,6 @@ def probabilities(network: nn.Module, data: Labelled) -> Array:
 
 def _require_apart(valid: Labelled, *others: Labelled) -> None:
     """Refuse validation examples of which more than half are among others: what they choose would look too good."""
-    own = {one.numpy().tobytes() for one in valid.inputs}
-    for other in others:
-        if 2 * len(own & {one.numpy().tobytes() for one in other.inputs}) > len(own):
-            raise ConfigError(f"most validation examples are in {other.name} too: choose them apart from the others")
+    sets = [{one.numpy().tobytes() for one in part.inputs} for part in (valid, *others)]
+    if any(2 * len(sets[0] & other) > len(sets[0]) for other in sets[1:]):
+        raise ConfigError("most validation examples are learnt from or judged by too: choose them apart")

@@ -13,6 +13,7 @@ out: distilled/
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from limbeck.vision.augmentation import Augmentation
 from limbeck.vision.data import Labelled, read_data, save_data
 from limbeck.vision.evaluation import Comparison, evaluate
 from limbeck.vision.file_types import read_files
+from limbeck.vision.generations import Generations, GenerationSettings
 from limbeck.vision.methods import Method
 from limbeck.vision.networks import Network, load_network, require_kind, save_network
 from limbeck.vision.teachers import Answers, Chosen, Module, Onnx, Several, Teacher, log_probabilities, teacher_of
@@ -89,6 +91,7 @@ class ClassifierRecipe(Settings):
         teacher: one or several; without one the student learns labels alone.
         student: the network.
         method: by name, or with choices of its own.
+        generations: of self-distillation or of a lineage, in place of the method; see `GenerationSettings`.
         augmentation: of pictures.
         keep: ask the teacher once for every view, and keep its answers.
         steps, batch, lr, optimizer, weight_decay, schedule, warmup, clip, evaluate_every: see `Regime`.
@@ -106,6 +109,7 @@ class ClassifierRecipe(Settings):
     teacher: NetworkSettings | Sequence[NetworkSettings] | None = None
     student: NetworkSettings
     method: Method = Method()
+    generations: GenerationSettings | None = None
     augmentation: AugmentationSettings = AugmentationSettings()
     keep: bool = False
     steps: Count = Field(default=800, gt=0)
@@ -123,8 +127,13 @@ class ClassifierRecipe(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ClassifierRecipe":
-        if self.teacher is None and not self.method.only_labels:
-            raise ValueError(f"method {self.method.name} needs a teacher: name one, or take method: ce")
+        alone = self.method.only_labels if self.generations is None else self.generations.anchor is None
+        if self.teacher is None and not alone:
+            needy = "an anchor" if self.generations else f"method {self.method.name}"
+            raise ValueError(f"{needy} needs a teacher: name one, or take method: ce")
+        unused = {"method", "keep", "teacher" if alone else "augmentation"} & self.model_fields_set
+        if self.generations and unused:
+            raise ValueError(f"generations make no use of {' and '.join(sorted(unused))}: leave it out")
         if isinstance(self.test, float | int) and not 0 < self.test < 1:
             raise ValueError(f"test is a share from 0 to 1 or other data, got {self.test}")
         return self
@@ -154,7 +163,7 @@ class ClassifierResult:
 
     student: str
     data: str
-    distilled: Distilled
+    distilled: Distilled | Generations
 
     def summary(self) -> str:
         """The answer, in plain text."""
@@ -198,15 +207,17 @@ def run_recipe(recipe: ClassifierRecipe | Mapping[str, Any], *, progress: bool =
     try:
         ready = prepare(recipe, progress)
         student, made = student_of(recipe, ready.learn)
-        result = distill(
-            ready.teacher, student, ready.learn, loss=recipe.method, test=ready.test, regime=recipe.regime,
-            augmentation=Augmentation(**recipe.augmentation.model_dump()),
-            keep=recipe.out / "kept" if recipe.keep else None, seed=recipe.seed, out=recipe.out, progress=progress,
-        )  # fmt: skip
+        how: Any = {"regime": recipe.regime, "augmentation": Augmentation(**recipe.augmentation.model_dump())}
+        how |= {"test": ready.test, "seed": recipe.seed, "out": recipe.out, "progress": progress}
+        if recipe.generations is not None:
+            result: Any = recipe.generations.run(ready.teacher, lambda _: deepcopy(student), ready.learn, **how)
+        else:
+            kept = recipe.out / "kept" if recipe.keep else None
+            result = distill(ready.teacher, student, ready.learn, loss=recipe.method, keep=kept, **how)
     finally:
         torch.set_num_threads(threads)
     learn = ready.learn
-    folder = save_network(student, made, learn.inputs.shape[1:], learn.classes, recipe.out / "student")
+    folder = save_network(result.student, made, learn.inputs.shape[1:], learn.classes, recipe.out / "student")
     save_data(ready.test, recipe.out / "held-out.npz")
     done = ClassifierResult(str(folder), learn.summary(), result)
     write_json(recipe.out / "result.json", done.to_dict())
