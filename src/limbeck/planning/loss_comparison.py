@@ -23,7 +23,8 @@ SETTING = ("setting", "dataset", "regime", "teacher", "student")
 """Columns that together name a setting, as far as the table has them."""
 METRICS = {
     "accuracy": ("accuracy_percent", "accuracy"), "nll": ("test_nll_nats", "nll", "loss"),
-    "ece": ("ece", "calibration_error"), "agreement": ("teacher_agreement_percent", "agreement"),
+    "ece": ("ece", "calibration_error"), "nll_fitted": ("nll_at_temperature", "loss_at_temperature"),
+    "agreement": ("teacher_agreement_percent", "agreement"),
     "seconds": ("seconds",), "extra_params": ("extra_params",),
 }  # fmt: skip
 """What is averaged, and the columns that may hold it."""
@@ -45,7 +46,8 @@ class MethodResult:
     Args:
         method: its name.
         seeds: runs that count.
-        means: of accuracy (percent), nll (nats), ece, agreement (percent), seconds, as far as the table has them.
+        means: of accuracy (percent), nll (nats), ece, nll_fitted (nll at a fitted temperature), agreement (percent),
+            seconds, extra_params (trained and left behind), as far as the table has them.
         difference: accuracy minus the baseline's on the same seeds, in points; None for the baseline.
         holm: p-value of the difference, corrected for the number of methods; None where no verdict is given.
         visible_from: difference that would be visible whatever the other methods do: t(1 - 0.025 / m) standard errors.
@@ -89,10 +91,10 @@ class SettingResult:
         more = [name for name in self.results[0].means if name != "accuracy"]
         group = {name: k for k, names in enumerate(self.groups, 1) for name in names}
         yield f"{self.setting} (seeds: {self.seeds})"
-        heads = "".join(f"{name.replace('extra_', '+ '):>10}" for name in more)
+        heads = "".join(f"{name.replace('extra_', '+ ').replace('_', ' '):>11}" for name in more)
         yield f"{'':{wide}}  group  accuracy{f'minus {self.baseline}':>16}{'p (Holm)':>10}{heads}"
         for r in self.results:
-            d, numbers = r.difference, "".join(f"{r.means[name]:>10.4g}" for name in more)
+            d, numbers = r.difference, "".join(f"{r.means[name]:>11.4g}" for name in more)
             gap, p = f"{d.mean:+.2f} ± {d.error:.2f}" if d else "", "" if r.holm is None else f"{r.holm:.2g}"
             alone = f" (alone: p {d.p:.2g})" if d and r.verdict == UNSEEN and d.p < ALPHA else ""
             words = "; ".join([r.verdict + alone, *r.diverged])

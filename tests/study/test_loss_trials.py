@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from limbeck.errors import ConfigError
+from limbeck.settings import check_settings
+from limbeck.study import LossStudy, run_loss_study
+
+QUICK = {
+    "data": "digits", "per_class": 10, "teacher": {"hidden": [16], "steps": 60}, "student": {"hidden": [8]},
+    "steps": 20, "methods": ["ce", "kd"], "seeds": 2,
+}  # fmt: skip
+
+
+def study(out, **changes: object) -> LossStudy:
+    return check_settings(LossStudy, QUICK | {"out": out} | changes)
+
+
+def test_values_in_lists_are_tried_beside_the_untuned_default(tmp_path):
+    methods = study(tmp_path, methods=["ce", {"kd": {"weight": [0.9, 9], "temperature": [2, 4]}}]).expanded()
+    assert list(methods) == ["ce", "kd", "kd weight=0.9 temperature=2", "kd weight=9 temperature=2",
+                             "kd weight=9 temperature=4"]  # fmt: skip
+    assert methods["kd weight=9 temperature=2"][1].weight.end == 9
+    nested = study(tmp_path, methods=["ce", {"dkd": {"options": {"beta": [2, 4]}}}]).expanded()
+    assert [m.options["beta"] for _, m in nested.values() if m.name == "dkd"] == [8.0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": ["ce", "kdd"]}, 'no method is called "kdd"'),
+        ({"methods": ["ce", {"kd": 9}]}, "write a name"),
+        ({"method": "kd"}, "a comparison has no method"),
+        ({"settings": {"a": {"seed": 1}}}, "seed cannot differ"),
+    ],
+)
+def test_mistakes_in_a_study(tmp_path, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        study(tmp_path, **changes)
+
+
+def test_mistakes_before_any_training(tmp_path):
+    with pytest.raises(ConfigError, match="methods lack the baseline top"):
+        run_loss_study(study(tmp_path), "top")
+    with pytest.raises(ConfigError, match='setting a: unknown key "per_clas"'):
+        run_loss_study(study(tmp_path, settings={"a": {"per_clas": 3}}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_goes_on_and_gives_the_same_rows(tmp_path):
+    found = run_loss_study(study(tmp_path, settings={"few": {}, "same": {}}))
+    assert [one.setting for one in found.settings] == ["digits, few", "digits, same"]
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert len(rows) == 8 and len(list((tmp_path / "trials").iterdir())) == 4
+    assert len(list((tmp_path / "teachers").iterdir())) == 2
+    by = {(r["regime"], r["method"], r["seed"]): r for r in rows}
+    assert by["few", "ce", 0]["teacher_accuracy_percent"] == by["few", "kd", 0]["teacher_accuracy_percent"]
+    assert by["few", "ce", 0]["test_nll_nats"] != by["few", "kd", 0]["test_nll_nats"]
+    assert by["few", "kd", 0]["test_nll_nats"] != by["few", "kd", 1]["test_nll_nats"]
+    lost = sorted((tmp_path / "trials").iterdir())[0]
+    lost.unlink()
+    run_loss_study(study(tmp_path, settings={"few": {}, "same": {}}))
+    again = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [r | {"seconds": 0} for r in again] == [r | {"seconds": 0} for r in rows]
