@@ -21,7 +21,6 @@ WAITING = {
     "phased-dmd",
     "progressive-and-samplers",
     "rcm",
-    "reverse-distillation",
     "suan-ctr",
     "unimixer",
 }

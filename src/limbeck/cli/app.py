@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from limbeck import __version__
-from limbeck.cli import curves, decide, evaluate, families, laws, losses, machine, methods, tasks, theory, train
+from limbeck.cli import curves, decide, embed, evaluate, families, laws, losses, machine, methods, tasks, theory, train
 from limbeck.errors import LimbeckError, MissingExtraError
 
 COMMANDS: dict[str, list[Callable[..., None]]] = {
@@ -19,6 +19,7 @@ COMMANDS: dict[str, list[Callable[..., None]]] = {
                 losses.compare_losses],
     "plan": [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep, curves.plan_batch,
              curves.plan_schedule, curves.plan_decay, curves.plan_annealed, families.plan_parts],
+    "embed": [embed.embed_fit, embed.embed_apply, embed.embed_assess],
     "task": [tasks.transfer, tasks.passes, tasks.forecast, tasks.observe],
     "theory": [theory.exponents, theory.regimes, theory.superposition],
 }  # fmt: skip
@@ -29,6 +30,7 @@ HELP = {
     "`limbeck fit runs.csv`.",
     "compare": "Compare laws on the same runs, methods by their curves, or losses over seeds.",
     "plan": "Decide from a fitted law: how large, how long, which teacher.",
+    "embed": "One embedding for a family of models, cut at any of their sizes.",
     "task": "What a task's scores say about larger scales.",
     "theory": "What theory says about a model or a table.",
 }
