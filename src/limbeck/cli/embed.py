@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from limbeck.cli.arguments import SeedOption, option, quantities, shown
+import limbeck as lb
+from limbeck.cli.arguments import option, quantities, shown
 from limbeck.errors import LimbeckError
 from limbeck.files import write_bytes
 
@@ -38,10 +38,7 @@ def embed_fit(
 
     Rows are read once, a batch at a time. Files and folders are sorted by width.
     """
-    from limbeck.embeddings import ReverseDistiller
-
-    settings: Any = {"regression": regression, "penalty": penalty, "chain": chain}
-    fitted = ReverseDistiller(**settings)
+    fitted = lb.embeddings.ReverseDistiller(regression, penalty, chain)  # type: ignore[arg-type]
     for batch in _batches(family, texts, layers, pool):
         fitted.partial_fit(batch)
     fitted.save(out)
@@ -58,37 +55,30 @@ def embed_apply(
 
     Example: limbeck embed apply family.safetensors family/*.npy --width 640 --out vectors.npy
     """
-    from limbeck.embeddings import ReverseDistiller
-
-    found = ReverseDistiller.load(fitted)
+    found = lb.embeddings.ReverseDistiller.load(fitted)
     if width not in (None, *found.widths_):
         raise LimbeckError(f"no model of the family has width {width}: choose one of {found.widths_}.")
     level = None if width is None else found.widths_.index(width)
     vectors = np.concatenate([found.transform(batch, level) for batch in _batches(family, texts, layers, pool)])
     np.save(file := BytesIO(), vectors)
     write_bytes(out, file.getvalue())
-    rows, width = vectors.shape
-    return {"vectors": str(out), "rows": rows, "width": width}, f"{out}: {rows} vectors of width {width}"
+    said = "{} vectors of width {}".format(*vectors.shape)
+    return {"vectors": str(out), "rows": len(vectors), "width": vectors.shape[1]}, f"{out}: {said}"
 
 
 @shown()
 def embed_assess(
     fitted: Fitted, family: Family,
     labels: Annotated[Path, option("File with one label a line: classes, or numbers with a fraction.")],
-    texts: Texts = None, layers: Layers = None, pool: Pool = "mean", seed: SeedOption = 0,
+    texts: Texts = None, layers: Layers = None, pool: Pool = "mean",
 ) -> Any:  # fmt: skip
     """Say from a few labels whether the family gets worse with size, and whether to use the fitted vectors or raw ones.
 
     Example: limbeck embed assess family.safetensors labelled/*.npy --labels labels.txt
     """
-    from limbeck.embeddings import ReverseDistiller, assess
-
-    values = np.array(labels.read_text().splitlines())
-    for kind in (float, int):
-        with suppress(ValueError):
-            values = np.array(labels.read_text().splitlines(), kind)
+    values = np.genfromtxt(labels.read_text().splitlines(), dtype=None, delimiter="\t")
     matrices = map(np.concatenate, zip(*_batches(family, texts, layers, pool), strict=True))
-    return assess(ReverseDistiller.load(fitted), list(matrices), values, seed=seed)
+    return lb.embeddings.assess(lb.embeddings.ReverseDistiller.load(fitted), list(matrices), values)
 
 
 def _batches(family: list[Path], texts: Path | None, layers: list[float] | None, pool: str) -> Iterable[list[Any]]:
@@ -96,8 +86,6 @@ def _batches(family: list[Path], texts: Path | None, layers: list[float] | None,
     from rich.console import Console
     from rich.progress import track
 
-    from limbeck.embeddings import open_family
-
-    batches, count = open_family(family, texts, layers=[int(one) for one in layers or ()], pool=pool)
+    batches, count = lb.embeddings.open_family(family, texts, layers=[int(one) for one in layers or ()], pool=pool)
     console = Console(stderr=True)
     return track(batches, "embedding", total=count, console=console, disable=not console.is_terminal)

@@ -21,13 +21,11 @@ TEXTS_AT_ONCE = 32
 Pool = Literal["token", "mean", "first"]
 
 
-def open_family(
-    paths: Sequence[Path | str], texts: Path | str | None = None, **options: Any
-) -> tuple[Iterable[list[Any]], int]:
+def open_family(paths: Sequence[Any], texts: Path | None = None, **options: Any) -> tuple[Iterable[list[Any]], int]:
     """Return the batches of a family, of matrices or (with a file of texts) of model folders, and how many they are.
 
     Args:
-        paths: as for `read_matrices`, or model folders.
+        paths: of files, as for `read_matrices`, or of model folders.
         texts: file with one text a line.
         options: of `embed_texts`.
 
@@ -38,7 +36,7 @@ def open_family(
         matrices = read_matrices(paths)
         begins = range(0, len(matrices[0]), ROWS_AT_ONCE)
         return ([one[begin : begin + ROWS_AT_ONCE] for one in matrices] for begin in begins), len(begins)
-    lines = Path(texts).read_text(encoding="utf-8").splitlines() if Path(texts).is_file() else []
+    lines = texts.read_text(encoding="utf-8").splitlines() if texts.is_file() else []
     if not any(lines):
         raise LimbeckError(f"{texts} does not exist, or holds no text: expected one a line.")
     return embed_texts(paths, lines, **options), -(-len(lines) // TEXTS_AT_ONCE)
@@ -116,17 +114,14 @@ def _encoder(folder: Path, layers: Sequence[int]) -> tuple[int, Callable[..., li
     limit, device = tokenizer.model_max_length, "cuda" if torch.cuda.is_available() else "cpu"
     longest, model = min(getattr(model.config, "max_position_embeddings", limit), limit), model.to(device)
     form = {"padding": True, "padding_side": "right", "truncation": True, "max_length": longest, "return_tensors": "pt"}
-    if tokenizer.pad_token is None:  # what stands there is masked
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.convert_ids_to_tokens(0)  # what stands there is masked
 
     @torch.inference_mode()
     def embed(texts: Sequence[str], pool: Pool, begin: int) -> list[Array]:
         found = tokenizer(list(texts), return_special_tokens_mask=True, **form).to(device)
         own = (1 - found.special_tokens_mask)[..., None]
         if pool != "token" and not (count := own.sum(1)).all():
-            raise LimbeckError(
-                f"text {begin + 1 + int(count.argmin())} has no tokens: leave it out, and its label too."
-            )
+            raise LimbeckError(f"text {begin + 1 + int(count.argmin())} has no tokens: leave it and its label out.")
         told = model(found.input_ids, attention_mask=found.attention_mask, output_hidden_states=True)
         states = torch.cat([told.hidden_states[k] for k in layers] or [told.last_hidden_state], -1).float()
         if pool == "token":
