@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from limbeck.papers import get
-from limbeck.papers.bit_level_scaling import BITS, INPUTS, SYMBOLS, TRAIN, rounded, tokens
+from limbeck.papers.bit_level_scaling import BITS, INPUTS, SYMBOLS, TRAIN, network, rounded, tokens
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
+
+from limbeck.papers._quantised_students import coarse, students  # noqa: E402
 
 
 def test_inputs_are_what_came_before_the_place_and_the_class() -> None:
@@ -43,8 +45,30 @@ def test_the_law_of_small_models_chooses_for_a_memory_that_holds_larger_ones() -
         return {"total_bits": memory, "bits": bits, "loss": 1.2 + (scale / memory) ** 0.4}
 
     small = [row(b, n * b) for n in (2e3, 3e3, 4e3, 6e3, 9e3, 13e3) for b in BITS]
-    found = get("bit-level-scaling").conclude([[small, [row(b, 2e5) for b in BITS]]] * 3)
-    assert found.details["chosen"] == [4.0] * 3 and all(found.checks.values())
+    taught = {"loss": [[1.2, 0.3, 0.3, 0.3, 0.3], [0.2, 0.05, 0.05, 0.05, 0.05], [0.02] * 5], "top": [[0.2] * 5] * 3,
+              "longer": -0.01}  # fmt: skip
+    found = get("bit-level-scaling").conclude([[small, [row(b, 2e5) for b in BITS], taught]] * 3)
+    assert found.details["chosen"] == [4.0] * 3 and all(np.all(one) for one in found.checks.values())
     expected = row(16, 2e5)["loss"] - row(4, 2e5)["loss"]
     np.testing.assert_allclose(list(found.effects), expected)
     np.testing.assert_allclose(found.details["by the law"], found.details["loss at the memory"], atol=1e-6)
+
+
+def test_students_of_few_bits_recover_what_rounding_costs() -> None:
+    inputs, target = map(torch.from_numpy, tokens(0))
+    teacher = network(inputs, target, 16, 120, 0)
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    found = students(teacher, inputs, target, TRAIN, 40, 0)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    loss, top = np.array(found["loss"]), np.array(found["top"])
+    assert loss.shape == top.shape == (3, 5) and (top > 0).all()
+    assert (loss[0, 1:] < 0.7 * loss[0, 0]).all() and loss[0, 0] > loss[1, 0] > loss[2, 0] > 0
+    assert (top[0, 1:] < top[0, 0]).all() and len({*loss[0].round(6)}) == 5
+
+
+def test_weights_of_two_bits_have_three_values_and_a_gradient() -> None:
+    model = torch.nn.Sequential(torch.nn.EmbeddingBag(5, 3), torch.nn.ReLU(), torch.nn.Linear(3, 4))
+    values = coarse(model, 2)
+    assert all(len(unit.unique()) <= 3 for unit in values["0.weight"].T) and values["0.weight"].shape == (5, 3)
+    values["0.weight"].sum().backward()
+    assert torch.equal(model[0].weight.grad, torch.ones(5, 3))

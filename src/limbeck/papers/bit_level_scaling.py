@@ -2,7 +2,8 @@
 
 Handwritten digits are 32 tokens of two pixels each, and MLPs of one hidden layer predict the next one. Trained models
 are rounded to 2 to 8 bits a weight. The law of loss against total bits, fitted to small models, chooses a precision for
-more memory; larger models, one for each precision of that memory, tell what the choice was worth.
+more memory; larger models, one for each precision of that memory, tell what the choice was worth. Students of 2 to 4
+bits are then trained with rounded weights, by labels, by KL and by two readings of the paper's top-k divergence.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ from scipy.stats import sem
 
 from limbeck.laws import fit, total_bits
 from limbeck.laws.precision import DING
-from limbeck.papers import Figure, Outcome, Paper, Series
+from limbeck.papers import Figure, Outcome, Paper, Series, stacked
 from limbeck.papers._data import shuffled_digits
 from limbeck.planning import choose_bits
 
-BITS, PRECISE, WIDTHS = (2, 3, 4, 6, 8, 16), 16, (4, 6, 8, 12, 16, 24)
+BITS, PRECISE, WIDTHS, TAUGHT = (2, 3, 4, 6, 8, 16), 16, (4, 6, 8, 12, 16, 24), 24
 COLUMNS = ("total_bits", "bits", "loss")
 TOKENS, LEVELS, WINDOW, TRAIN = 32, 6, 8, 1400
 SYMBOLS, CLASSES = LEVELS**2, 10
@@ -35,36 +36,49 @@ class BitLevelScaling(Paper):
     extras = ("distill", "vision")
     seeds = 5
 
-    def measure(self, seed: int, quick: bool) -> list[list[dict[str, float]]]:
-        """Return small models at every precision and, for the memory of the largest at 16 bits, one per precision."""
+    def measure(self, seed: int, quick: bool) -> list[Any]:
+        """Return small models at every precision, one per precision for the largest's memory at 16 bits, students."""
+        import torch
+
+        from limbeck.papers._quantised_students import students
+
         text, steps, widths = tokens(seed), 150 if quick else 600, WIDTHS[1::2] if quick else WIDTHS
         small = [row for width in widths for row in rounded(text, width, BITS, steps, seed)]
-        return [small, [rounded(text, widths[-1] * PRECISE // b, [b], steps, seed)[0] for b in BITS]]
+        large = [rounded(text, widths[-1] * PRECISE // b, [b], steps, seed)[0] for b in BITS]
+        inputs, target = (torch.from_numpy(values) for values in text)
+        teacher = network(inputs, target, TAUGHT, 60 if quick else 350, seed)
+        return [small, large, students(teacher, inputs, target, TRAIN, 30 if quick else 100, seed)]
 
-    def conclude(self, measured: Sequence[list[list[dict[str, float]]]]) -> Outcome:
+    def conclude(self, measured: Sequence[list[Any]]) -> Outcome:
         """Fit the small models of every seed, choose a precision for the memory, and look at the larger ones."""
-        columns = [{name: [row[name] for row in small] for name in COLUMNS} for small, _ in measured]
+        from limbeck.papers._quantised_students import verdict
+
+        taught = stacked([one[2] for one in measured], "loss", "top", "longer")
+        checks, notes = verdict(*taught)
+        columns = [{name: [row[name] for row in small] for name in COLUMNS} for small, *_ in measured]
         memory = measured[0][1][-1]["total_bits"]
         plans = [choose_bits(fit("bit-level", one), total_bits=memory) for one in columns]
-        loss = np.array([[row["loss"] for row in large] for _, large in measured])  # [seed, precision]
+        loss = np.array([[row["loss"] for row in large] for _, large, _ in measured])  # [seed, precision]
         law = np.array([[option.loss.value for option in plan.options] for plan in plans])
         got = np.array([row[BITS.index(int(plan.best))] for row, plan in zip(loss, plans, strict=True)])
         gain, above, missed = loss[:, BITS.index(8)] - got, got - loss.min(1), np.abs(law - loss).mean(0)
-        size, bits, off = (np.array([row[name] for part in measured[0] for row in part]) for name in COLUMNS)
+        size, bits, off = (np.array([row[name] for part in measured[0][:2] for row in part]) for name in COLUMNS)
         title = f"{plans[0].best:g} bits a weight for a memory of {memory / 8e3:.0f} kB"
         series = [Series(f"{b} bits", size[bits == b], off[bits == b]) for b in BITS]
         return Outcome(
             effects=loss[:, -1] - got,
-            checks={"the choice is within 0.02 nats of the best at that memory": above.mean() < 0.02},
+            checks={"the choice is within 0.02 nats of the best at that memory": above.mean() < 0.02, **checks},
             details={
                 "bits": BITS, "chosen": [plan.best for plan in plans], "loss at the memory": loss,
-                "by the law": law, "small models": columns,
+                "by the law": law, "small models": columns, "students: bits": (2, 3, 4),
+                "students: excess loss": taught[0].mean(0), "students: divergence of favourites": taught[1].mean(0),
             },
             notes=[
                 f"gain over 8 bits {gain.mean():+.3f} ± {sem(gain):.3f} nats; "
                 f"{above.mean():.3f} above the best precision",
                 "error of the law: " + ", ".join(f"{b} bits {x:.3f}" for b, x in zip(BITS, missed, strict=True)),
-                "rounding after training alone: no distillation, so no gain of a level, and no diffusion model",
+                *notes,
+                "the law is of rounding after training; no diffusion model",
             ],
             figure=Figure(title, "bits of the model", "test loss, nats/token", series, log_x=True),
         )  # fmt: skip
@@ -82,30 +96,48 @@ def tokens(seed: int) -> tuple[Any, Any]:
     return np.concatenate([seen, np.stack(rest, -1)], -1), target
 
 
-def rounded(text: tuple[Any, Any], width: int, bits: Sequence[int], steps: int, seed: int) -> list[dict[str, float]]:
-    """Train one MLP and return its test loss at each precision, with one 16-bit scale a unit; 16 is not rounded."""
+def network(inputs: Any, target: Any, width: int, steps: int, seed: int) -> Any:
+    """Return an MLP of one hidden layer after its training on tokens: logits [n, 36] of inputs [n, 10]."""
     import torch
     from torch import nn
 
-    from limbeck.distill import fake_quantise
     from limbeck.papers._training import descend, draws, seeded
 
     def build() -> nn.Module:
         first = nn.EmbeddingBag.from_pretrained(torch.randn(INPUTS, width) / 3, freeze=False, mode="sum")
         return nn.Sequential(first, nn.ReLU(), nn.Linear(width, SYMBOLS))
 
-    def loss(images: Any) -> torch.Tensor:
-        return nn.functional.cross_entropy(model(inputs[images].flatten(0, 1)), target[images].flatten())
+    model = seeded(build, seed)
+    order = draws(TRAIN, steps, 32, seed)
+    descend(
+        model, lambda images: token_loss(model, inputs[images], target[images]), order,
+        learning_rate=6e-3, weight_decay=0.01, anneal=True,
+    )  # fmt: skip
+    return model
+
+
+def token_loss(model: Any, inputs: Any, target: Any) -> Any:
+    """Return the mean cross-entropy of the next tokens, nats."""
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy(model(inputs.flatten(0, 1)), target.flatten())
+
+
+def rounded(text: tuple[Any, Any], width: int, bits: Sequence[int], steps: int, seed: int) -> list[dict[str, float]]:
+    """Train one MLP and return its test loss at each precision, with one 16-bit scale a unit; 16 is not rounded."""
+    import torch
+
+    from limbeck.papers._quantised_students import coarse
 
     inputs, target = (torch.from_numpy(values) for values in text)
-    model, rows = seeded(build, seed), []
-    descend(model, loss, draws(TRAIN, steps, 32, seed), learning_rate=6e-3, weight_decay=0.01, anneal=True)
-    first, last = (model.get_parameter(name).data for name in ("0.weight", "2.weight"))
-    trained = first.T.clone(), last.clone()
+    model, rows, held_out = network(inputs, target, width, steps, seed), [], slice(TRAIN, None)
+    trained = {name: value.clone() for name, value in model.state_dict().items()}
     for b in bits:
-        for weights, own in zip((first.T, last), trained, strict=True):
-            weights.copy_(own if b == PRECISE else fake_quantise(own, b))
-        size = float(total_bits(width * (INPUTS + SYMBOLS), b, unquantised=width + 2 * SYMBOLS))
+        model.load_state_dict(trained)
         with torch.no_grad():
-            rows.append(dict(zip(COLUMNS, (size, b, float(loss(slice(TRAIN, None)))), strict=True)))
+            for name, value in coarse(model, b).items() if b != PRECISE else ():
+                model.get_parameter(name).copy_(value)
+            size = float(total_bits(width * (INPUTS + SYMBOLS), b, unquantised=width + 2 * SYMBOLS))
+            loss = float(token_loss(model, inputs[held_out], target[held_out]))
+        rows.append(dict(zip(COLUMNS, (size, b, loss), strict=True)))
     return rows
