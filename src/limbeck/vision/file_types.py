@@ -27,8 +27,8 @@ def file_bytes(content: bytes) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
     the end of the last 4096.
 
     Example:
-        >>> file_bytes(b"  ab ")[[0, 1, 2, -1]].tolist()
-        [97, 98, 256, 98]
+        >>> file_bytes(b"  ab ")[[0, 1, 2, 3, -1]].tolist()
+        [97, 98, 32, 256, 98]
     """
     seen = np.full(2 * HALF, PADDING, np.int32)
     first, last = content[:BLOCK].lstrip()[:HALF], content[-BLOCK:].rstrip()[-HALF:]
