@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ def test_the_shipped_network_knows_files_of_this_machine(tmp_path: Path) -> None
     for k, path in enumerate(sorted(source.rglob("*.py"))[:12]):
         (tmp_path / f"{k}.py").write_bytes(path.read_bytes())
     for k in range(10):
-        (tmp_path / f"{k}.json").write_text('{"name": [1, 2, {"key": "value"}], "number": %d}' % k * 1)
+        content = {"name": f"package-{k}", "files": [f"{n}.txt" for n in range(20)], "options": {"deep": True, "n": k}}
+        (tmp_path / f"{k}.json").write_text(json.dumps(content, indent=2))
     data, network, names = read_files(tmp_path, at_least=5)
     assert {"python", "json"} <= set(data.classes) and len(names) == 214
     said = answers(network, data).softmax(-1)
