@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from limbeck.cli.app import main
 from limbeck.embeddings import ReverseDistiller
@@ -47,6 +48,28 @@ def test_fit_and_apply(embed, files, family):
     np.testing.assert_allclose(whole, ReverseDistiller().fit(x).transform(x), atol=1e-5)
     embed("apply", "family.safetensors", "model-3.npy", "model-6.npy", "--out", "two.npy")
     assert (np.load("two.npy") == np.load("cut.npy")).all()
+
+
+def test_layers_of_a_model_folder(embed, tmp_path, capsys):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(vocab=str(tmp_path / "vocab.txt")).save_pretrained("model")
+    config = BertConfig(
+        vocab_size=9, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    BertModel(config).save_pretrained("model")
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(words[4:], 8)) for _ in range(40)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
+    capsys.readouterr()  # what saving the model said
+    options = ("model", "--texts", "texts.txt", "--layers", "1,3")
+    out, err, code = embed("fit", *options)
+    assert code == 0 and err == "" and out.startswith("320 rows, pcr")
+    out, _, code = embed("apply", "family.safetensors", *options)
+    assert (code, out) == (0, "vectors.npy: 40 vectors of width 16\n")
+    out, err, code = embed("fit", *options[:-1], "3,5")
+    assert code == 2 and "model has layers 0 to 3" in err
 
 
 def test_options_reach_the_fit(embed, files):

@@ -18,7 +18,7 @@ from limbeck.files import write_bytes
 Family = Annotated[list[Path], typer.Argument(help="Matrices [rows, width], .npy, .npz or .parquet; or model folders.")]
 Fitted = Annotated[Path, typer.Argument(help="What limbeck embed fit wrote.")]
 Texts = Annotated[Path | None, option("For model folders: a file with one text a line.")]
-Layers = Annotated[list[float] | None, quantities("Of one model folder: the layers that are the family, as 1,3,6.")]
+Layers = Annotated[Any, quantities("Of one model folder: the layers that are the family, as 1,3,6.")]
 Pool = Annotated[str, option("Rows of texts: token, mean (a row a text) or first.")]
 
 

@@ -102,7 +102,9 @@ def _encoder(folder: Path, layers: Sequence[int]) -> tuple[int, Callable[..., li
     """Return a model's width, and what embeds texts with it: a matrix for each level."""
     import torch
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
         model = AutoModel.from_pretrained(str(folder), local_files_only=True).eval()

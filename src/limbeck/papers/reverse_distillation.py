@@ -40,7 +40,7 @@ class ReverseDistillation(Paper):
         rng = np.random.default_rng(seed)
         ridge, logistic = RidgeCV(np.logspace(-3, 3, 13)), LogisticRegression(max_iter=10000)
         made = scored(*grown(rng), 1500, 80, ridge, lambda y, said: spearmanr(y, said)[0])
-        images = encoded(rng, seed, 20 if quick else 40)
+        images = encoded(rng, seed, 10 if quick else 40)
         return {"made up": made, "digits": scored(*images, 1000, 60, logistic, lambda y, said: np.mean(y == said))}
 
     def conclude(self, measured: Sequence[Numbers]) -> Outcome:
