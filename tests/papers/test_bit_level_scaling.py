@@ -49,6 +49,8 @@ def test_the_law_of_small_models_chooses_for_a_memory_that_holds_larger_ones() -
               "longer": -0.01}  # fmt: skip
     found = get("bit-level-scaling").conclude([[small, [row(b, 2e5) for b in BITS], taught]] * 3)
     assert found.details["chosen"] == [4.0] * 3 and all(np.all(one) for one in found.checks.values())
+    assert "75 to 75 % of what rounding costs at 2 bits and 75 to 75 % at 3" in found.notes[3]
+    assert "no whole level is won" in found.notes[3] and "no top-k loss beats KL" in found.notes[4]
     expected = row(16, 2e5)["loss"] - row(4, 2e5)["loss"]
     np.testing.assert_allclose(list(found.effects), expected)
     np.testing.assert_allclose(found.details["by the law"], found.details["loss at the memory"], atol=1e-6)

@@ -56,10 +56,9 @@ class BitLevelScaling(Paper):
 
     def conclude(self, measured: Sequence[list[Any]]) -> Outcome:
         """Fit the small models of every seed, choose a precision for the memory, and look at the larger ones."""
-        from limbeck.papers._quantised_students import verdict
+        from limbeck.papers._quantised_students import remarks
 
         taught = stacked([one[2] for one in measured], "loss", "top", "longer")
-        checks, notes = verdict(*taught)
         columns = [{name: [row[name] for row in small] for name in COLUMNS} for small, *_ in measured]
         memory = measured[0][1][-1]["total_bits"]
         plans = [choose_bits(fit("bit-level", one), total_bits=memory) for one in columns]
@@ -72,7 +71,7 @@ class BitLevelScaling(Paper):
         series = [Series(f"{b} bits", size[bits == b], off[bits == b]) for b in BITS]
         return Outcome(
             effects=loss[:, -1] - got,
-            checks={"the choice is within 0.02 nats of the best at that memory": above.mean() < 0.02, **checks},
+            checks={"the choice is within 0.02 nats of the best at that memory": above.mean() < 0.02},
             details={
                 "bits": BITS, "chosen": [plan.best for plan in plans], "loss at the memory": loss,
                 "by the law": law, "small models": columns, "students: bits": (2, 3, 4),
@@ -82,7 +81,7 @@ class BitLevelScaling(Paper):
                 f"gain over 8 bits {gain.mean():+.3f} ± {sem(gain):.3f} nats; "
                 f"{above.mean():.3f} above the best precision",
                 "error of the law: " + ", ".join(f"{b} bits {x:.3f}" for b, x in zip(BITS, missed, strict=True)),
-                *notes,
+                *remarks(*taught),
                 "the law is of rounding after training; no diffusion model",
             ],
             figure=Figure(title, "bits of the model", "test loss, nats/token", series, log_x=True),
