@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from limbeck.cli.app import app
 from limbeck.errors import ConfigError
 from limbeck.settings import check_settings
 from limbeck.study import LossStudy, run_loss_study
 
+RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "vision").glob("compare*.yaml"))
 QUICK = {
     "data": "digits", "per_class": 10, "teacher": {"hidden": [16], "steps": 60}, "student": {"hidden": [8]},
     "steps": 20, "methods": ["ce", "kd"], "seeds": 2,
@@ -64,3 +68,15 @@ def test_a_study_goes_on_and_gives_the_same_rows(tmp_path):
     run_loss_study(study(tmp_path, settings={"few": {}, "same": {}}))
     again = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert [r | {"seconds": 0} for r in again] == [r | {"seconds": 0} for r in rows]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_shipped_study_runs_from_the_command_line(tmp_path, recipe):
+    assert len(recipe.read_text().splitlines()) <= 15
+    (tmp_path / recipe.name).write_text(recipe.read_text())
+    changes = ["seeds=2", "steps=10", "teacher.steps=10", "methods=[ce, kd]", "out=short"]
+    said = CliRunner().invoke(app, ["compare", "losses", str(tmp_path / recipe.name), *changes, "--json"])
+    assert said.exit_code == 0, said.output
+    found = json.loads(said.stdout)
+    assert all({one["method"] for one in setting["results"]} == {"ce", "kd"} for setting in found["settings"])
+    assert len((tmp_path / "short" / "results.jsonl").read_text().splitlines()) == 4 * len(found["settings"])
