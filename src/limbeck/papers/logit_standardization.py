@@ -27,9 +27,9 @@ class LogitStandardization(Paper):
 
     source = SUN
     claim = "With standardised logits a student trained by SGD does not depend on the weight of the distillation."
-    metric = "accuracy lost between the best and the worst of four weights, raw minus standardised logits"
+    metric = "accuracy lost between the best and the worst of four weights, raw minus standardised logits at one temperature"
     unit = "points"
-    baseline = "raw logits at the same temperature"
+    baseline = "raw logits"
     extras = ("vision",)
     seeds = 5
 
