@@ -27,7 +27,7 @@ class LogitStandardization(Paper):
 
     source = SUN
     claim = "With standardised logits a student trained by SGD does not depend on the weight of the distillation."
-    metric = "accuracy lost between the best and the worst of four weights, raw minus standardised logits at one temperature"
+    metric = "accuracy lost between the best and the worst of four weights, raw minus standardised"
     unit = "points"
     baseline = "raw logits"
     extras = ("vision",)
