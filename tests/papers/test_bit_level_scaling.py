@@ -11,7 +11,7 @@ from limbeck.papers.bit_level_scaling import BITS, INPUTS, SYMBOLS, TRAIN, netwo
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from limbeck.papers._quantised_students import coarse, students  # noqa: E402
+from limbeck.papers._quantised_students import TOP, coarse, students  # noqa: E402
 
 
 def test_inputs_are_what_came_before_the_place_and_the_class() -> None:
@@ -66,6 +66,14 @@ def test_students_of_few_bits_recover_what_rounding_costs() -> None:
     assert loss.shape == top.shape == (3, 5) and (top > 0).all()
     assert (loss[0, 1:] < 0.7 * loss[0, 0]).all() and loss[0, 0] > loss[1, 0] > loss[2, 0] > 0
     assert (top[0, 1:] < top[0, 0]).all() and len({*loss[0].round(6)}) == 5
+    with torch.no_grad():
+        said, taught = (
+            torch.func.functional_call(teacher, values, inputs[TRAIN:].flatten(0, 1))
+            for values in (coarse(teacher, 2), {})
+        )
+        kept = taught.topk(TOP).indices
+        p, q = (logits.gather(-1, kept).log_softmax(-1) for logits in (taught, said))
+        np.testing.assert_allclose(top[0, 0], float((p.exp() * (p - q)).sum(-1).mean()), atol=2e-5)
 
 
 def test_weights_of_two_bits_have_three_values_and_a_gradient() -> None:

@@ -47,10 +47,10 @@ def ranked(accuracy: list[float], letters: bool = True, trust: float = 0.8) -> A
 
 
 def test_the_verdict_on_rankings_follows_from_the_numbers() -> None:
-    found = ranked([0.27, 0.26, 0.31, 0.31, 0.31, 0.3, 0.2])
+    found = ranked([0.27, 0.26, 0.30, 0.29, 0.31, 0.28, 0.2])
     np.testing.assert_allclose(list(found.effects), 4.0)
     assert all(map(bool, found.checks.values())) and "62 digits and letters" in found.notes[0]
-    assert "too sure" not in found.notes[0] and "KD +4.0 ± 0.0" in found.notes[1]
+    assert "too sure" not in found.notes[0] and "KD +3.0 ± 0.0, DIST +2.0 ± 0.0" in found.notes[1]
     assert not all(ranked([0.27, 0.26, 0.31, 0.31, 0.28, 0.3, 0.2]).checks.values())
     assert not all(ranked([0.27, 0.26, 0.31, 0.31, 0.31, 0.3, 0.29]).checks.values())
     assert "too sure" in ranked([0.9] * 7, letters=False, trust=0.99).notes[0]
