@@ -57,6 +57,23 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def filled(value: Any, presets: Mapping[str, Mapping[str, Any]], default: str) -> dict[str, Any]:
+    """The choices of a group that has presets: a name alone stands for them, what is given beside it replaces them.
+
+    Raises:
+        ValueError: no preset has that name.
+
+    Example:
+        >>> filled({"name": "slow", "steps": 9}, {"slow": {"steps": 5, "rate": 1}}, "slow")
+        {'steps': 9, 'rate': 1, 'name': 'slow'}
+    """
+    given = {"name": value} if isinstance(value, str) else dict(value)
+    name = str(given.get("name", default))
+    if name not in presets:
+        raise ValueError(f'no method is called "{name}"{nearest(name, presets)} Known: {", ".join(presets)}')
+    return {**presets[name], **given}
+
+
 Kind = TypeVar("Kind", bound=Settings)
 
 

@@ -10,7 +10,17 @@ from typer.testing import CliRunner
 
 from limbeck.cli.app import app
 from limbeck.errors import ConfigError
-from limbeck.vision import Network, load_network, read_classifier_recipe, read_data, run_recipe, save_data, save_network
+from limbeck.vision import (
+    ClassifierRecipe,
+    Network,
+    load_network,
+    read_classifier_recipe,
+    read_data,
+    run_recipe,
+    save_data,
+    save_network,
+)
+from limbeck.vision.recipe import prepare
 
 RECIPES = sorted(
     path
@@ -135,3 +145,29 @@ def test_mistakes_are_told_with_their_line(tmp_path: Path) -> None:
     path.write_text("room: vision\ndata: digits\nstudent: {hidden: [4]}\nmethod: dkdd\nout: out\n")
     with pytest.raises(ConfigError, match=r"line 4: no method is called .dkdd.*Did you mean .dkd."):
         read_classifier_recipe(path)
+
+
+def test_other_data_to_judge_by(tmp_path: Path) -> None:
+    test = save_data(points(30, seed=5), tmp_path / "test.npz")
+    done = run_recipe(recipe(tmp_path, test=str(test), per_class=4, unlabelled=True), progress=False)
+    assert done.data == "points: 90 examples of [4], 3 classes, 12 labelled"
+    assert done.distilled.judged is not None and done.distilled.judged.examples == 30
+    few = [read_places(tmp_path, seed) for seed in (0, 1)]
+    assert few[0] != few[1] and few[0] == read_places(tmp_path, 0) and len(few[0]) == 12
+    with pytest.raises(ConfigError, match="most test examples are learnt from"):
+        run_recipe(recipe(tmp_path, test=str(tmp_path / "points.npz"), out=str(tmp_path / "same")), progress=False)
+
+
+def read_places(folder: Path, seed: int) -> list[int]:
+    """Places of the examples that a recipe with other data to judge by learns from."""
+    settings = recipe(folder, test=folder / "test.npz", per_class=4, seed=seed, teacher=None, method="ce")
+    return prepare(ClassifierRecipe(**settings)).learn.places.tolist()
+
+
+def test_evaluation_draws_its_bins_and_refuses_what_is_not_about_classifiers(tmp_path: Path) -> None:
+    done, page = run_recipe(recipe(tmp_path), progress=False), tmp_path / "page.html"
+    words = ["evaluate", done.student, "--against", str(tmp_path / "out" / "teacher-1"), "--data",
+             str(tmp_path / "out" / "held-out.npz")]  # fmt: skip
+    assert CliRunner().invoke(app, [*words, "--plot", str(page)]).exit_code == 0 and "calibrated" in page.read_text()
+    said = CliRunner().invoke(app, [*words, "--baseline", done.student])
+    assert "are about language models" in str(said.exception)

@@ -245,3 +245,16 @@ def test_a_teacher_that_is_too_sure_for_a_ranking() -> None:
 def test_parts_that_do_not_fit(how: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         distill(sure, network(4), points(), progress=False, **how)
+
+
+def test_the_teacher_is_asked_once_about_what_judges() -> None:
+    data, test = points(80).split(0)
+    asked = list[int]()
+
+    def counting(x: Tensor) -> Tensor:
+        asked.append(len(x))
+        return 3 * x[:, :3]
+
+    regime = Regime(steps=8, batch=10, evaluate_every=2)
+    distill(counting, network(2), data, test=test, regime=regime, progress=False)
+    assert asked.count(len(test)) == 1 and asked.count(10) == 8

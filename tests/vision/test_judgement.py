@@ -56,3 +56,12 @@ def test_examples_without_a_label_are_left_out() -> None:
     labels[1:] = -1
     with pytest.raises(ConfigError, match="at least two"):
         evaluate(network(2), sure, labelled(data.inputs, labels, data.classes))
+
+
+def test_bins_are_those_of_the_calibration_error() -> None:
+    data = points(300)
+    found = judge(sure(data.inputs), data.labels.roll(1))
+    confidence, accuracy, share = map(torch.tensor, zip(*found.bins, strict=True))
+    assert float(share.sum()) == pytest.approx(1) and float((accuracy * share).sum()) == pytest.approx(found.accuracy)
+    assert float(((confidence - accuracy).abs() * share).sum()) == pytest.approx(found.calibration_error)
+    assert float((confidence * share).sum()) == pytest.approx(found.confidence)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from limbeck.cli.arguments import LevelOption, SeedOption, option, shown
+from limbeck.errors import LimbeckError
 
 
 @shown("Write how the answers of student and teacher split as a page.")
@@ -33,6 +34,8 @@ def evaluate(
     if (student / "network.json").is_file():
         from limbeck.vision import evaluate_folder
 
+        if baseline is not None or length is not None:
+            raise LimbeckError("--baseline and --length are about language models: leave them out for classifiers")
         return evaluate_folder(student, against, str(data), limit)
     from limbeck import lm
 

@@ -31,7 +31,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from limbeck.distill import beta_kernel
-from limbeck.errors import ConfigError, nearest
+from limbeck.errors import ConfigError
 from limbeck.lm.alignment import CrossTokenizer
 from limbeck.lm.conversations import Conversations, Example, Packed
 from limbeck.lm.estimators import Estimator
@@ -44,7 +44,7 @@ from limbeck.lm.self_play import Duels, SelfPlay
 from limbeck.lm.slots import NextToken, Signal, Source
 from limbeck.lm.teaching import Divergence, Teaching
 from limbeck.lm.tokenizers import separator_token
-from limbeck.settings import Count, FilePath, Number, Settings
+from limbeck.settings import Count, FilePath, Number, Settings, filled
 
 Answers = Literal["data", "student", "teacher", "duel"]
 
@@ -131,11 +131,7 @@ class Method(Settings):
     @model_validator(mode="before")
     @classmethod
     def _filled(cls, value: Any) -> Any:
-        given = {"name": value} if isinstance(value, str) else dict(value)
-        name = str(given.get("name", "kd"))
-        if name not in PRESETS:
-            raise ValueError(f'no method is called "{name}"{nearest(name, PRESETS)}')
-        return {**PRESETS[name], **given}
+        return filled(value, PRESETS, "kd")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

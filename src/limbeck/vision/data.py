@@ -92,29 +92,57 @@ class Labelled:
         Args:
             seed: of the draw; a split depends on it and on the data alone.
             test: share of every class that is kept to judge by.
-            per_class: of the others keep so many of each class; None keeps all.
-            unlabelled: keep the rest too, and all that had no label, without one.
+            per_class, unlabelled: see `few`; examples that had no label are left out or kept with the rest.
 
         Raises:
             ConfigError: a class has too few labelled examples.
         """
         order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
-        learn, judge, rest = [], [], [order[self.labels[order] < 0]]
-        for label in range(len(self.classes)):
+        learn, judge = [], []
+        for label, name in enumerate(self.classes):
             own = order[self.labels[order] == label]
             cut = round(test * len(own))
-            kept = own[cut:][:per_class]
-            rest.append(own[cut:][len(kept) :])
-            if not 0 < cut < len(own) or (per_class and len(kept) < per_class):
+            if not 0 < cut < len(own):
                 raise ConfigError(
-                    f'{self.name}: class "{self.classes[label]}" has {len(own)} labelled examples: too few to keep '
-                    f"{cut} to judge by and {per_class or 'some'} to learn from"
+                    f'{self.name}: class "{name}" has {len(own)} labelled examples: too few to keep {cut} to judge by '
+                    "and some to learn from"
                 )
             judge.append(own[:cut])
-            learn.append(kept)
-        others = self.at(torch.cat([*learn, *rest] if unlabelled else learn))
-        known = torch.arange(len(others)) < sum(map(len, learn))
-        return replace(others, labels=torch.where(known, others.labels, -1)), self.at(torch.cat(judge))
+            learn.append(own[cut:])
+        others = self.at(torch.cat([*learn, order[self.labels[order] < 0]] if unlabelled else learn))
+        return others.few(per_class, unlabelled) if per_class else others, self.at(torch.cat(judge))
+
+    def few(self, per_class: int, unlabelled: bool = False) -> Self:
+        """The first labels of each class.
+
+        Args:
+            per_class: so many.
+            unlabelled: keep the other examples too, without a label.
+
+        Raises:
+            ConfigError: a class has fewer.
+        """
+        places = [(self.labels == label).nonzero()[:per_class, 0] for label in range(len(self.classes))]
+        for name, own in zip(self.classes, places, strict=True):
+            if len(own) < per_class:
+                raise ConfigError(
+                    f'{self.name}: class "{name}" has {len(own)} labelled examples: too few to learn from {per_class}'
+                )
+        kept = torch.cat(places)
+        rest = torch.ones(len(self), dtype=torch.bool).index_fill(0, kept, False).nonzero()[:, 0]
+        found = self.at(torch.cat([kept, rest]) if unlabelled else kept)
+        return replace(found, labels=torch.where(torch.arange(len(found)) < len(kept), found.labels, -1))
+
+
+def require_apart(judge: Labelled, *others: Labelled, what: str = "validation") -> None:
+    """Refuse examples to judge or choose by of which more than half are among others: they would flatter.
+
+    Raises:
+        ConfigError: most are among one of the others.
+    """
+    sets = [{one.numpy().tobytes() for one in part.inputs} for part in (judge, *others)]
+    if any(2 * len(sets[0] & other) > len(sets[0]) for other in sets[1:]):
+        raise ConfigError(f"most {what} examples are learnt from or judged by too: choose them apart")
 
 
 def labelled(inputs: Any, labels: Any, classes: Sequence[str] | None = None, name: str = "data") -> Labelled:

@@ -1,7 +1,7 @@
 """What a classifier is worth: accuracy, likelihood, calibration, and whether it answers like its teacher."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from limbeck.errors import ConfigError
 from limbeck.fitting import calibration_error
+from limbeck.fitting.paired import BINS
 from limbeck.fitting.plain import Plain
 from limbeck.vision.data import Labelled
 from limbeck.vision.teachers import Teacher, answers, teacher_of
@@ -29,6 +30,7 @@ class Judgement(Plain):
         loss_at_temperature, calibration_error_at_temperature: the two at a temperature fitted to the other half.
         logit_std: mean standard deviation of the logits over the classes.
         confidence: mean probability of the favourite.
+        bins: confidence, accuracy and share of the examples of each of 15 bins of confidence that has any.
     """
 
     accuracy: float
@@ -39,6 +41,7 @@ class Judgement(Plain):
     calibration_error_at_temperature: float
     logit_std: float
     confidence: float
+    bins: tuple[tuple[float, float, float], ...] = field(repr=False, default=())
 
     def summary(self) -> str:
         """One line."""
@@ -75,7 +78,14 @@ def judge(logits: Tensor, labels: Tensor) -> Judgement:
         calibration_error_at_temperature=calibration_error(confidence(scaled), right),
         logit_std=float(z.std(-1, correction=0).mean()),
         confidence=float(confidence(z).mean()),
+        bins=tuple(_bins(confidence(z), right)),
     )
+
+
+def _bins(confidence: Any, right: Any) -> Iterator[tuple[float, float, float]]:
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    for own in (place == k for k in np.unique(place)):
+        yield float(confidence[own].mean()), float(right[own].mean()), float(own.mean())
 
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -118,6 +128,19 @@ class Comparison(Plain):
             f"on {self.examples} examples: {100 * self.agreement:.1f} % answered alike{copied}, "
             f"KL(teacher‖student) {self.divergence:.3f} nats"
         )
+
+    def plot(self) -> Any:
+        """Return how often both are right at each confidence, as a plotly figure; dots grow with the examples."""
+        from plotly import graph_objects as go
+
+        figure = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line_color="lightgrey", name="calibrated"))
+        for name, one in (("student", self.student), ("teacher", self.teacher)):
+            confidence, accuracy, share = zip(*one.bins, strict=True)
+            sizes = [6 + 40 * float(part) ** 0.5 for part in share]
+            figure.add_scatter(x=confidence, y=accuracy, mode="markers", marker_size=sizes, opacity=0.7, name=name)
+        title = f"{self.agreement:.1%} answered alike; calibration error of the student "
+        axes = {"xaxis_title": "confidence", "yaxis_title": "share of right answers", "template": "simple_white"}
+        return figure.update_layout(title=f"{title}{self.student.calibration_error:.3f}", **axes)
 
 
 def evaluate(student: nn.Module | Teacher | Any, teacher: Teacher | Any, data: Labelled) -> Comparison:

@@ -22,7 +22,7 @@ from limbeck.fitting.model import Array
 from limbeck.settings import Count, Number, Settings
 from limbeck.theory import Lineage, choose_lambda, optimal_alpha, recursive_distill
 from limbeck.vision.augmentation import Augmentation
-from limbeck.vision.data import Labelled
+from limbeck.vision.data import Labelled, require_apart
 from limbeck.vision.evaluation import Comparison, Judgement, evaluate, judge
 from limbeck.vision.methods import Method, method_of
 from limbeck.vision.teachers import Answers, Module, answers, log_probabilities, teacher_of
@@ -158,7 +158,7 @@ def distill_generations(
         raise ConfigError(f'alpha must be from 0 to 1, one or {rounds} of them, or "estimate"; got {alpha}')
     if min(int(part.labels.min()) for part in (data, valid, test)) < 0:
         raise ConfigError("self-distillation needs every label: leave out the examples that have none")
-    _require_apart(valid, data, test)
+    require_apart(valid, data, test)
     regime, truth = regime or Regime(), np.eye(len(valid.classes))[valid.labels.numpy()]
 
     def learn(name: str, number: int, teacher: nn.Module | None, weight: float, decay: float) -> nn.Module:
@@ -229,7 +229,7 @@ def distill_lineage(
     """
     if (anchor == "auto") != (target is not None):
         raise ConfigError('anchor: "auto" and target, the divergence in nats that is acceptable, need each other')
-    _require_apart(valid, data, test)
+    require_apart(valid, data, test)
     parts, sizes = (data, valid, test), np.cumsum([len(data), len(valid)])
     joined = [torch.cat(one) for one in zip(*((part.inputs, part.labels, part.places) for part in parts), strict=True)]
     pool = Labelled(joined[0], joined[1], data.classes, data.name, joined[2])
@@ -289,10 +289,3 @@ class GenerationSettings(Settings):
 def probabilities(network: nn.Module, data: Labelled) -> Array:
     """What a network says about all examples, [N, C]."""
     return np.asarray(answers(Module(network), data).double().softmax(-1).numpy())
-
-
-def _require_apart(valid: Labelled, *others: Labelled) -> None:
-    """Refuse validation examples of which more than half are among others: what they choose would look too good."""
-    sets = [{one.numpy().tobytes() for one in part.inputs} for part in (valid, *others)]
-    if any(2 * len(sets[0] & other) > len(sets[0]) for other in sets[1:]):
-        raise ConfigError("most validation examples are learnt from or judged by too: choose them apart")

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from limbeck.distill import bucketed, cross_entropy, get_loss, multi_level, standardised
 from limbeck.errors import ConfigError, LimbeckError, nearest
-from limbeck.settings import Count, Number, Settings, check_settings
+from limbeck.settings import Count, Number, Settings, check_settings, filled
 from limbeck.vision.beside import KINDS
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -120,11 +120,7 @@ class Method(Settings):
     @model_validator(mode="before")
     @classmethod
     def _filled(cls, value: Any) -> Any:
-        given = {"name": value} if isinstance(value, str) else dict(value)
-        name = str(given.get("name", "kd"))
-        if name not in PRESETS:
-            raise ValueError(f'no method is called "{name}".{nearest(name, PRESETS)} Known: {", ".join(PRESETS)}')
-        return {**PRESETS[name], **given}
+        return filled(value, PRESETS, "kd")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Method":

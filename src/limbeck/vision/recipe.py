@@ -26,7 +26,7 @@ from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 from limbeck.vision.augmentation import Augmentation
-from limbeck.vision.data import Labelled, read_data, save_data
+from limbeck.vision.data import Labelled, read_data, require_apart, save_data
 from limbeck.vision.evaluation import Comparison, evaluate
 from limbeck.vision.file_types import read_files
 from limbeck.vision.generations import Generations, GenerationSettings
@@ -253,24 +253,17 @@ def prepare(recipe: ClassifierRecipe, progress: bool = False) -> Ready:
     else:
         data, teachers = read_data(recipe.data, recipe.size), []
     if isinstance(recipe.test, Path):
-        whole, test = data, read_data(recipe.test, recipe.size)
-        share = 0.0
+        order = torch.from_numpy(np.random.default_rng(recipe.seed).permutation(len(data)))
+        whole, test = data.at(order), read_data(recipe.test, recipe.size)
+        require_apart(test, whole, what="test")
     else:
-        share = recipe.test
-        whole, test = data.split(recipe.seed, share)
-    learn = whole
-    if recipe.per_class:
-        learn, _ = data.split(recipe.seed, share, recipe.per_class, recipe.unlabelled)
+        whole, test = data.split(recipe.seed, recipe.test, unlabelled=recipe.unlabelled)
+    learn = whole.few(recipe.per_class, recipe.unlabelled) if recipe.per_class else whole
     for k, settings in enumerate([] if files else recipe.teachers, 1):
         teachers.append(_teacher(settings, recipe, k, whole, data, progress))
-    teacher = (
-        None
-        if not teachers
-        else teachers[0]
-        if len(teachers) == 1
-        else Several([teacher_of(one, learn) for one in teachers])
-    )
-    return Ready(learn, test, teacher)
+    if len(teachers) > 1:
+        teachers = [Several([teacher_of(one, learn) for one in teachers])]
+    return Ready(learn, test, teachers[0] if teachers else None)
 
 
 def _teacher(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from limbeck.vision.data import Labelled
 from limbeck.vision.evaluation import Comparison, evaluate, flat
 from limbeck.vision.methods import Method, method_of, require_fit
 from limbeck.vision.slots import Lesson, Reading
-from limbeck.vision.teachers import Kept, Module, Teacher, answers, teacher_of
+from limbeck.vision.teachers import Answers, Kept, Module, Teacher, answers, teacher_of
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,9 @@ def distill(
     reading = Reading(data, regime.batch, augmentation, seed, method.views)
     lesson = Lesson(method, student, None if teacher is None else asked, network, comparer, regime.steps)
 
-    judged_by = student if teacher is None else told
+    judged_by: Any = student
+    if test is not None and teacher is not None:  # asked once, whatever the number of evaluations
+        judged_by, test = Answers(answers(told, test)), replace(test, rows=None)
 
     def measure(step: int) -> dict[str, float]:
         assert test is not None
@@ -191,7 +193,7 @@ def distill(
         evaluate_at=sorted({*range(every, regime.steps, every), regime.steps} if every else {regime.steps}),
         checkpoint_every=max(100, regime.steps // 10) if out is not None else None,
         progress=progress,
-        label=_label(method, told, teacher, test),
+        label=_label(method, judged_by, test if teacher is not None else None),
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -233,10 +235,10 @@ def _size(module: nn.Module) -> int:
     return sum(one.numel() for one in module.parameters())
 
 
-def _label(method: Method, told: Teacher, teacher: Any, test: Labelled | None) -> str:
-    if teacher is None or test is None:
+def _label(method: Method, judged_by: Any, test: Labelled | None) -> str:
+    if test is None:
         return method.name
-    return f"{method.name} · teacher {100 * evaluate(told, told, test).teacher.accuracy:.1f} %"
+    return f"{method.name} · teacher {100 * evaluate(judged_by, judged_by, test).teacher.accuracy:.1f} %"
 
 
 def _identity(
