@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -80,3 +81,14 @@ def test_a_shipped_study_runs_from_the_command_line(tmp_path, recipe):
     found = json.loads(said.stdout)
     assert all({one["method"] for one in setting["results"]} == {"ce", "kd"} for setting in found["settings"])
     assert len((tmp_path / "short" / "results.jsonl").read_text().splitlines()) == 4 * len(found["settings"])
+
+
+def test_other_data_under_the_same_name_are_other_trials(tmp_path):
+    rows = []
+    for seed in (0, 1, 0):
+        rng = np.random.default_rng(seed)
+        np.savez(tmp_path / "data.npz", inputs=rng.normal(size=(60, 3)), labels=np.arange(60) % 3)
+        run_loss_study(study(tmp_path / "out", data=str(tmp_path / "data.npz"), per_class=None))
+        rows.append((tmp_path / "out" / "results.jsonl").read_text())
+    assert len(list((tmp_path / "out" / "trials").iterdir())) == 8
+    assert rows[0] == rows[2] != rows[1]

@@ -21,7 +21,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,7 @@ def run_loss_study(
     Raises:
         ConfigError: a mistake in the study, its data or its networks.
     """
+    _content.cache_clear()
     home = None if isinstance(study, LossStudy) else Path(study).parent
     if not isinstance(study, LossStudy):
         study = read_settings(LossStudy, study, overrides)
@@ -216,4 +217,13 @@ def _tuned(result: LossComparison, methods: Mapping[str, tuple[str, Method]]) ->
 
 
 def _digest(recipe: ClassifierRecipe, **fields: Any) -> str:
-    return hashlib.sha256(recipe.model_dump_json(**fields).encode()).hexdigest()[:16]
+    held = [_content(one) for one in (recipe.data, recipe.test) if isinstance(one, Path)]
+    return hashlib.sha256(repr((recipe.model_dump_json(**fields), held)).encode()).hexdigest()[:16]
+
+
+@cache
+def _content(path: Path) -> str:
+    """What a data file holds; of a folder the names and sizes."""
+    files = sorted(path.rglob("*")) if path.is_dir() else []
+    listed = repr([(str(one.relative_to(path)), one.stat().st_size) for one in files]).encode()
+    return hashlib.sha256(path.read_bytes() if path.is_file() else listed).hexdigest()
