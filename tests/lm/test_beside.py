@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from killing import killed_at
 from safetensors.torch import load_file
 from torch.nn import functional as F  # noqa: N812
 
@@ -132,14 +129,7 @@ def test_a_text_is_learned_beside_a_method(shop: Path, method: str) -> None:
     ]
     assert 0 < log[-1]["train/student/text"] < 2 * 5.0
     folder = shop / f"cut-{name}" / "training"
-    worker = multiprocessing.get_context("fork").Process(target=run, args=(shop, f"cut-{name}", *options))
-    worker.start()
-    deadline = time.monotonic() + 60
-    while not any(folder.glob("*/step-*")) and worker.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    if worker.is_alive() and worker.pid is not None:
-        os.kill(worker.pid, signal.SIGKILL)
-    worker.join()
+    killed_at("*/step-*", folder, run, shop, f"cut-{name}", *options)
     assert run(shop, f"cut-{name}", *options)["loss"] == row["loss"]
     one, two = weights(shop, f"whole-{name}"), weights(shop, f"cut-{name}")
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -187,14 +177,7 @@ def test_the_share_of_own_answers_grows_with_the_validation_loss(shop: Path) -> 
     run(shop, "still", *how, method.replace("tolerance: 0.02", "tolerance: 99"))
     assert not list((shop / "still").glob("training/*/answers/*")) and losses(shop, "still") != seen
     folder = shop / "stopped" / "training"
-    worker = multiprocessing.get_context("fork").Process(target=run, args=(shop, "stopped", *how, method))
-    worker.start()
-    deadline = time.monotonic() + 60
-    while not any(folder.glob("*/answers/*")) and worker.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    if worker.is_alive() and worker.pid is not None:
-        os.kill(worker.pid, signal.SIGKILL)
-    worker.join()
+    killed_at("*/answers/*", folder, run, shop, "stopped", *how, method)
     run(shop, "stopped", *how, method)
     assert losses(shop, "stopped") == seen
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from killing import killed_at
 from safetensors.torch import load_file
 from torch.nn import functional as F  # noqa: N812
 
@@ -244,15 +241,7 @@ def test_killed_while_answers_are_written_and_used(shop: Path, method: str) -> N
     whole = run(shop, f"whole-{name}", *options)
     folder = shop / f"cut-{name}" / "training"
     for sign in ("*/answers/*.json", "*/step-*"):
-        worker = multiprocessing.get_context("fork").Process(target=run, args=(shop, f"cut-{name}", *options))
-        worker.start()
-        deadline = time.monotonic() + 60
-        while not any(folder.glob(sign)) and worker.is_alive() and time.monotonic() < deadline:
-            time.sleep(0.001)
-        if worker.is_alive() and worker.pid is not None:
-            os.kill(worker.pid, signal.SIGKILL)
-        worker.join()
-        assert any(folder.glob(sign))
+        killed_at(sign, folder, run, shop, f"cut-{name}", *options)
     assert run(shop, f"cut-{name}", *options)["loss"] == whole["loss"]
     one, two = (load_file(shop / f"{kind}-{name}" / "student" / "model.safetensors") for kind in ("whole", "cut"))
     assert all(torch.equal(one[key], two[key]) for key in one)

@@ -39,7 +39,7 @@ class Pld(Paper):
         """Return accuracy and loss of every way, the teacher's accuracy, and its trust in the true class."""
         from limbeck.vision import Network, Regime, answers, distill, evaluate, read_data, teacher_of
 
-        steps = 250 if quick else 1000
+        steps = 120 if quick else 1000
         try:
             learn, test = glyphs(20 if quick else 70, seed).split(seed)
             few, sizes, hidden, letters = learn, Network((128,), (16, 32)), 24, True

@@ -37,7 +37,7 @@ class SelfDistillationKernel(Paper):
 
     def measure(self, seed: int, quick: bool) -> Numbers:
         """Return what kernel regression and what networks give."""
-        return {"errors": self.kernels(seed), **networks(seed, *((400, 2) if quick else (500, ROUNDS)))}
+        return {"errors": self.kernels(seed), **networks(seed, *((260, 2) if quick else (500, ROUNDS)))}
 
     def kernels(self, seed: int) -> list[list[float]]:
         """Return the test error by ridge (rows): of the teacher, of every way to distil, of tuned ridge."""
