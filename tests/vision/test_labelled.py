@@ -36,6 +36,14 @@ def test_the_rest_stays_without_labels() -> None:
     assert torch.equal(learn.labels[:9], data.labels[learn.places[:9]])
 
 
+def test_few_are_the_first_of_each_class() -> None:
+    data = points(30)
+    few = data.few(2, unlabelled=True)
+    first = [int(k) for label in range(3) for k in (data.labels == label).nonzero()[:2, 0]]
+    assert few.places[:6].tolist() == first and sorted(few.places.tolist()) == list(range(30))
+    assert few.labels[:6].tolist() == [0, 0, 1, 1, 2, 2] and (few.labels[6:] == -1).all()
+
+
 def test_bytes_become_shares_and_other_numbers_stay() -> None:
     assert labelled(np.array([[0, 51, 255]], np.uint8), [0]).inputs[0].tolist() == pytest.approx([0, 0.2, 1])
     assert labelled(np.array([[300.0]]), [0]).inputs.tolist() == [[300.0]]
