@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -75,9 +76,9 @@ class OneColumn(Law):
         own = {"x": self.column}
         return tuple(replace(p, dimension={own[x]: power for x, power in p.dimension.items()}) for p in self.declared)
 
+    @abstractmethod
     def curve(self, p: Any, x: Any) -> Any:
         """Return the formula of one column."""
-        raise NotImplementedError
 
     def formula(self, p: Any, x: Any) -> Any:
         """Return the curve at the column that the law reads."""

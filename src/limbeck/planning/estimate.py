@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -44,7 +45,7 @@ def check_varied(source: Source, *columns: str) -> None:
             raise PlanningError(f"{name} is {seen[0]:g} in all runs: its effect is not known. Add runs of another one.")
 
 
-class Plan:
+class Plan(ABC):
     """A decision as text and as numbers. Every plan is a dataclass; what it prints are its lines, then its notes."""
 
     notes: tuple[str, ...]
@@ -57,8 +58,9 @@ class Plan:
         """Return plain numbers, lists and words."""
         return asdict(cast(Any, self))
 
+    @abstractmethod
     def _lines(self) -> list[str]:
-        raise NotImplementedError
+        """What is printed before the notes."""
 
 
 @dataclass(frozen=True)
