@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,9 @@ class TeacherPlan(Plan):
 
     def summary(self) -> str:
         """Return the plan as plain text, one line an option."""
+        return "\n".join([*self._lines(), *_wrapped(self.notes)])
+
+    def _lines(self) -> list[str]:
         width = max(len(o.name) for o in self.options) + 2
         band = f"student loss ({self.level:.0%})".replace("%", " %")
         lines = [f"{'':{width + 2}}teacher loss   {band:<20}  cost vs training alone"]
@@ -124,9 +128,12 @@ class TeacherPlan(Plan):
             loss, cost = o.loss.plus_minus(), f"{o.relative_cost:.2g}×"
             lines.append(f"  {o.name:<{width}}{teacher:>12}   {loss:<20}  {cost:<6} {words}".rstrip())
         remarks = [f"{o.name}: {'; '.join(o.notes)}." for o in self.options if o.notes]
-        for text in (*remarks, *self.infeasible, *self.notes):
-            lines += textwrap.wrap(text, 80, subsequent_indent="  ", break_on_hyphens=False)
-        return "\n".join(lines)
+        return [*lines, *_wrapped([*remarks, *self.infeasible])]
+
+
+def _wrapped(texts: Sequence[str]) -> list[str]:
+    wrap = partial(textwrap.wrap, width=80, subsequent_indent="  ", break_on_hyphens=False)
+    return [line for text in texts for line in wrap(text)]
 
 
 def choose_teacher(
