@@ -100,6 +100,14 @@ def test_cross_entropy_is_estimated_at_the_least_of_the_mixture() -> None:
     assert found.generations[0].distance == pytest.approx(-np.log(f1).mean())
 
 
+@pytest.mark.parametrize(("rate", "weight"), [(0.01, 1.0), (0.1, 0.0)])
+def test_an_estimate_that_leaves_all_to_the_labels_says_what_it_means(rate: float, weight: float) -> None:
+    found = rounds("estimate", rounds=1, regime=Regime(steps=300, learning_rate=rate))
+    assert found.generations[1].weight == weight
+    assert ("gains nothing" in found.notes[-1]) == (weight == 1.0)
+    assert "gains nothing" not in rounds(1.0, rounds=1).notes[-1]
+
+
 def test_the_baseline_is_the_weight_decay_that_validation_prefers() -> None:
     found = rounds(0.5, rounds=1, decays=(0.03, 3.0))
     assert set(found.decays) == {0.0, 0.03, 3.0} and found.decays[3.0] > found.decays[0.0]

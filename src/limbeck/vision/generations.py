@@ -193,7 +193,10 @@ def distill_generations(
     best = min(range(len(generations)), key=lambda one: generations[one].distance)
     baseline = judge(answers(Module(tuned[decay]), test), test.labels)
     note = f"labels alone, tuned weight decay {decay:g}: {losses[decay]:.4f} off; {baseline.summary()}"
-    return Generations(tuple(students), tuple(generations), best, (note,), losses, baseline)
+    notes = [note]
+    if all(one.unclipped is not None and one.weight == 1 for one in generations[1:]):
+        notes.append("every estimate puts all weight on the labels: distilling this network into itself gains nothing")
+    return Generations(tuple(students), tuple(generations), best, tuple(notes), losses, baseline)
 
 
 def distill_lineage(
