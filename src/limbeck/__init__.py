@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "distill", "embeddings", "fitting", "laws", "lm", "papers", "planning", "report", "runs", "study", "theory",
-    "vision",
+    "diffusion", "distill", "embeddings", "fitting", "laws", "lm", "papers", "planning", "report", "runs", "study",
+    "theory", "vision",
 )  # fmt: skip
 _NAMES = {"fit": "laws", "read_runs": "runs", "RunTable": "runs", "RunRecorder": "runs"}
 
@@ -29,6 +29,7 @@ __all__ = [
     "LimbeckError",
     "RunRecorder",
     "RunTable",
+    "diffusion",
     "distill",
     "embeddings",
     "fit",

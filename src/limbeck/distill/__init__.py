@@ -18,6 +18,7 @@ from limbeck.distill.divergences import (
     alpha_divergence, forward_kl, generalized_jsd, jeffreys, neyman, of_generator, pearson, reverse_kl, skew_forward_kl,
     skew_reverse_kl, squared_hellinger, total_variation,
 )
+from limbeck.distill.examples import Labelled, labelled, of_dataset, read_data, require_apart, save_data
 from limbeck.distill.features import adapters, captured, shapes
 from limbeck.distill.fused import fused_divergence
 from limbeck.distill.hints import attention_transfer, contrastive, hint, pkt, pyramid, rkd, similarity_preserving
@@ -37,14 +38,15 @@ from limbeck.distill.weights import (
 )
 
 __all__ = [
-    "Checkpoint", "Checkpoints", "Contrast", "Generator", "Player", "Ranking", "Review", "Trainer", "TrainingResult",
+    "Checkpoint", "Checkpoints", "Contrast", "Generator", "Labelled", "Player", "Ranking", "Review", "Trainer", "TrainingResult",
     "adapters", "adaptive_kl", "alpha_divergence", "always", "attention_transfer", "batch_similarity", "beta_kernel",
     "bucketed", "cakld", "captured", "class_similarity", "constant", "contrastive", "cosine", "cross_entropy",
     "decay_start", "dist", "dkd", "effective_size", "efficiency", "entropy_aware_kl", "evaluating", "every",
     "fake_quantise", "forward_kl", "freeze", "fused_divergence", "generalized_jsd", "get_loss", "gradient_signal",
-    "hard_label", "hint", "jeffreys", "kept_divergence", "list_mle", "loss_names", "multi_level", "neyman",
-    "of_generator", "pass_window", "pearson", "pkt", "pld", "pyramid", "rank", "ranking_loss", "read_checkpoint",
-    "register", "reverse_kl", "reward_weights", "rkd", "scaled", "shapes", "similarity_preserving", "skew_forward_kl",
+    "hard_label", "hint", "jeffreys", "kept_divergence", "labelled", "list_mle", "loss_names", "multi_level", "neyman",
+    "of_dataset",
+    "of_generator", "pass_window", "pearson", "pkt", "pld", "pyramid", "rank", "ranking_loss", "read_checkpoint", "read_data",
+    "register", "require_apart", "reverse_kl", "reward_weights", "rkd", "save_data", "scaled", "shapes", "similarity_preserving", "skew_forward_kl",
     "skew_reverse_kl", "softened", "squared_hellinger", "squared_logits", "standardise", "standardised", "todi",
     "token_importance", "topk_kl", "total_variation", "transformed", "warmup_stable_decay", "with_labels",
 ]

@@ -6,8 +6,8 @@ is worth beside its teacher. A teacher is a network, an ONNX file, an array of a
 
 # fmt: off
 # isort: off
+from limbeck.distill.examples import Labelled, labelled, of_dataset, read_data, save_data
 from limbeck.vision.augmentation import Augmentation
-from limbeck.vision.data import Labelled, labelled, of_dataset, read_data, save_data
 from limbeck.vision.evaluation import Comparison, Judgement, best_temperature, evaluate, flat, judge
 from limbeck.vision.file_types import magika, read_files
 from limbeck.vision.generations import Generation, Generations, distill_generations, distill_lineage, probabilities

@@ -10,11 +10,11 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from limbeck.distill.examples import Labelled
 from limbeck.errors import ConfigError
 from limbeck.fitting import calibration_error
 from limbeck.fitting.paired import BINS
 from limbeck.fitting.plain import Plain
-from limbeck.vision.data import Labelled
 from limbeck.vision.teachers import Teacher, answers, teacher_of
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from limbeck.distill.examples import Labelled
 from limbeck.errors import ConfigError
-from limbeck.vision.data import Labelled
 from limbeck.vision.teachers import Onnx, answers
 from limbeck.wheels import read_member
 

@@ -17,12 +17,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from limbeck.distill.examples import Labelled, require_apart
 from limbeck.errors import ConfigError
 from limbeck.fitting.model import Array
 from limbeck.settings import Count, Number, Settings
 from limbeck.theory import Lineage, choose_lambda, optimal_alpha, recursive_distill
 from limbeck.vision.augmentation import Augmentation
-from limbeck.vision.data import Labelled, require_apart
 from limbeck.vision.evaluation import Comparison, Judgement, evaluate, judge
 from limbeck.vision.methods import Method, method_of
 from limbeck.vision.teachers import Answers, Module, answers, log_probabilities, teacher_of

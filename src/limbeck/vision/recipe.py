@@ -22,11 +22,11 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
+from limbeck.distill.examples import Labelled, read_data, require_apart, save_data
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 from limbeck.vision.augmentation import Augmentation
-from limbeck.vision.data import Labelled, read_data, require_apart, save_data
 from limbeck.vision.evaluation import Comparison, evaluate
 from limbeck.vision.file_types import read_files
 from limbeck.vision.generations import Generations, GenerationSettings

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.distill import captured
+from limbeck.distill.examples import Labelled
 from limbeck.vision.augmentation import Augmentation
-from limbeck.vision.data import Labelled
 from limbeck.vision.methods import Method
 from limbeck.vision.teachers import Batch, Teacher, logits_of
 

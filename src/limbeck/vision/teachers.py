@@ -17,10 +17,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from limbeck.distill import evaluating
+from limbeck.distill.examples import Labelled
 from limbeck.errors import ConfigError, TrainingError, nearest
 from limbeck.files import write_bytes, write_json
 from limbeck.vision.augmentation import Augmentation
-from limbeck.vision.data import Labelled
 
 TINY, AT_ONCE = 1e-8, 512
 

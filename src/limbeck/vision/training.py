@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from limbeck.distill import Player, Trainer, constant, cosine
+from limbeck.distill.examples import Labelled
 from limbeck.distill.processes import processes
 from limbeck.errors import ConfigError
 from limbeck.runs import RunRecorder
 from limbeck.vision.augmentation import Augmentation
 from limbeck.vision.beside import beside
-from limbeck.vision.data import Labelled
 from limbeck.vision.evaluation import Comparison, evaluate, flat
 from limbeck.vision.methods import Method, method_of, require_fit
 from limbeck.vision.slots import Lesson, Reading

@@ -7,8 +7,8 @@ from PIL import Image
 from small_classes import points
 from torch.utils.data import TensorDataset
 
+from limbeck.distill import labelled, of_dataset, read_data, save_data
 from limbeck.errors import ConfigError, LimbeckError
-from limbeck.vision import labelled, of_dataset, read_data, save_data
 
 
 def test_digits_are_pictures_from_0_to_1() -> None:

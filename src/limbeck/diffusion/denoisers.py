@@ -1,0 +1,140 @@
+"""What a diffusion model is here: a function that guesses the clean picture behind a noisy one.
+
+Everything in this room speaks one language, `x_sigma = x0 + sigma eps`: the noisy picture is the clean one plus noise
+of standard deviation sigma. Networks trained in another language (eps, v, flow; DDPM, rectified flow, TrigFlow) are
+translated once, by `Translated`; samplers, losses and metrics never ask.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.diffusion.predictions import Kind, Prediction
+from limbeck.diffusion.schedules import Schedule
+from limbeck.errors import ConfigError
+
+
+class Denoiser(Protocol):
+    """D(x_sigma, sigma, cond) -> x0, the expected clean picture."""
+
+    def __call__(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the expected x0.
+
+        Args:
+            x: noisy pictures x0 + sigma eps, [B, ...].
+            sigma: noise level of each, [B].
+            cond: class of each, int64 [B]; None where there are none, and the number of classes for "no class".
+        """
+        ...
+
+
+def spread(sigma: Tensor, x: Tensor) -> Tensor:
+    """Give a number per picture, [B], the shape [B, 1, ...] that multiplies pictures.
+
+    Example:
+        >>> spread(torch.ones(2), torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 1, 1, 1])
+    """
+    return sigma.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
+class Preconditioned(nn.Module):
+    """EDM: a network between scalings that keep its input and its target at unit variance at every noise level.
+
+        D(x, sigma) = c_skip x + c_out F(c_in x, c_noise),
+        c_skip = d^2 / (sigma^2 + d^2),  c_out = sigma d / sqrt(sigma^2 + d^2),
+        c_in = 1 / sqrt(sigma^2 + d^2),  c_noise = ln(sigma) / 4
+
+    With `boundary` (GDD) sigma - boundary takes the place of sigma in c_skip and in the factor sigma of c_out, so that
+    D(x, boundary) = x.
+
+    Args:
+        network: `F(x, c_noise, cond)`, of the shape of x.
+        data_std: d, standard deviation of the pictures' values.
+        boundary: smallest noise level at which D is the identity; 0 is EDM.
+
+    Example:
+        >>> silent = Preconditioned(lambda x, noise, cond: 0 * x, data_std=1.0)
+        >>> silent(torch.ones(1, 2), torch.tensor([1.0]))
+        tensor([[0.5000, 0.5000]])
+
+    Source: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models (2022), arXiv 2206.00364;
+        boundary: Zheng, Yang, Diffusion Models Are Innate One-Step Generators (2024), arXiv 2405.20750.
+    """
+
+    def __init__(self, network: nn.Module, data_std: float = 0.5, boundary: float = 0.0) -> None:
+        super().__init__()
+        if not data_std > 0 or boundary < 0:
+            raise ConfigError(f"data_std must be positive and boundary at least 0, got {data_std} and {boundary}")
+        self.network, self.data_std, self.boundary = network, data_std, boundary
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the expected x0, see `Denoiser`."""
+        level, d = spread(sigma, x), self.data_std
+        above, total = level - self.boundary, (level**2 + d**2).sqrt()
+        answer = self.network(x / total, sigma.to(x.dtype).log() / 4, cond)
+        return d**2 / (above**2 + d**2) * x + above * d / total * answer
+
+
+class Translated(nn.Module):
+    """A network of any schedule and any prediction, as a `Denoiser`.
+
+    The time t of the same noise-to-signal ratio b(t) / a(t) = sigma is found, the network sees a(t) x_sigma, which
+    is a(t) x0 + b(t) eps, and what it says is turned into x0.
+
+    Args:
+        network: `N(x_t, t, cond)`, of the shape of x.
+        schedule: that it was trained with.
+        kind: what it predicts: x0, eps, v, u (flow), score.
+
+    Example:
+        >>> from limbeck.diffusion.schedules import RectifiedFlow
+        >>> perfect = Translated(lambda x, t, cond: x / t[:, None], RectifiedFlow(), "u")  # all data at 0
+        >>> perfect(torch.ones(1, 2), torch.tensor([3.0]))
+        tensor([[0., 0.]])
+    """
+
+    def __init__(self, network: nn.Module, schedule: Schedule, kind: Kind) -> None:
+        super().__init__()
+        self.network, self.schedule, self.kind = network, schedule, kind
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the expected x0, see `Denoiser`.
+
+        Raises:
+            ConfigError: a noise level that the schedule does not reach.
+        """
+        t = self.schedule.time(sigma.double())
+        a, b = self.schedule.a(t), self.schedule.b(t)
+        x_t = spread(a, x) * x
+        said = self.network(x_t, t.to(x.dtype), cond)
+        # in float64: at high noise x0 is a small difference of large numbers
+        clean = Prediction(self.kind, said.double(), x_t.double(), spread(a, x_t.double()), spread(b, x_t.double()))
+        return clean.to("x0").to(x.dtype)
+
+
+def guided(denoiser: Denoiser, guidance: float, null: int) -> Denoiser:
+    """Classifier-free guidance, kappa convention: 1 is conditional, 0 unconditional, above 1 guided.
+
+        D = (1 - kappa) D(x, no class) + kappa D(x, class)
+
+    Written so that kappa = 0 and 1 are exact and cost one call.
+
+    Args:
+        denoiser: knows its classes and "no class".
+        guidance: kappa.
+        null: the number that stands for "no class".
+
+    Source: Ho, Salimans, Classifier-Free Diffusion Guidance (2022), arXiv 2207.12598; their w is kappa - 1.
+    """
+
+    def both(x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
+        if cond is None:
+            raise ConfigError(f"guidance {guidance:g} needs classes: the model was asked without one")
+        if guidance == 1:
+            return denoiser(x, sigma, cond)
+        free = denoiser(x, sigma, torch.full_like(cond, null))
+        return free if guidance == 0 else (1 - guidance) * free + guidance * denoiser(x, sigma, cond)
+
+    return both
