@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_classes import points
 from torch.utils.data import TensorDataset
 
 from limbeck.distill import labelled, of_dataset, read_data, save_data
 from limbeck.errors import ConfigError, LimbeckError
+
+
+def points(count):
+    x = torch.randn(count, 4, generator=torch.Generator().manual_seed(0))
+    return labelled(x, x[:, :3].argmax(1))
 
 
 def test_digits_are_pictures_from_0_to_1() -> None:

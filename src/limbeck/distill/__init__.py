@@ -38,15 +38,16 @@ from limbeck.distill.weights import (
 )
 
 __all__ = [
-    "Checkpoint", "Checkpoints", "Contrast", "Generator", "Labelled", "Player", "Ranking", "Review", "Trainer", "TrainingResult",
-    "adapters", "adaptive_kl", "alpha_divergence", "always", "attention_transfer", "batch_similarity", "beta_kernel",
-    "bucketed", "cakld", "captured", "class_similarity", "constant", "contrastive", "cosine", "cross_entropy",
-    "decay_start", "dist", "dkd", "effective_size", "efficiency", "entropy_aware_kl", "evaluating", "every",
-    "fake_quantise", "forward_kl", "freeze", "fused_divergence", "generalized_jsd", "get_loss", "gradient_signal",
-    "hard_label", "hint", "jeffreys", "kept_divergence", "labelled", "list_mle", "loss_names", "multi_level", "neyman",
-    "of_dataset",
-    "of_generator", "pass_window", "pearson", "pkt", "pld", "pyramid", "rank", "ranking_loss", "read_checkpoint", "read_data",
-    "register", "require_apart", "reverse_kl", "reward_weights", "rkd", "save_data", "scaled", "shapes", "similarity_preserving", "skew_forward_kl",
-    "skew_reverse_kl", "softened", "squared_hellinger", "squared_logits", "standardise", "standardised", "todi",
-    "token_importance", "topk_kl", "total_variation", "transformed", "warmup_stable_decay", "with_labels",
+    "Checkpoint", "Checkpoints", "Contrast", "Generator", "Labelled", "Player", "Ranking", "Review", "Trainer",
+    "TrainingResult", "adapters", "adaptive_kl", "alpha_divergence", "always", "attention_transfer",
+    "batch_similarity", "beta_kernel", "bucketed", "cakld", "captured", "class_similarity", "constant",
+    "contrastive", "cosine", "cross_entropy", "decay_start", "dist", "dkd", "effective_size", "efficiency",
+    "entropy_aware_kl", "evaluating", "every", "fake_quantise", "forward_kl", "freeze", "fused_divergence",
+    "generalized_jsd", "get_loss", "gradient_signal", "hard_label", "hint", "jeffreys", "kept_divergence",
+    "labelled", "list_mle", "loss_names", "multi_level", "neyman", "of_dataset", "of_generator", "pass_window",
+    "pearson", "pkt", "pld", "pyramid", "rank", "ranking_loss", "read_checkpoint", "read_data", "register",
+    "require_apart", "reverse_kl", "reward_weights", "rkd", "save_data", "scaled", "shapes",
+    "similarity_preserving", "skew_forward_kl", "skew_reverse_kl", "softened", "squared_hellinger",
+    "squared_logits", "standardise", "standardised", "todi", "token_importance", "topk_kl", "total_variation",
+    "transformed", "warmup_stable_decay", "with_labels",
 ]
