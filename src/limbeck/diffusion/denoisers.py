@@ -91,7 +91,7 @@ class Translated(nn.Module):
     Example:
         >>> from limbeck.diffusion.schedules import RectifiedFlow
         >>> perfect = Translated(lambda x, t, cond: x / t[:, None], RectifiedFlow(), "u")  # all data at 0
-        >>> perfect(torch.ones(1, 2), torch.tensor([3.0]))
+        >>> perfect(torch.ones(1, 2), torch.tensor([1.0]))
         tensor([[0., 0.]])
     """
 

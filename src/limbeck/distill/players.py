@@ -88,6 +88,7 @@ class Player:
         schedule: factor on the learning rate as a function of the updates made before; None keeps it constant.
         turn: at which steps it moves.
         clip: largest gradient norm (L2 over all its parameters); None does not clip.
+        after: called after each of its updates (moving averages).
         updates: updates made so far.
 
     Raises:
@@ -100,6 +101,7 @@ class Player:
     schedule: Schedule | None = None
     turn: Turn = always
     clip: float | None = None
+    after: Callable[[], None] | None = None
     updates: int = 0
     parameters: list[nn.Parameter] = field(init=False, repr=False)
     _bare: nn.Module = field(init=False, repr=False)

@@ -250,6 +250,8 @@ class Trainer:
             values["grad_norm"] = float(self.accelerator.clip_grad_norm_(player.parameters, player.clip))
         player.optimizer.step()
         player.updates += 1
+        if player.after is not None:
+            player.after()
         return values | {"lr": rate}
 
     # ---- measuring -------------------------------------------------------------------------------

@@ -1,0 +1,194 @@
+"""One round of a distillation: the student makes pictures, is pushed, and fake score and critic learn from them."""
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.diffusion.adversary import Adversary, frozen
+from limbeck.diffusion.denoisers import Denoiser
+from limbeck.diffusion.matching import Levels, Noised, fake_loss, matching_direction, noised, surrogate
+from limbeck.diffusion.sources import Draws, Source
+from limbeck.diffusion.students import Student
+from limbeck.diffusion.watch import Watch
+
+PUSHED = Levels(low=0.02, high=0.98)
+"""Where DMD compares: the middle of the grid of noise levels."""
+
+
+@dataclass
+class Scene:
+    """One round, as a push sees it.
+
+    Args:
+        draws: the round's random numbers.
+        step: round, from 0.
+        cond: classes that pictures are made for, [B]; None without classes.
+        x: the student's pictures, at the noise level `anchor`, [B, ...]; none before they are made.
+        real: the teacher at this step.
+        fake: the fake score; None if there is none.
+        start: noise level of the input of the student's trained step.
+        anchor: noise level of its pictures.
+        data_std: of the data's values.
+    """
+
+    draws: Draws
+    step: int
+    cond: Tensor | None
+    real: Denoiser
+    fake: Denoiser | None
+    data_std: float
+    start: float = 0.0
+    anchor: float = 0.0
+    x: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def noised(self, name: str, levels: Levels, below: float = torch.inf) -> Noised:
+        """Return the pictures behind noise of a level drawn under a name, without a gradient."""
+        x = self.x.detach()
+        sigma = levels(self.draws.uniform(f"u/{name}", len(x)).to(x.device), self.anchor, below).to(x.dtype)
+        return noised(x, sigma, self.draws.normal(f"eps/{name}", *x.shape).to(x), self.data_std, self.anchor)
+
+
+class Push(Protocol):
+    """Which way the student's pictures should go."""
+
+    def __call__(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the direction to move against, of the shape of `scene.x`, and numbers to record."""
+        ...
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The push of DMD: fake minus real score at one noise level, over the teacher's distance from the picture.
+
+    Args:
+        levels: noise levels, drawn uniformly on their grid.
+        floor: least divisor.
+    """
+
+    levels: Levels = PUSHED
+    floor: float = 0.0
+
+    def __call__(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `Push`."""
+        assert scene.fake is not None
+        there = scene.noised("match", self.levels)
+        with torch.no_grad():
+            real, fake = (score(there.x, there.sigma, scene.cond) for score in (scene.real, scene.fake))
+        g, empty = matching_direction(scene.x.detach(), real, fake, self.floor)
+        return g, disagreement(real, fake) | {"empty": empty.float()}
+
+
+def disagreement(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Return what tells a lagging or over-baked fake score: relative distance `gap` and cosine `cos` of the two."""
+    gap = (real - fake).square().mean().sqrt() / real.square().mean().sqrt()
+    return {"gap": gap, "cos": torch.cosine_similarity(real.flatten(), fake.flatten(), 0)}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Noise and what the teacher's sampler makes of it (DMD's regression term).
+
+    Args:
+        noise: unit noise of the student's first step, [N, ...].
+        x: the teacher's pictures from the same noise, [N, ...].
+        cond: their classes, [N]; None without.
+        weight: of the mean squared difference in the student's loss.
+    """
+
+    noise: Tensor
+    x: Tensor
+    cond: Tensor | None = None
+    weight: float = 0.25
+
+    def loss(self, student: Student, draws: Draws, count: int) -> Tensor:
+        """Return weight times the mean squared difference on pairs drawn for this step."""
+        rows = draws.integers("pairs", len(self.noise), count)
+        noise = self.noise[rows][:, None].expand(-1, student.steps, *self.noise.shape[1:])
+        made = student.roll(noise, None if self.cond is None else self.cond[rows], 0, 0)
+        return self.weight * (made - self.x[rows]).square().mean()
+
+
+@dataclass
+class Game:
+    """The losses of student, fake score and critic in one round; for the arguments see `distill`."""
+
+    student: Student
+    real: Callable[[int], Denoiser]
+    fake: nn.Module | None
+    source: Source
+    push: Push | None
+    adversary: Adversary | None
+    pairs: Pairs | None
+    batch: int
+    phase: int
+    seed: int
+    fake_levels: Levels
+    watch: Watch | None
+
+    def scene(self, step: int) -> Scene:
+        """Return the round, its pictures not yet made. The classes are those of real data."""
+        draws = Draws(self.seed, step)
+        _, cond = self.source.draw(draws, self.batch)
+        return Scene(draws, step, cond, self.real(step), self.fake, self.source.data_std)
+
+    def make(self, scene: Scene, name: str = "z") -> Tensor:
+        """Return the student's pictures; the step at which it ends is the same for all."""
+        levels = self.student.levels[self.phase]
+        exit_step = int(scene.draws.integers("exit", len(levels), 1))
+        scene.start, scene.anchor = levels[exit_step], self.student.anchor(self.phase)
+        noise = scene.draws.normal(name, self.batch, self.student.steps, *self.source.shape)
+        return self.student.roll(noise, scene.cond, self.phase, exit_step)
+
+    def __call__(self, player: str, scene: Scene, step: int) -> dict[str, Tensor]:
+        """Return the loss of a player, for the trainer."""
+        if player == "student":
+            return self._student(scene)
+        if not len(scene.x):
+            with torch.no_grad():
+                scene.x = self.make(scene)
+        return self._fake(scene, step) if player == "fake" else self._critic(scene, step)
+
+    def _student(self, scene: Scene) -> dict[str, Tensor]:
+        x = self.make(scene)
+        scene.x = x.detach()
+        loss, logs = x.new_zeros(()), {"std": scene.x.std()}
+        if self.watch is not None:
+            self.watch.look(logs["std"], math.hypot(scene.data_std, scene.anchor))
+        if self.push is not None:
+            g, said = self.push(scene)
+            loss, logs = loss + surrogate(x, g), logs | said
+        if self.adversary is not None:
+            with frozen(self.fake) if self.fake is not None else nullcontext():
+                logs["gan"] = self.adversary.student_loss(x, scene.cond, scene.draws)
+            loss = loss + self.adversary.weight * logs["gan"]
+        if self.pairs is not None:
+            logs["regression"] = self.pairs.loss(self.student, scene.draws, self.batch)
+            loss = loss + logs["regression"]
+        return {"loss": loss, **logs}
+
+    def _fake(self, scene: Scene, step: int) -> dict[str, Tensor]:
+        assert self.fake is not None
+        there = scene.noised("fake", self.fake_levels)
+        loss = fake_loss(self.fake(there.x, there.sigma, scene.cond), there)
+        if self.adversary is None or not self.adversary.joint:
+            return {"loss": loss}
+        critic = self._against(scene, scene.x, step)
+        return {"loss": loss + self.adversary.critic_weight * critic, "denoising": loss, "critic": critic}
+
+    def _critic(self, scene: Scene, step: int) -> dict[str, Tensor]:
+        assert self.adversary is not None
+        x = scene.x
+        if self.adversary.fresh:
+            with torch.no_grad():
+                x = self.make(scene, "z/critic")
+        return {"loss": self._against(scene, x, step)}
+
+    def _against(self, scene: Scene, x: Tensor, step: int) -> Tensor:
+        assert self.adversary is not None
+        real, real_cond = self.source.draw(scene.draws, self.batch)
+        return self.adversary.loss_of_critic(x, real, scene.cond, real_cond, scene.draws, step)

@@ -1,0 +1,146 @@
+"""Networks inside a denoiser: a residual perceptron, and the U-Nets and transformers of diffusers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu
+
+from limbeck.diffusion.denoisers import Preconditioned
+from limbeck.errors import ConfigError
+
+TIME_SCALE = 1000.0
+"""diffusers' models tell times by numbers up to about a thousand; its consistency pipelines multiply by this too."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A network by its sizes.
+
+    Args:
+        width: of the residual perceptron; also of the convolutions of a U-Net at full resolution.
+        blocks: residual blocks; of a U-Net, layers at each resolution.
+        levels: resolutions of a U-Net, each half the one before and twice as wide; 0 for a perceptron.
+    """
+
+    width: int = 256
+    blocks: int = 3
+    levels: int = 0
+
+    def build(
+        self, shape: Sequence[int], classes: int = 0, data_std: float = 0.5, seed: int = 0, boundary: float = 0.0
+    ) -> Preconditioned:
+        """Return a denoiser that knows nothing yet: its network answers 0.
+
+        Args:
+            shape: of one picture or point.
+            classes: that it is told; it then knows "no class" too.
+            data_std: standard deviation of the data's values.
+            seed: of the weights.
+            boundary: see `Preconditioned`.
+
+        Raises:
+            ConfigError: sizes that are not positive, pictures too small for so many levels.
+
+        Example:
+            >>> denoiser = Sizes(width=16, blocks=1).build([2], classes=4)
+            >>> denoiser(torch.zeros(3, 2), torch.ones(3), torch.tensor([0, 1, 4])).tolist()
+            [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+        """
+        if min(self.width, self.blocks) < 1 or self.levels < 0:
+            raise ConfigError(f"width and blocks must be at least 1 and levels at least 0, got {self}")
+        if self.levels and (len(shape) != 3 or any(side % 2 ** (self.levels - 1) for side in shape[1:])):
+            raise ConfigError(
+                f"a U-Net of {self.levels} levels halves pictures {self.levels - 1} times: it cannot read "
+                f"{list(shape)}. Use fewer levels, or levels: 0"
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            made = unet if self.levels else ResidualPerceptron
+            return Preconditioned(made(shape, classes, self), data_std, boundary)
+
+
+class ResidualPerceptron(nn.Module):
+    """A perceptron with residual blocks that the noise level and the class modulate.
+
+        h <- h + SiLU(W (LayerNorm(h) (1 + a) + b)),  (a, b) = linear(SiLU(linear(Fourier(noise)) + class))
+
+    The last layer begins at 0.
+
+    Args:
+        shape: of one picture or point; it is read as a vector.
+        classes: that it is told; 0 for none.
+        sizes: width and blocks of the residual trunk.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, shape: Sequence[int], classes: int, sizes: Sizes) -> None:
+        super().__init__()
+        size, width, blocks = math.prod(shape), sizes.width, range(sizes.blocks)
+        self.register_buffer("frequencies", 2 * math.pi * torch.logspace(-2, 3, 16, base=2), persistent=False)
+        self.into, self.noise = nn.Linear(size, width), nn.Linear(32, width)
+        self.labels = nn.Embedding(classes + 1, width) if classes else None
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in blocks)
+        self.modulations = nn.ModuleList(nn.Linear(width, 2 * width) for _ in blocks)
+        self.maps = nn.ModuleList(nn.Linear(width, width) for _ in blocks)
+        self.out = nn.Linear(width, size)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Map [B, ...] and a number that tells the noise level, [B], to [B, ...]."""
+        angles = noise[:, None] * self.frequencies
+        told = self.noise(torch.cat([angles.sin(), angles.cos()], 1))
+        if self.labels is not None:
+            none = self.labels.num_embeddings - 1
+            told = told + self.labels(torch.full_like(noise, none, dtype=torch.long) if cond is None else cond)
+        told, h = silu(told), self.into(x.flatten(1))
+        for norm, modulation, map_ in zip(self.norms, self.modulations, self.maps, strict=True):
+            a, b = modulation(told).chunk(2, 1)
+            h = h + silu(map_(norm(h) * (1 + a) + b))
+        return self.out(h).reshape(x.shape)  # type: ignore[no-any-return]
+
+
+class Diffusers(nn.Module):
+    """A `UNet2DModel`, `DiTTransformer2DModel` or their like, called as limbeck calls networks.
+
+    Args:
+        model: called as `model(x, time, class_labels=...)`; its answer has `.sample`.
+        time_scale: multiplies the time.
+        classes: that the model is told; the label after them stands for "no class".
+    """
+
+    def __init__(self, model: nn.Module, time_scale: float = TIME_SCALE, classes: int = 0) -> None:
+        super().__init__()
+        self.model, self.time_scale, self.classes = model, time_scale, classes
+
+    def forward(self, x: Tensor, time: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Map [B, C, H, W] and [B] to [B, C, H, W]; a variance that the model predicts too is left out."""
+        told: dict[str, Tensor] = {}
+        if self.classes:
+            told = {"class_labels": torch.full_like(time, self.classes, dtype=torch.long) if cond is None else cond}
+        answer: Tensor = self.model(x, self.time_scale * time, **told).sample
+        return answer[:, : x.shape[1]]
+
+
+def unet(shape: Sequence[int], classes: int, sizes: Sizes) -> Diffusers:
+    """Return a `UNet2DModel` of these sizes, with attention at its lowest resolution, whose last layer is 0."""
+    from diffusers import UNet2DModel
+
+    widths = [sizes.width * 2**k for k in range(sizes.levels)]
+    last = sizes.levels - 1
+    made: dict[str, Any] = {
+        "sample_size": tuple(shape[1:]), "in_channels": shape[0], "out_channels": shape[0],
+        "block_out_channels": widths, "layers_per_block": sizes.blocks, "norm_num_groups": math.gcd(8, sizes.width),
+        "attention_head_dim": math.gcd(32, widths[-1]), "num_class_embeds": classes + 1 if classes else None,
+        "down_block_types": ["AttnDownBlock2D" if k == last else "DownBlock2D" for k in range(sizes.levels)],
+        "up_block_types": ["AttnUpBlock2D" if k == 0 else "UpBlock2D" for k in range(sizes.levels)],
+    }  # fmt: skip
+    model = UNet2DModel(**made)
+    nn.init.zeros_(model.conv_out.weight)
+    nn.init.zeros_(model.conv_out.bias)
+    return Diffusers(model, TIME_SCALE, classes)
