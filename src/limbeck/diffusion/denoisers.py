@@ -73,7 +73,7 @@ class Preconditioned(nn.Module):
         """Return the expected x0, see `Denoiser`."""
         level, d = spread(sigma, x), self.data_std
         above, total = level - self.boundary, (level**2 + d**2).sqrt()
-        answer = self.network(x / total, sigma.to(x.dtype).log() / 4, cond)
+        answer: Tensor = self.network(x / total, sigma.to(x.dtype).log() / 4, cond)
         return d**2 / (above**2 + d**2) * x + above * d / total * answer
 
 

@@ -48,7 +48,8 @@ class Levels:
         """Return all levels, rising, float64 [N]."""
         near, far = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         rest = 1 - torch.arange(self.count, dtype=torch.float64) / (self.count - 1)
-        return (far + rest * (near - far)) ** self.rho
+        levels: Tensor = (far + rest * (near - far)) ** self.rho
+        return levels
 
     def __call__(self, u: Tensor, above: float = 0.0, below: float = torch.inf) -> Tensor:
         """Return the levels of the window's quantiles u.

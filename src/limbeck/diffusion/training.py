@@ -204,7 +204,7 @@ def distill(
         out=None if out is None else Path(out) / "checkpoints",
         config=settings | {"source": source.describe(), **(config or {})},
         frozen=[teacher] if isinstance(teacher, nn.Module) else [],
-        recorder=None if out is None else _recorder(Path(out), student, seed, columns or {}),
+        recorder=None if out is None else _recorder(Path(out), student, seed, dict(columns or {})),
         record_every=max(regime.turns, rounds // 100),
         columns=lambda step: {"step_updates": -(-step // regime.turns), "samples": step * regime.batch},
         evaluate=None if judge is None else lambda step: judge(average.module),
@@ -219,7 +219,7 @@ def distill(
     return Distilled(average.module, fake, regime.updates, trained, result.seconds, judged, result.values)
 
 
-def _recorder(out: Path, student: Student, seed: int, columns: Mapping[str, Any]) -> Callable[..., RunRecorder]:
+def _recorder(out: Path, student: Student, seed: int, columns: dict[str, Any]) -> Callable[..., RunRecorder]:
     params = sum(one.numel() for one in student.experts[0].parameters())
     known: dict[str, Any] = {"run": out.name, "params": params, "seed": seed, "family": "diffusion"}
     return partial(RunRecorder, out / "runs.jsonl", **known | columns)
