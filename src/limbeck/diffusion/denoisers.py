@@ -5,7 +5,8 @@ of standard deviation sigma. Networks trained in another language (eps, v, flow;
 translated once, by `Translated`; samplers, losses and metrics never ask.
 """
 
-from typing import Protocol
+import math
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,10 @@ from torch import Tensor, nn
 from limbeck.diffusion.predictions import Kind, Prediction
 from limbeck.diffusion.schedules import Schedule
 from limbeck.errors import ConfigError
+
+Clock = Literal["log", "angle"]
+HIGHEST = math.log(80.0)
+"""ln of the highest noise level that a network with a logarithmic clock is told: at pure noise it would be infinite."""
 
 
 class Denoiser(Protocol):
@@ -47,12 +52,13 @@ class Preconditioned(nn.Module):
         c_in = 1 / sqrt(sigma^2 + d^2),  c_noise = ln(sigma) / 4
 
     With `boundary` (GDD) sigma - boundary takes the place of sigma in c_skip and in the factor sigma of c_out, so that
-    D(x, boundary) = x.
+    D(x, boundary) = x. With the clock "angle", c_noise = atan(sigma / d): a time whose derivative stays finite.
 
     Args:
         network: `F(x, c_noise, cond)`, of the shape of x.
         data_std: d, standard deviation of the pictures' values.
         boundary: smallest noise level at which D is the identity; 0 is EDM.
+        clock: what tells the network the noise level.
 
     Example:
         >>> silent = Preconditioned(lambda x, noise, cond: 0 * x, data_std=1.0)
@@ -63,18 +69,32 @@ class Preconditioned(nn.Module):
         boundary: Zheng, Yang, Diffusion Models Are Innate One-Step Generators (2024), arXiv 2405.20750.
     """
 
-    def __init__(self, network: nn.Module, data_std: float = 0.5, boundary: float = 0.0) -> None:
+    def __init__(self, network: nn.Module, data_std: float = 0.5, boundary: float = 0.0, clock: Clock = "log") -> None:
         super().__init__()
         if not data_std > 0 or boundary < 0:
             raise ConfigError(f"data_std must be positive and boundary at least 0, got {data_std} and {boundary}")
-        self.network, self.data_std, self.boundary = network, data_std, boundary
+        self.network, self.data_std, self.boundary, self.clock = network, data_std, boundary, clock
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return the expected x0, see `Denoiser`."""
         level, d = spread(sigma, x), self.data_std
         above, total = level - self.boundary, (level**2 + d**2).sqrt()
-        answer: Tensor = self.network(x / total, sigma.to(x.dtype).log() / 4, cond)
+        sigma = sigma.to(x.dtype)
+        told = sigma.log() / 4 if self.clock == "log" else (sigma / d).atan()
+        answer: Tensor = self.network(x / total, told, cond)
         return d**2 / (above**2 + d**2) * x + above * d / total * answer
+
+    def velocity(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the velocity cos(t) eps - sin(t) x0 of TrigFlow, for data of unit variance; it is minus the network.
+
+        Args:
+            x: cos(t) x0 + sin(t) eps, [B, ...].
+            t: angles from 0 to pi / 2, [B].
+            cond: class of each.
+        """
+        told = (self.data_std * t.tan()).log().clamp(max=HIGHEST) / 4 if self.clock == "log" else t
+        answer: Tensor = self.network(x, told.to(x.dtype), cond)
+        return -answer
 
 
 class Translated(nn.Module):
@@ -106,12 +126,21 @@ class Translated(nn.Module):
             ConfigError: a noise level that the schedule does not reach.
         """
         t = self.schedule.time(sigma.double())
-        a, b = self.schedule.a(t), self.schedule.b(t)
-        x_t = spread(a, x) * x
-        said = self.network(x_t, t.to(x.dtype), cond)
-        # in float64: at high noise x0 is a small difference of large numbers
-        clean = Prediction(self.kind, said.double(), x_t.double(), spread(a, x_t.double()), spread(b, x_t.double()))
-        return clean.to("x0").to(x.dtype)
+        return self._said(spread(self.schedule.a(t), x) * x, t, cond).to("x0").to(x.dtype)
+
+    def velocity(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Return the velocity of TrigFlow, see `Preconditioned.velocity`; the data are taken to have unit variance.
+
+        At the time s where b / a = tan t the network sees sqrt(a^2 + b^2) x, and v = (a eps - b x0) / sqrt(a^2 + b^2).
+        """
+        s = self.schedule.time(t.double().tan())
+        size = spread(torch.hypot(self.schedule.a(s), self.schedule.b(s)), x.double())
+        return (self._said((size * x).to(x.dtype), s, cond).to("v") / size).to(x.dtype)
+
+    def _said(self, x: Tensor, t: Tensor, cond: Tensor | None) -> Prediction:
+        """What the network says, in float64: at high noise x0 is a small difference of large numbers."""
+        said, x64 = self.network(x, t.to(x.dtype), cond).double(), x.double()
+        return Prediction(self.kind, said, x64, spread(self.schedule.a(t), x64), spread(self.schedule.b(t), x64))
 
 
 def guided(denoiser: Denoiser, guidance: float, null: int) -> Denoiser:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from limbeck.diffusion.denoisers import Preconditioned
+from limbeck.diffusion.denoisers import Clock, Preconditioned
 from limbeck.errors import ConfigError
 
 TIME_SCALE = 1000.0
@@ -24,11 +24,13 @@ class Sizes:
         width: of the residual perceptron; also of the convolutions of a U-Net at full resolution.
         blocks: residual blocks; of a U-Net, layers at each resolution.
         levels: resolutions of a U-Net, each half the one before and twice as wide; 0 for a perceptron.
+        clock: what tells it the noise level, see `Preconditioned`; "angle" for consistency by tangents.
     """
 
     width: int = 256
     blocks: int = 3
     levels: int = 0
+    clock: Clock = "log"
 
     def build(
         self, shape: Sequence[int], classes: int = 0, data_std: float = 0.5, seed: int = 0, boundary: float = 0.0
@@ -60,7 +62,7 @@ class Sizes:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             made = unet if self.levels else ResidualPerceptron
-            return Preconditioned(made(shape, classes, self), data_std, boundary)
+            return Preconditioned(made(shape, classes, self), data_std, boundary, self.clock)
 
 
 class ResidualPerceptron(nn.Module):
@@ -81,7 +83,8 @@ class ResidualPerceptron(nn.Module):
     def __init__(self, shape: Sequence[int], classes: int, sizes: Sizes) -> None:
         super().__init__()
         size, width, blocks = math.prod(shape), sizes.width, range(sizes.blocks)
-        self.register_buffer("frequencies", 2 * math.pi * torch.logspace(-2, 3, 16, base=2), persistent=False)
+        slow, fast = torch.arange(1, 17) / 2, 2 * math.pi * torch.logspace(-2, 3, 16, base=2)
+        self.register_buffer("frequencies", slow if sizes.clock == "angle" else fast, persistent=False)
         self.into, self.noise = nn.Linear(size, width), nn.Linear(32, width)
         self.labels = nn.Embedding(classes + 1, width) if classes else None
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in blocks)
