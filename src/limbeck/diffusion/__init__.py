@@ -5,9 +5,12 @@ A `Denoiser` guesses the clean picture behind a noisy one; samplers turn it into
 
 # fmt: off
 # isort: off
+from limbeck.diffusion.averages import Average, half_life, power, ramped
 from limbeck.diffusion.predictions import Kind, Prediction
+from limbeck.diffusion.samplers import ddim, euler, heun, karras, multistep
 from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between, schedule
 
 __all__ = [
-    "DDPM", "EDM", "Cosine", "Kind", "Prediction", "RectifiedFlow", "Schedule", "TrigFlow", "between", "schedule",
+    "Average", "Cosine", "DDPM", "EDM", "Kind", "Prediction", "RectifiedFlow", "Schedule", "TrigFlow", "between",
+    "ddim", "euler", "half_life", "heun", "karras", "multistep", "power", "ramped", "schedule",
 ]
