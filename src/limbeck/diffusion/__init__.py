@@ -11,6 +11,6 @@ from limbeck.diffusion.samplers import ddim, euler, heun, karras, multistep
 from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between, schedule
 
 __all__ = [
-    "Average", "Cosine", "DDPM", "EDM", "Kind", "Prediction", "RectifiedFlow", "Schedule", "TrigFlow", "between",
+    "DDPM", "EDM", "Average", "Cosine", "Kind", "Prediction", "RectifiedFlow", "Schedule", "TrigFlow", "between",
     "ddim", "euler", "half_life", "heun", "karras", "multistep", "power", "ramped", "schedule",
 ]
