@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from limbeck.distill.players import freeze
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def ramped(update: int, *, decay: float) -> float:
@@ -62,7 +64,7 @@ def power(update: int, *, sigma_rel: float) -> float:
     return float((1 - 1 / (update + 1)) ** (gamma + 1))
 
 
-class Average(nn.Module):
+class Average(nn.Module, Generic[Network]):
     """The exponential moving average of a network's parameters, beside a copy of its buffers.
 
         average <- d(i) average + (1 - d(i)) weights
@@ -88,7 +90,7 @@ class Average(nn.Module):
 
     updates: Tensor
 
-    def __init__(self, module: nn.Module, decay: Callable[[int], float]) -> None:
+    def __init__(self, module: Network, decay: Callable[[int], float]) -> None:
         super().__init__()
         self.module, self.decay = deepcopy(module), decay
         self._source = [module]  # in a list: the network's own weights are no part of this module

@@ -1,7 +1,7 @@
 """One round of a distillation: the student makes pictures, is pushed, and fake score and critic learn from them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from limbeck.diffusion.adversary import Adversary, frozen
 from limbeck.diffusion.denoisers import Denoiser
-from limbeck.diffusion.matching import Levels, Noised, fake_loss, matching_direction, noised, surrogate
+from limbeck.diffusion.matching import Levels, Noised, matching_direction, noised, surrogate
 from limbeck.diffusion.sources import Draws, Source
 from limbeck.diffusion.students import Student
 from limbeck.diffusion.watch import Watch
 
+Law = Callable[..., Tensor]
+"""Noise levels of quantiles, between two levels: `law(u, above, below)`, as `Levels` and `LogNormal` are."""
 PUSHED = Levels(low=0.02, high=0.98)
 """Where DMD compares: the middle of the grid of noise levels."""
 
@@ -29,6 +31,7 @@ class Scene:
         step: round, from 0.
         cond: classes that pictures are made for, [B]; None without classes.
         x: the student's pictures, at the noise level `anchor`, [B, ...]; none before they are made.
+        update: of the student, from 0; a round has one, or none.
         real: the teacher at this step.
         fake: the fake score; None if there is none.
         start: noise level of the input of the student's trained step.
@@ -45,8 +48,9 @@ class Scene:
     start: float = 0.0
     anchor: float = 0.0
     x: Tensor = field(default_factory=lambda: torch.empty(0))
+    update: int = 0
 
-    def noised(self, name: str, levels: Levels, below: float = torch.inf) -> Noised:
+    def noised(self, name: str, levels: Law, below: float = torch.inf) -> Noised:
         """Return the pictures behind noise of a level drawn under a name, without a gradient."""
         x = self.x.detach()
         sigma = levels(self.draws.uniform(f"u/{name}", len(x)).to(x.device), self.anchor, below).to(x.dtype)
@@ -61,16 +65,32 @@ class Push(Protocol):
         ...
 
 
+class Also(Protocol):
+    """A further loss of the student; a module's parameters learn with the student, and its state is kept with it."""
+
+    def __call__(self, student: Student, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, and numbers to record."""
+        ...
+
+
+class Rollout(Protocol):
+    """How the student makes pictures while it learns, where that is not backward simulation."""
+
+    def __call__(self, student: Student, scene: Scene, name: str, count: int, shape: Sequence[int]) -> Tensor:
+        """Return `count` pictures for the classes of the scene, from noise of this name."""
+        ...
+
+
 @dataclass(frozen=True)
 class Matching:
     """The push of DMD: fake minus real score at one noise level, over the teacher's distance from the picture.
 
     Args:
-        levels: noise levels, drawn uniformly on their grid.
+        levels: noise levels: `Levels`, uniform on a grid, or another law of quantiles.
         floor: least divisor.
     """
 
-    levels: Levels = PUSHED
+    levels: Law = PUSHED
     floor: float = 0.0
 
     def __call__(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
@@ -127,17 +147,23 @@ class Game:
     batch: int
     phase: int
     seed: int
-    fake_levels: Levels
+    fake_levels: Law
+    denoising: Callable[[Tensor, Noised], Tensor]
     watch: Watch | None
+    also: Also | None
+    rollout: Rollout | None
+    turns: int
 
     def scene(self, step: int) -> Scene:
         """Return the round, its pictures not yet made. The classes are those of real data."""
         draws = Draws(self.seed, step)
         _, cond = self.source.draw(draws, self.batch)
-        return Scene(draws, step, cond, self.real(step), self.fake, self.source.data_std)
+        return Scene(draws, step, cond, self.real(step), self.fake, self.source.data_std, update=step // self.turns)
 
     def make(self, scene: Scene, name: str = "z") -> Tensor:
         """Return the student's pictures; the step at which it ends is the same for all."""
+        if self.rollout is not None:
+            return self.rollout(self.student, scene, name, self.batch, self.source.shape)
         levels = self.student.levels[self.phase]
         exit_step = int(scene.draws.integers("exit", len(levels), 1))
         scene.start, scene.anchor = levels[exit_step], self.student.anchor(self.phase)
@@ -154,9 +180,14 @@ class Game:
         return self._fake(scene, step) if player == "fake" else self._critic(scene, step)
 
     def _student(self, scene: Scene) -> dict[str, Tensor]:
+        loss, logs = torch.zeros(()), dict[str, Tensor]()
+        if self.also is not None:
+            loss, logs = self.also(self.student, scene)
+            if self.push is None and self.adversary is None:
+                return {"loss": loss, **logs}
         x = self.make(scene)
         scene.x = x.detach()
-        loss, logs = x.new_zeros(()), {"std": scene.x.std()}
+        loss, logs["std"] = loss.to(x.device), scene.x.std()
         if self.watch is not None:
             self.watch.look(logs["std"], math.hypot(scene.data_std, scene.anchor))
         if self.push is not None:
@@ -174,7 +205,7 @@ class Game:
     def _fake(self, scene: Scene, step: int) -> dict[str, Tensor]:
         assert self.fake is not None
         there = scene.noised("fake", self.fake_levels)
-        loss = fake_loss(self.fake(there.x, there.sigma, scene.cond), there)
+        loss = self.denoising(self.fake(there.x, there.sigma, scene.cond), there)
         if self.adversary is None or not self.adversary.joint:
             return {"loss": loss}
         critic = self._against(scene, scene.x, step)

@@ -77,12 +77,14 @@ class Noised(NamedTuple):
         sigma: t, [B].
         target: what a denoiser should say about it, without the clean picture: x_s - s^2 / sqrt(t^2 - s^2) eps.
         weight: of that answer's squared error, [B].
+        base: the pictures before, x_s, [B, ...].
     """
 
     x: Tensor
     sigma: Tensor
     target: Tensor
     weight: Tensor
+    base: Tensor
 
 
 def noised(x: Tensor, sigma: Tensor, eps: Tensor, data_std: float, anchor: float = 0.0) -> Noised:
@@ -110,7 +112,7 @@ def noised(x: Tensor, sigma: Tensor, eps: Tensor, data_std: float, anchor: float
     between = (sigma**2 - anchor**2).sqrt()
     r = spread(between, x)
     weight = (sigma**-2 + data_std**-2) * (between / sigma) ** 2
-    return Noised(x + r * eps, sigma, x - anchor**2 / r * eps if anchor else x, weight)
+    return Noised(x + r * eps, sigma, x - anchor**2 / r * eps if anchor else x, weight, x)
 
 
 def fake_loss(answer: Tensor, there: Noised) -> Tensor:
@@ -142,9 +144,8 @@ def matching_direction(x: Tensor, real: Tensor, fake: Tensor, floor: float = 0.0
 @torch.no_grad()
 def normalised_direction(x: Tensor, real: Tensor, difference: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
     """Return a difference over mean |x - real| of its picture, 0 where that is 0, and how many such there were."""
-    size = (x - real).abs().flatten(1).mean(1).clamp(min=floor)
-    g = (difference / spread(size, x)).nan_to_num()
-    return g, (size == 0).sum()
+    size = spread((x - real).abs().flatten(1).mean(1).clamp(min=floor), x)
+    return (difference / size).masked_fill(size == 0, 0.0), (size == 0).sum()
 
 
 def surrogate(x: Tensor, g: Tensor) -> Tensor:

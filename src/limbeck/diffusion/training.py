@@ -14,23 +14,23 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.diffusion.adversary import Adversary
-from limbeck.diffusion.averages import Average, ramped
+from limbeck.diffusion.averages import Average, power, ramped
 from limbeck.diffusion.denoisers import Denoiser
-from limbeck.diffusion.game import Game, Matching, Pairs, Push
-from limbeck.diffusion.matching import Levels
+from limbeck.diffusion.game import Also, Game, Law, Matching, Pairs, Push, Rollout
+from limbeck.diffusion.loop import run
+from limbeck.diffusion.matching import Levels, Noised, fake_loss
 from limbeck.diffusion.sources import Source
 from limbeck.diffusion.students import Student
 from limbeck.diffusion.watch import Watch
-from limbeck.distill import Player, Trainer, constant, every
+from limbeck.distill import Player, constant, every
 from limbeck.distill.processes import accelerator as processes
 from limbeck.errors import ConfigError
-from limbeck.runs import RunRecorder
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Regime:
         turns: updates of the fake score for each of the student (TTUR).
         betas: of Adam.
         average: decay of the moving average of the student, ramped.
+        sigma_rel: width of a power-function average, which then takes its place; see `power`.
+        weight_decay: decoupled (AdamW).
         warmup: updates over which the learning rates rise.
         clip: largest gradient norm; None does not clip.
 
@@ -58,6 +60,8 @@ class Regime:
     turns: int = 3
     betas: tuple[float, float] = (0.0, 0.99)
     average: float = 0.99
+    sigma_rel: float | None = None
+    weight_decay: float = 0.0
     warmup: int = 0
     clip: float | None = None
 
@@ -65,12 +69,19 @@ class Regime:
         if min(self.updates, self.batch, self.turns) < 1 or min(self.lr, self.fake_lr) <= 0:
             raise ConfigError(f"updates, batch, turns and learning rates must be positive, got {self}")
 
+    def averaged(self, student: Student) -> Average[Student]:
+        """Return the moving average of a student."""
+        if self.sigma_rel is not None:
+            return Average(student, partial(power, sigma_rel=self.sigma_rel))
+        return Average(student, partial(ramped, decay=self.average))
+
     def player(self, name: str, module: nn.Module, lr: float, of: Iterable[nn.Parameter], **how: Any) -> Player:
         """Return a player with Adam over some of a module's parameters."""
         parameters = [one for one in of if one.requires_grad]
         if not parameters:
             raise ConfigError(f"every parameter of the {name} is frozen: nothing is left to train")
-        optimizer = torch.optim.Adam(parameters, lr=lr, betas=how.pop("betas", self.betas))
+        betas = how.pop("betas", self.betas)
+        optimizer = torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=self.weight_decay)
         return Player(name, module, optimizer, partial(constant, warmup=self.warmup), clip=self.clip, **how)
 
 
@@ -112,7 +123,7 @@ class Distilled:
 
 def distill(
     student: Student,
-    teacher: Denoiser,
+    teacher: Denoiser | None,
     source: Source,
     *,
     regime: Regime | None = None,
@@ -121,9 +132,12 @@ def distill(
     fake: nn.Module | None = None,
     adversary: Adversary | None = None,
     pairs: Pairs | None = None,
+    also: Also | None = None,
+    rollout: Rollout | None = None,
     phase: int = 0,
     freeze: Callable[[nn.Module], Iterable[str]] | None = None,
-    fake_levels: Levels | None = None,
+    fake_levels: Law | None = None,
+    denoising: Callable[[Tensor, Noised], Tensor] = fake_loss,
     watch: bool = True,
     judge: Callable[[Student], Mapping[str, float]] | None = None,
     judge_at: Collection[int] = (),
@@ -138,7 +152,7 @@ def distill(
 
     Args:
         student: trained in place; what is returned is its moving average.
-        teacher: frozen denoiser, guided if it should be.
+        teacher: frozen denoiser, guided if it should be; None where no push asks it.
         source: of classes, shapes and, for an adversary, real pictures.
         regime: how long, how fast.
         push: which way pictures should go; None leaves all to the adversary.
@@ -146,9 +160,12 @@ def distill(
         fake: the fake score as it begins, trained in place; needed by a push that asks it.
         adversary: a critic and how it plays.
         pairs: of noise and teacher's picture, to regress on.
+        also: a further loss of the student (consistency).
+        rollout: how the student makes pictures; backward simulation by default.
         phase: expert of the student that is trained; the others stand still.
         freeze: names of parameters of the student that stay as they are.
         fake_levels: noise levels that the fake score learns; all by default.
+        denoising: loss of the fake score, of its answer and the `Noised` pictures that it saw.
         watch: stop a run whose pictures collapse or run away.
         judge: numbers about the averaged student.
         judge_at: after which updates.
@@ -168,19 +185,21 @@ def distill(
     regime = regime or Regime()
     if processes().num_processes > 1:
         raise ConfigError("diffusion models are distilled in one process: start without torchrun")
-    if push is not None and fake is None:
-        raise ConfigError("this push needs a fake score: give fake, a copy of the teacher")
-    if push is None and adversary is None:
-        raise ConfigError("nothing teaches the student: give a push or an adversary")
+    if push is not None and (fake is None or (teacher is None and real is None)):
+        raise ConfigError("this push needs a teacher and a fake score: give fake, a copy of the teacher")
+    if push is None and adversary is None and pairs is None and also is None:
+        raise ConfigError("nothing teaches the student: give a push, an adversary, pairs or a loss of your own (also)")
     student.requires_grad_(False)
     student.experts[phase].requires_grad_(True)
     for name in freeze(student.experts[phase]) if freeze else ():
         student.experts[phase].get_parameter(name).requires_grad_(False)
-    average = Average(student, partial(ramped, decay=regime.average))
+    average = regime.averaged(student)
     watching = Watch() if watch else None
-    modules = nn.ModuleDict({"student": student, "average": average, "watch": watching or nn.Identity()})
+    kept = {"student": student, "average": average, "watch": watching or nn.Identity()}
+    own = also if isinstance(also, nn.Module) else nn.Module()
+    modules, learned = nn.ModuleDict(kept | {"also": own}), [*student.parameters(), *own.parameters()]
     turn = every(regime.turns)
-    players = [regime.player("student", modules, regime.lr, student.parameters(), turn=turn, after=average.update)]
+    players = [regime.player("student", modules, regime.lr, learned, turn=turn, after=average.update)]
     if fake is not None:
         joint = [adversary.critic] if adversary is not None and adversary.joint else []
         both = nn.ModuleList([fake.requires_grad_(True), *joint])
@@ -191,38 +210,37 @@ def distill(
         critic, lr = adversary.critic, adversary.lr * ratio
         players.append(regime.player("critic", critic, lr, critic.parameters(), betas=lazy))
     game = Game(
-        student=student, real=real or (lambda step: teacher), fake=fake, source=source, push=push, adversary=adversary,
-        pairs=pairs, batch=regime.batch, phase=phase, seed=seed, fake_levels=fake_levels or Levels(), watch=watching,
+        student=student, real=real or (lambda step: cast(Denoiser, teacher)), fake=fake, source=source, push=push,
+        adversary=adversary, pairs=pairs, batch=regime.batch, phase=phase, seed=seed, fake_levels=fake_levels or Levels(),
+        denoising=denoising, watch=watching, also=also, rollout=rollout, turns=regime.turns,
     )  # fmt: skip
-    settings = {"regime": asdict(regime), "push": repr(push), "phase": phase, "levels": student.levels, "seed": seed}
+    settings = {"regime": asdict(regime), "phase": phase, "levels": student.levels, "seed": seed}
+    parts = (push, denoising, fake_levels, adversary, pairs and pairs.weight, also, rollout)  # a function by its name
+    settings["parts"] = [getattr(part, "__qualname__", repr(part)) for part in parts]
     rounds, at = regime.updates * regime.turns, sorted(set(judge_at) & set(range(1, regime.updates + 1)))
-    result = Trainer(
+    params = sum(one.numel() for one in student.experts[0].parameters())
+    result = run(
         players,
         game,
         game.scene,
         steps=rounds,
-        out=None if out is None else Path(out) / "checkpoints",
+        average=average,
+        out=out,
         config=settings | {"source": source.describe(), **(config or {})},
         frozen=[teacher] if isinstance(teacher, nn.Module) else [],
-        recorder=None if out is None else _recorder(Path(out), student, seed, dict(columns or {})),
-        record_every=max(regime.turns, rounds // 100),
+        known={"params": params, "seed": seed, **(columns or {})},
+        record_every=regime.turns,
         columns=lambda step: {"step_updates": -(-step // regime.turns), "samples": step * regime.batch},
-        evaluate=None if judge is None else lambda step: judge(average.module),
-        evaluate_at=[(one - 1) * regime.turns + 1 for one in at],
-        checkpoint_every=max(25, rounds // 10) if out is not None else None,
+        judge=judge,
+        judge_at=[(one - 1) * regime.turns + 1 for one in at],
+        checkpoint_every=max(25, rounds // 10),
         progress=progress,
         label=label,
-    ).run()
+    )
     parameters = list(student.experts[phase].parameters())
     trained = sum(one.numel() for one in parameters if one.requires_grad) / sum(one.numel() for one in parameters)
     judged = {-(-step // regime.turns): values for step, values in result.evaluations.items()}
     return Distilled(average.module, fake, regime.updates, trained, result.seconds, judged, result.values)
-
-
-def _recorder(out: Path, student: Student, seed: int, columns: dict[str, Any]) -> Callable[..., RunRecorder]:
-    params = sum(one.numel() for one in student.experts[0].parameters())
-    known: dict[str, Any] = {"run": out.name, "params": params, "seed": seed, "family": "diffusion"}
-    return partial(RunRecorder, out / "runs.jsonl", **known | columns)
 
 
 def updates_at(updates: int, points: int = 4) -> Sequence[int]:
