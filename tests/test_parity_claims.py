@@ -19,7 +19,6 @@ WAITING = {
     "mirage-graph-distillation",
     "multi-student-distillation",
     "phased-dmd",
-    "progressive-and-samplers",
     "rcm",
     "suan-ctr",
     "unimixer",

@@ -70,7 +70,7 @@ class Prediction:
         return -self.to("eps") / self._some(b, "noise", kind)
 
     def _some(self, share: Tensor, what: str, kind: Kind) -> Tensor:
-        if bool((share == 0).any()):
+        if bool((share < 1e-9).any()):  # cos(pi / 2) is 6e-17
             raise ConfigError(
                 f"{self.kind} cannot be turned into {kind} where x holds no {what}: stay off that end of the schedule, "
                 "or use a network that predicts v or u"
