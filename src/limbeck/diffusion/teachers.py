@@ -4,18 +4,17 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.diffusion.averages import Average, ramped
-from limbeck.diffusion.denoisers import Preconditioned
+from limbeck.diffusion.denoisers import Denoiser, Preconditioned
+from limbeck.diffusion.loop import run
 from limbeck.diffusion.matching import fake_loss, noised
 from limbeck.diffusion.sources import Draws, Source
-from limbeck.distill import Player, Trainer, warmup_stable_decay
+from limbeck.distill import Player, warmup_stable_decay
 from limbeck.errors import ConfigError
-from limbeck.runs import RunRecorder
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,7 @@ def train_teacher(
     source: Source,
     how: Pretraining | None = None,
     *,
+    target: Denoiser | None = None,
     judge: Callable[[nn.Module], Mapping[str, float]] | None = None,
     judge_at: Collection[int] = (),
     seed: int = 0,
@@ -82,6 +82,7 @@ def train_teacher(
         denoiser: trained in place; what is returned is its moving average.
         source: what it learns.
         how: regime.
+        target: frozen denoiser whose answers take the place of x0 (teacher score matching).
         judge: numbers about the averaged denoiser.
         judge_at: after which steps.
         seed: of noise, order and classes left out.
@@ -107,6 +108,9 @@ def train_teacher(
         if cond is not None:
             cond = torch.where(draws.uniform("dropped", how.batch) < how.label_dropout, source.classes, cond)
         there = noised(x, sigma, draws.normal("eps", *x.shape), denoiser.data_std)
+        if target is not None:
+            with torch.no_grad():
+                there = there._replace(target=target(there.x, there.sigma, cond))
         return {"loss": fake_loss(denoiser(there.x, there.sigma, cond), there)}
 
     warm = min(100, how.steps // 10)
@@ -114,21 +118,20 @@ def train_teacher(
     modules = nn.ModuleDict({"denoiser": denoiser, "average": average})
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=how.lr)
     params = sum(one.numel() for one in denoiser.parameters())
-    known: dict[str, Any] = {"params": params, "seed": seed, "family": "diffusion", "recipe": "teacher"}
-    result = Trainer(
+    result = run(
         [Player("teacher", modules, optimizer, schedule, after=average.update)],
         loss,
         lambda step: Draws(seed, step),
         steps=how.steps,
-        out=None if out is None else Path(out) / "checkpoints",
+        average=average,
+        out=out,
         config={"how": asdict(how), "source": source.describe(), "seed": seed},
-        recorder=None if out is None else partial(RunRecorder, Path(out) / "runs.jsonl", run=Path(out).name, **known),
-        record_every=max(1, how.steps // 100),
+        known={"params": params, "seed": seed, "recipe": "teacher"},
         columns=lambda step: {"samples": step * how.batch},
-        evaluate=None if judge is None else lambda step: judge(average.module),
-        evaluate_at=judge_at,
-        checkpoint_every=max(100, how.steps // 20) if out is not None else None,
+        judge=judge,
+        judge_at=judge_at,
+        checkpoint_every=max(100, how.steps // 20),
         progress=progress,
         label=label,
-    ).run()
+    )
     return Pretrained(average.module, how.steps, result.seconds, result.values["train/teacher/loss"])

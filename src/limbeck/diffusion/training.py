@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.diffusion.adversary import Adversary
-from limbeck.diffusion.averages import Average, power, ramped
+from limbeck.diffusion.averages import Average, ramped
 from limbeck.diffusion.denoisers import Denoiser
 from limbeck.diffusion.game import Also, Game, Law, Matching, Pairs, Push, Rollout
 from limbeck.diffusion.loop import run
@@ -44,7 +44,6 @@ class Regime:
         turns: updates of the fake score for each of the student (TTUR).
         betas: of Adam.
         average: decay of the moving average of the student, ramped.
-        sigma_rel: width of a power-function average, which then takes its place; see `power`.
         weight_decay: decoupled (AdamW).
         warmup: updates over which the learning rates rise.
         clip: largest gradient norm; None does not clip.
@@ -60,7 +59,6 @@ class Regime:
     turns: int = 3
     betas: tuple[float, float] = (0.0, 0.99)
     average: float = 0.99
-    sigma_rel: float | None = None
     weight_decay: float = 0.0
     warmup: int = 0
     clip: float | None = None
@@ -68,12 +66,6 @@ class Regime:
     def __post_init__(self) -> None:
         if min(self.updates, self.batch, self.turns) < 1 or min(self.lr, self.fake_lr) <= 0:
             raise ConfigError(f"updates, batch, turns and learning rates must be positive, got {self}")
-
-    def averaged(self, student: Student) -> Average[Student]:
-        """Return the moving average of a student."""
-        if self.sigma_rel is not None:
-            return Average(student, partial(power, sigma_rel=self.sigma_rel))
-        return Average(student, partial(ramped, decay=self.average))
 
     def player(self, name: str, module: nn.Module, lr: float, of: Iterable[nn.Parameter], **how: Any) -> Player:
         """Return a player with Adam over some of a module's parameters."""
@@ -134,6 +126,7 @@ def distill(
     pairs: Pairs | None = None,
     also: Also | None = None,
     rollout: Rollout | None = None,
+    average: Callable[[int], float] | None = None,
     phase: int = 0,
     freeze: Callable[[nn.Module], Iterable[str]] | None = None,
     fake_levels: Law | None = None,
@@ -162,6 +155,7 @@ def distill(
         pairs: of noise and teacher's picture, to regress on.
         also: a further loss of the student (consistency).
         rollout: how the student makes pictures; backward simulation by default.
+        average: decay of the student's moving average at an update; `regime.average`, ramped, by default.
         phase: expert of the student that is trained; the others stand still.
         freeze: names of parameters of the student that stay as they are.
         fake_levels: noise levels that the fake score learns; all by default.
@@ -193,13 +187,14 @@ def distill(
     student.experts[phase].requires_grad_(True)
     for name in freeze(student.experts[phase]) if freeze else ():
         student.experts[phase].get_parameter(name).requires_grad_(False)
-    average = regime.averaged(student)
+    averaging = average or partial(ramped, decay=regime.average)
+    averaged = Average(student, averaging)
     watching = Watch() if watch else None
-    kept = {"student": student, "average": average, "watch": watching or nn.Identity()}
+    kept = {"student": student, "average": averaged, "watch": watching or nn.Identity()}
     own = also if isinstance(also, nn.Module) else nn.Module()
     modules, learned = nn.ModuleDict(kept | {"also": own}), [*student.parameters(), *own.parameters()]
     turn = every(regime.turns)
-    players = [regime.player("student", modules, regime.lr, learned, turn=turn, after=average.update)]
+    players = [regime.player("student", modules, regime.lr, learned, turn=turn, after=averaged.update)]
     if fake is not None:
         joint = [adversary.critic] if adversary is not None and adversary.joint else []
         both = nn.ModuleList([fake.requires_grad_(True), *joint])
@@ -211,8 +206,9 @@ def distill(
         players.append(regime.player("critic", critic, lr, critic.parameters(), betas=lazy))
     game = Game(
         student=student, real=real or (lambda step: cast(Denoiser, teacher)), fake=fake, source=source, push=push,
-        adversary=adversary, pairs=pairs, batch=regime.batch, phase=phase, seed=seed, fake_levels=fake_levels or Levels(),
-        denoising=denoising, watch=watching, also=also, rollout=rollout, turns=regime.turns,
+        adversary=adversary, pairs=pairs, batch=regime.batch, phase=phase, seed=seed,
+        fake_levels=fake_levels or Levels(), denoising=denoising, watch=watching, also=also,
+        rollout=rollout, turns=regime.turns,
     )  # fmt: skip
     settings = {"regime": asdict(regime), "phase": phase, "levels": student.levels, "seed": seed}
     parts = (push, denoising, fake_levels, adversary, pairs and pairs.weight, also, rollout)  # a function by its name
@@ -224,7 +220,7 @@ def distill(
         game,
         game.scene,
         steps=rounds,
-        average=average,
+        average=averaged,
         out=out,
         config=settings | {"source": source.describe(), **(config or {})},
         frozen=[teacher] if isinstance(teacher, nn.Module) else [],
@@ -240,7 +236,7 @@ def distill(
     parameters = list(student.experts[phase].parameters())
     trained = sum(one.numel() for one in parameters if one.requires_grad) / sum(one.numel() for one in parameters)
     judged = {-(-step // regime.turns): values for step, values in result.evaluations.items()}
-    return Distilled(average.module, fake, regime.updates, trained, result.seconds, judged, result.values)
+    return Distilled(averaged.module, fake, regime.updates, trained, result.seconds, judged, result.values)
 
 
 def updates_at(updates: int, points: int = 4) -> Sequence[int]:
