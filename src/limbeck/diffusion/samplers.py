@@ -70,13 +70,14 @@ class _Run:
             self.callback({"step": step, "sigma": sigma, "x": x, "x0": x0, "calls": self.calls})
 
 
-def _noises(draws: Draws, x: Tensor) -> Iterator[Tensor]:
+def _noises(draws: Draws, like: Tensor) -> Iterator[Tensor]:
+    """Fresh unit noise, drawn in the dtype of `like`, used in float64."""
     if draws is None:
         raise ConfigError("this sampler draws fresh noise: give draws=torch.Generator().manual_seed(...)")
     if not isinstance(draws, torch.Generator):
-        yield from (one.to(x) for one in draws)
+        yield from (one.to(like.device, torch.float64) for one in draws)
     while isinstance(draws, torch.Generator):
-        yield torch.randn(x.shape, generator=draws, dtype=x.dtype, device=draws.device).to(x.device)
+        yield torch.randn(like.shape, generator=draws, dtype=like.dtype, device=draws.device).to(like.device).double()
 
 
 @torch.no_grad()
@@ -155,7 +156,7 @@ def heun(
         Algorithms 1 and 2.
     """
     run, x = _Run(denoiser, noise.dtype, cond, callback), noise.double() * sigmas[0].item()
-    fresh = _noises(draws, x)
+    fresh = _noises(draws, noise)
     for step, (sigma, after) in enumerate(pairwise(sigmas.tolist())):
         if churn:
             gamma = min(churn / (len(sigmas) - 1), math.sqrt(2) - 1) if s_min <= sigma <= s_max else 0.0
@@ -217,8 +218,8 @@ def ddim(
 
     Source: Song, Meng, Ermon, Denoising Diffusion Implicit Models (2020), arXiv 2010.02502; c for any schedule is ours.
     """
-    run, dtype, x = _Run(denoiser, x.dtype, cond, callback), x.dtype, x.double()
-    fresh, path, times = _noises(draws, x), _path(schedule, times), times.double()
+    run, dtype, fresh = _Run(denoiser, x.dtype, cond, callback), x.dtype, _noises(draws, x)
+    x, path, times = x.double(), _path(schedule, times), times.double()
     for step, ((a, b), (a_s, b_s)) in enumerate(pairwise(path)):
         x0 = run.ask(x / a, b / a)
         run.tell(step, b / a, x / a, x0)
@@ -266,7 +267,7 @@ def multistep(
         arXiv 2310.04378.
     """
     run, path = _Run(denoiser, noise.dtype, cond, callback), _path(schedule, times)
-    x0, fresh = torch.zeros_like(noise, dtype=torch.float64), _noises(draws, noise.double())
+    x0, fresh = torch.zeros_like(noise, dtype=torch.float64), _noises(draws, noise)
     for step, (a, b) in enumerate(path):
         x = a * x0 + b * (next(fresh) if step else noise.double())
         x0 = run.ask(x / a, b / a)
