@@ -180,19 +180,13 @@ def test_multistep_renoises_with_the_shares_of_the_schedule():
     torch.testing.assert_close(out, x0, rtol=1e-12, atol=0)
 
 
-def test_churn_adds_the_noise_that_the_level_needs():
+@pytest.mark.parametrize(("churn", "raised"), [(0.3, 1.3), (1000.0, math.sqrt(2))])
+def test_churn_adds_the_noise_that_the_level_needs(churn, raised):
     """A point mass: after the noise of churn x - p has the standard deviation of the raised level."""
-    seen = []
-    z = unit(20_000, 1)
-    heun(
-        lambda x, sigma, cond: torch.full_like(x, 0.0),
-        z,
-        torch.tensor([4.0, 2.0], dtype=torch.float64),
-        churn=0.3,
-        draws=torch.Generator().manual_seed(1),
-        callback=seen.append,
-    )
-    assert seen[0]["sigma"] == pytest.approx(4.0 * 1.3)
+    seen, levels = [], torch.tensor([4.0, 2.0], dtype=torch.float64)
+    draws = torch.Generator().manual_seed(1)
+    heun(lambda x, sigma, cond: 0 * x, unit(20_000, 1), levels, churn=churn, draws=draws, callback=seen.append)
+    assert seen[0]["sigma"] == pytest.approx(4.0 * raised)
     assert (seen[0]["x"].std() / seen[0]["sigma"]).item() == pytest.approx(1.0, abs=0.02)
 
 
@@ -294,19 +288,26 @@ def test_the_state_is_float64_and_the_network_sees_the_dtype_of_the_noise():
         types.update({x.dtype, sigma.dtype})
         return bent(x.double(), sigma.double()).to(x.dtype)
 
-    z, times = unit(3, 2), torch.tensor([900.0, 100.0], dtype=torch.float64)
+    z, times, states = unit(3, 2), torch.tensor([900.0, 100.0], dtype=torch.float64), []
     for sample in (
-        lambda noise: heun(float_only, noise, karras(18)),
-        lambda noise: euler(float_only, noise, karras(18)),
-        lambda noise: ddim(float_only, noise, DDPM(), times),
-        lambda noise: multistep(float_only, noise, DDPM(), times, draws=[z]),
+        lambda noise: heun(float_only, noise, karras(18), callback=states.append),
+        lambda noise: euler(float_only, noise, karras(18), callback=states.append),
+        lambda noise: ddim(float_only, noise, DDPM(), times, callback=states.append),
+        lambda noise: multistep(float_only, noise, DDPM(), times, draws=[z], callback=states.append),
     ):
         types.clear()
         out = sample(z.float())
         assert out.dtype == torch.float32 and types == {torch.float32}
         torch.testing.assert_close(out.double(), sample(z.float().double()), rtol=1e-5, atol=1e-6)
+    assert {one["x"].dtype for one in states} == {one["x0"].dtype for one in states} == {torch.float64}
 
 
 def test_no_gradients():
-    weight = torch.ones((), requires_grad=True)
-    assert not heun(lambda x, sigma, cond: weight * x, torch.ones(1, 1), karras(2)).requires_grad
+    weight, z, times = torch.ones((), requires_grad=True), torch.ones(1, 1), torch.tensor([2.0, 1.0])
+
+    def learning(x, sigma, cond):
+        return weight * x
+
+    outs = [heun(learning, z, karras(2)), euler(learning, z, karras(2)), ddim(learning, z, EDM(), times)]
+    outs.append(multistep(learning, z, EDM(), times, draws=[z]))
+    assert not any(out.requires_grad for out in outs)

@@ -25,7 +25,7 @@ from limbeck.diffusion.schedules import Schedule, between
 from limbeck.errors import ConfigError
 
 Callback = Callable[[dict[str, Any]], object]
-Draws = torch.Generator | Iterable[Tensor] | None
+Fresh = torch.Generator | Iterable[Tensor] | None
 
 
 def karras(n: int = 18, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
@@ -70,7 +70,7 @@ class _Run:
             self.callback({"step": step, "sigma": sigma, "x": x, "x0": x0, "calls": self.calls})
 
 
-def _noises(draws: Draws, like: Tensor) -> Iterator[Tensor]:
+def _noises(draws: Fresh, like: Tensor) -> Iterator[Tensor]:
     """Fresh unit noise, drawn in the dtype of `like`, used in float64."""
     if draws is None:
         raise ConfigError("this sampler draws fresh noise: give draws=torch.Generator().manual_seed(...)")
@@ -121,7 +121,7 @@ def heun(
     s_min: float = 0.0,
     s_max: float = math.inf,
     s_noise: float = 1.0,
-    draws: Draws = None,
+    draws: Fresh = None,
     callback: Callback | None = None,
 ) -> Tensor:
     """Follow the flow of probability to second order, 2 n - 1 calls for n steps; with churn, noise is added on the way.
@@ -187,7 +187,7 @@ def ddim(
     cond: Tensor | None = None,
     *,
     eta: float = 0.0,
-    draws: Draws = None,
+    draws: Fresh = None,
     callback: Callback | None = None,
 ) -> Tensor:
     """Walk along the times of a schedule, one call a step; any part of the way.
@@ -238,7 +238,7 @@ def multistep(
     times: Tensor,
     cond: Tensor | None = None,
     *,
-    draws: Draws = None,
+    draws: Fresh = None,
     callback: Callback | None = None,
 ) -> Tensor:
     """Sample from a student of few steps: guess the picture, add fresh noise, guess again.

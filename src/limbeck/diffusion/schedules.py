@@ -80,7 +80,7 @@ class Schedule(ABC):
                 f"{self} reaches noise levels from {low:g} to {high:g}, got {sigma.min():g} to {sigma.max():g}: "
                 "sample within these levels, or use a network of a wider schedule"
             )
-        return self._time(sigma.clamp(low, high))
+        return self._time(sigma)
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def _linear_betas() -> tuple[float, ...]:
 class DDPM(Schedule):
     """a = sqrt(abar_n), b = sqrt(1 - abar_n), n = 0 ... N - 1, with ln(a^2 / b^2) linear between whole n.
 
-    A time below 0 is the clean picture, a = 1 and b = 0, where samplers end.
+    The time -1 is the clean picture, a = 1 and b = 0, where samplers end.
 
     Args:
         alphas_cumprod: abar, falling, strictly between 0 and 1; by default 1000 of betas from 1e-4 to 0.02.
@@ -252,15 +252,11 @@ class DDPM(Schedule):
         return len(self.alphas_cumprod) - 1.0
 
     @cached_property
-    def _whole(self) -> Tensor:
-        return torch.arange(len(self.alphas_cumprod), dtype=torch.float64)
-
-    @cached_property
     def _noise(self) -> Tensor:
         return -torch.tensor(self.alphas_cumprod, dtype=torch.float64).logit()
 
     def _level(self, t: Tensor) -> Tensor:
-        return torch.where(t < 0, -math.inf, _interpolated(t, self._whole, self._noise))
+        return torch.where(t <= -1, -math.inf, _interpolated(t, torch.arange(len(self._noise)).double(), self._noise))
 
     def a(self, t: Tensor) -> Tensor:
         """sqrt(abar)."""
@@ -271,7 +267,7 @@ class DDPM(Schedule):
         return torch.sigmoid(self._level(t)).sqrt()
 
     def _time(self, sigma: Tensor) -> Tensor:
-        return _interpolated(2 * sigma.log(), self._noise, self._whole)
+        return _interpolated(2 * sigma.log(), self._noise, torch.arange(len(self._noise)).double())
 
 
 _SCHEDULES = {"edm": EDM, "flow": RectifiedFlow, "trigflow": TrigFlow, "cosine": Cosine, "ddpm": DDPM}
@@ -315,4 +311,4 @@ def between(schedule: Schedule, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     Source: Fan et al., Phased DMD (2025), arXiv 2510.27684, section 2.
     """
     alpha = schedule.a(t) / schedule.a(s)
-    return alpha, (schedule.b(t) ** 2 - (alpha * schedule.b(s)) ** 2).clamp(min=0).sqrt()
+    return alpha, (schedule.b(t) ** 2 - (alpha * schedule.b(s)) ** 2).sqrt()
