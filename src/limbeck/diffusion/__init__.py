@@ -7,23 +7,32 @@ A `Denoiser` guesses the clean picture behind a noisy one; samplers turn it into
 # isort: off
 from limbeck.diffusion.adversary import Adversary, FeatureCritic, PixelCritic
 from limbeck.diffusion.averages import Average, half_life, power, ramped
+from limbeck.diffusion.consistency import (
+    RULES, Consistency, Discrete, Drawn, Ladder, Rule, Shifted, Shrinking, Skipping, distil_consistency,
+)
+from limbeck.diffusion.continuous import MeanFlow, Tangent, TimeWeight, TwoTimes
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned, Translated, guided
 from limbeck.diffusion.game import Matching, Pairs, Push, Scene
 from limbeck.diffusion.matching import Levels
 from limbeck.diffusion.networks import Diffusers, Sizes
 from limbeck.diffusion.predictions import Kind, Prediction
+from limbeck.diffusion.rcm import RandomRollout, distil_rcm
 from limbeck.diffusion.samplers import ddim, euler, heun, karras, multistep
 from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between, schedule
 from limbeck.diffusion.sources import Draws, Exact, Pictures, Source
 from limbeck.diffusion.students import Student, generate, noise_for, one_network
+from limbeck.diffusion.tangents import check_tangent, tangent
 from limbeck.diffusion.teachers import Pretrained, Pretraining, train_teacher
 from limbeck.diffusion.training import Distilled, Regime, distill
+from limbeck.diffusion.trigflow import LogNormal, ShiftedUniform, few_levels, rollout, velocity_of
 
 __all__ = [
-    "Adversary", "Average", "Cosine", "DDPM", "Denoiser", "Diffusers", "Distilled", "Draws", "EDM", "Exact",
-    "FeatureCritic", "Kind", "Levels", "Matching", "Pairs", "Pictures", "PixelCritic", "Preconditioned",
-    "Prediction", "Pretrained", "Pretraining", "Push", "RectifiedFlow", "Regime", "Scene", "Schedule", "Sizes",
-    "Source", "Student", "Translated", "TrigFlow", "between", "ddim", "distill", "euler", "generate", "guided",
-    "half_life", "heun", "karras", "multistep", "noise_for", "one_network", "power", "ramped", "schedule",
-    "train_teacher",
+    "DDPM", "EDM", "RULES", "Adversary", "Average", "Consistency", "Cosine", "Denoiser", "Diffusers", "Discrete",
+    "Distilled", "Drawn", "Draws", "Exact", "FeatureCritic", "Kind", "Ladder", "Levels", "LogNormal", "Matching",
+    "MeanFlow", "Pairs", "Pictures", "PixelCritic", "Preconditioned", "Prediction", "Pretrained", "Pretraining",
+    "Push", "RandomRollout", "RectifiedFlow", "Regime", "Rule", "Scene", "Schedule", "Shifted", "ShiftedUniform",
+    "Shrinking", "Sizes", "Skipping", "Source", "Student", "Tangent", "TimeWeight", "Translated", "TrigFlow",
+    "TwoTimes", "between", "check_tangent", "ddim", "distil_consistency", "distil_rcm", "distill", "euler",
+    "few_levels", "generate", "guided", "half_life", "heun", "karras", "multistep", "noise_for", "one_network",
+    "power", "ramped", "rollout", "schedule", "tangent", "train_teacher", "velocity_of",
 ]

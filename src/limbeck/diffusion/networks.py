@@ -76,16 +76,18 @@ class ResidualPerceptron(nn.Module):
         shape: of one picture or point; it is read as a vector.
         classes: that it is told; 0 for none.
         sizes: width and blocks of the residual trunk.
+        clocks: numbers that tell the noise level, or the two ends of a jump (`TwoTimes`).
     """
 
     frequencies: Tensor
 
-    def __init__(self, shape: Sequence[int], classes: int, sizes: Sizes) -> None:
+    def __init__(self, shape: Sequence[int], classes: int, sizes: Sizes, clocks: int = 1) -> None:
         super().__init__()
+        self.shape, self.classes, self.sizes, self.clocks = list(shape), classes, sizes, clocks  # for folders
         size, width, blocks = math.prod(shape), sizes.width, range(sizes.blocks)
         slow, fast = torch.arange(1, 17) / 2, 2 * math.pi * torch.logspace(-2, 3, 16, base=2)
         self.register_buffer("frequencies", slow if sizes.clock == "angle" else fast, persistent=False)
-        self.into, self.noise = nn.Linear(size, width), nn.Linear(32, width)
+        self.into, self.noise = nn.Linear(size, width), nn.Linear(32 * clocks, width)
         self.labels = nn.Embedding(classes + 1, width) if classes else None
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in blocks)
         self.modulations = nn.ModuleList(nn.Linear(width, 2 * width) for _ in blocks)
@@ -95,12 +97,12 @@ class ResidualPerceptron(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Map [B, ...] and a number that tells the noise level, [B], to [B, ...]."""
-        angles = noise[:, None] * self.frequencies
+        """Map [B, ...] and the clocks, [B] or [B, clocks], to [B, ...]."""
+        angles = (noise.reshape(len(x), -1, 1) * self.frequencies).flatten(1)
         told = self.noise(torch.cat([angles.sin(), angles.cos()], 1))
         if self.labels is not None:
             none = self.labels.num_embeddings - 1
-            told = told + self.labels(torch.full_like(noise, none, dtype=torch.long) if cond is None else cond)
+            told = told + self.labels(torch.full((len(x),), none, device=x.device) if cond is None else cond)
         told, h = silu(told), self.into(x.flatten(1))
         for norm, modulation, map_ in zip(self.norms, self.modulations, self.maps, strict=True):
             a, b = modulation(told).chunk(2, 1)
