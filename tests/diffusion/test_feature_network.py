@@ -45,7 +45,7 @@ def test_digits_are_known_and_kept(digits: Labelled, folder: Path, monkeypatch: 
     assert network.features(x[:3]).shape == (3, 32) and float(network.features(x).min()) == 0
     assert float((network.labels(x) == digits.labels).double().mean()) > 0.98
     assert network.describe() == f"32 features of a classifier, {100 * network.accuracy:.1f} % right"
-    with pytest.raises(ConfigError, match="another folder"):
+    with pytest.raises(ConfigError, match="choose another"):
         feature_network(digits, folder, seed=1)
     (folder / "features.safetensors").write_bytes(b"half")
     with pytest.raises(ConfigError, match="delete it"):

@@ -93,10 +93,8 @@ class FeatureNetwork(nn.Module):
 
     def describe(self) -> str:
         """Return what the features are, in a few words."""
-        many = self.head.in_features
-        if not self.classes:
-            return f"{many} principal components"
-        return f"{many} features of a classifier, {100 * float(self.accuracy):.1f} % right"
+        known = f"features of a classifier, {100 * float(self.accuracy):.1f} % right"
+        return f"{self.head.in_features} {known if self.classes else 'principal components'}"
 
 
 def feature_network(data: Labelled, folder: Path | str | None = None, seed: int = 0) -> FeatureNetwork:
@@ -127,18 +125,16 @@ def feature_network(data: Labelled, folder: Path | str | None = None, seed: int 
     path = None if folder is None else Path(folder) / "features.json"
     if path is not None and path.exists():
         try:
-            known = json.loads(path.read_text())
-            if known == note:
-                network.load_state_dict(load_file(path.with_suffix(".safetensors")))
+            if json.loads(path.read_text()) != note:
+                raise ConfigError(f"{folder} holds a feature network of other data or another seed: choose another one")
+            network.load_state_dict(load_file(path.with_suffix(".safetensors")))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ConfigError(f"{folder} does not hold a whole feature network ({error}): delete it") from error
-        if known != note:
-            raise ConfigError(f"{folder} holds a feature network of other data or another seed: choose another folder")
-        return network.eval().requires_grad_(False)
-    (_train if network.classes else _principal)(network, data, seed)
-    if path is not None:
-        write_bytes(path.with_suffix(".safetensors"), save(dict(network.state_dict())))
-        write_json(path, note)
+    else:
+        (_train if network.classes else _principal)(network, data, seed)
+        if path is not None:
+            write_bytes(path.with_suffix(".safetensors"), save(dict(network.state_dict())))
+            write_json(path, note)
     return network.eval().requires_grad_(False)
 
 
@@ -151,8 +147,6 @@ def _principal(network: FeatureNetwork, data: Labelled, seed: int) -> None:
     weight = torch.zeros_like(linear.weight, dtype=torch.float64)
     weight[: len(axes)] = axes
     linear.load_state_dict({"weight": weight, "bias": -weight @ x.mean(0)})
-    nn.init.zeros_(network.head.weight)
-    nn.init.zeros_(network.head.bias)
 
 
 def _train(network: FeatureNetwork, data: Labelled, seed: int) -> None:

@@ -1,6 +1,5 @@
 """How far generated pictures are from real ones; beside every number, what two halves of the real ones would get."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -187,15 +186,9 @@ class ImageJudgement(Plain):
 
 
 def judge_images(
-    network: FeatureNetwork,
-    real: Labelled,
-    samples: Tensor,
-    labels: Tensor | None = None,
-    *,
-    count: int | None = None,
-    train: Labelled | None = None,
-    seed: int = 0,
-) -> ImageJudgement:
+    network: FeatureNetwork, real: Labelled, samples: Tensor, labels: Tensor | None = None, *,
+    count: int | None = None, train: Labelled | None = None, seed: int = 0,
+) -> ImageJudgement:  # fmt: skip
     """Judge generated pictures by real ones, as many of each.
 
     Args:
@@ -234,28 +227,16 @@ def judge_images(
     learnt = pixels[:n] if train is None else to_signal(train.inputs)
     half = min(n, len(real) // 2)
     own = real.labels[rows][-half:] if told else None
-    return ImageJudgement(
-        found=_distances(network, pixels[:n], samples.detach().cpu().float()[chosen[:n]], asked, learnt),
-        floor=_distances(network, pixels[:half], pixels[-half:], own, pixels[:half]),
-        space=network.describe(),
-    )
+    found = _distances(network, pixels[:n], samples.detach().cpu().float()[chosen[:n]], asked, learnt)
+    floor = _distances(network, pixels[:half], pixels[-half:], own, pixels[:half])
+    return ImageJudgement(found, floor, network.describe())
 
 
 def _distances(network: FeatureNetwork, real: Tensor, fake: Tensor, asked: Tensor | None, learnt: Tensor) -> Distances:
     a, b = network.features(real), network.features(fake)
-    spread = a.std(0)
-    spread = torch.where(spread > 0, spread, 1.0)
+    spread = torch.where(a.std(0) > 0, a.std(0), 1.0)
     return Distances(
-        count=len(fake),
-        frechet=frechet(a, b),
-        frechet_scaled=frechet(a / spread, b / spread),
-        accuracy=None if asked is None else float((network.labels(fake) == asked).double().mean()),
-        diversity=diversity(fake, asked),
-        **precision_recall_coverage(a, b)._asdict(),
-        **dict(zip(("memorised", "copies"), nearest_training(fake, learnt), strict=True)),
-    )
-
-
-def flat(judgement: ImageJudgement) -> Mapping[str, float | None]:
-    """Return the numbers of a judgement as columns of a run table."""
-    return {name: value for name, value in asdict(judgement.found).items() if name != "count"}
+        len(fake), frechet(a, b), frechet(a / spread, b / spread), *precision_recall_coverage(a, b),
+        None if asked is None else float((network.labels(fake) == asked).double().mean()), diversity(fake, asked),
+        *nearest_training(fake, learnt),
+    )  # fmt: skip

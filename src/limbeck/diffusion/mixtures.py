@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 from torch import Tensor, nn
@@ -77,9 +76,8 @@ class Mixture(nn.Module):
     @property
     def data_std(self) -> float:
         """Root of the mean variance of a coordinate."""
-        weights = self.log_weights.exp()[:, None]
-        centre = (weights * self.means).sum(0)
-        return float((weights * ((self.means - centre) ** 2 + self.std[:, None] ** 2)).sum(0).mean().sqrt())
+        weights = self.log_weights.exp()
+        return float(((weights @ self.means**2 - (weights @ self.means) ** 2).mean() + weights @ self.std**2).sqrt())
 
     def _prior(self, cond: Tensor) -> Tensor:
         """Logarithms of the weights among the components of each row's class, [B, K]."""
@@ -88,8 +86,7 @@ class Mixture(nn.Module):
 
     def _joint(self, x: Tensor, sigma: Tensor | float, cond: Tensor | None) -> tuple[Tensor, Tensor]:
         """Logarithms of pi_k N(x; mu_k, v_k), [B, K], and v_k, in float64."""
-        level = torch.as_tensor(sigma, dtype=torch.float64, device=self.means.device).reshape(-1, 1)
-        v = self.std**2 + level**2
+        v = self.std**2 + torch.as_tensor(sigma, dtype=torch.float64, device=self.means.device).reshape(-1, 1) ** 2
         square = (x.double()[:, None] - self.means).square().sum(-1)
         prior = self.log_weights if cond is None else self._prior(cond)
         return prior - self.means.shape[1] / 2 * (2 * math.pi * v).log() - square / (2 * v), v
@@ -182,9 +179,9 @@ def mixture(name: str) -> Mixture:
         >>> round(mixture("ring8").data_std, 3)
         0.709
     """
-    if name not in NAMED:
-        raise ConfigError(f'no mixture is called "{name}".{nearest(name, NAMED)} Known: {", ".join(NAMED)}')
-    return NAMED[name]()
+    if name in NAMED:
+        return NAMED[name]()
+    raise ConfigError(f'no mixture is called "{name}".{nearest(name, NAMED)} Known: {", ".join(NAMED)}')
 
 
 @dataclass(frozen=True)
@@ -277,33 +274,22 @@ def judge_mixture(law: Mixture, samples: Tensor, *, seed: int = 0, labels: Tenso
     gaps = np.asarray(cKDTree(x).query(x, NEIGHBOUR + 1)[0])[:, -1]
     entropy = digamma(count) - digamma(NEIGHBOUR) + math.log(math.pi) + 2 * np.log(gaps.clip(1e-12)).mean()
     return MixtureJudgement(
-        samples=count,
-        jsd=_jsd(x, real),
-        sliced_w2=sliced_w2(x, real),
-        modes=int((found & (prior > 0)).sum()),
-        modes_of=int((prior > 0).sum()),
-        high_quality=float(close.double().mean()),
-        log_density=float(law.log_density(x).mean()),
-        entropy=float(entropy),
-        mode_variation=float((share - prior).abs().sum() / 2),
-        mode_entropy=float(torch.special.entr(share).sum()),
+        samples=count, jsd=_jsd(x, real), sliced_w2=sliced_w2(x, real), modes=int((found & (prior > 0)).sum()),
+        modes_of=int((prior > 0).sum()), high_quality=float(close.double().mean()),
+        log_density=float(law.log_density(x).mean()), entropy=float(entropy),
+        mode_variation=float((share - prior).abs().sum() / 2), mode_entropy=float(torch.special.entr(share).sum()),
         radius=float(x.norm(dim=1).mean()),
         class_accuracy=None if asked is None else float((classes.argmax(1) == asked).double().mean()),
-        jsd_floor=_jsd(fresh, real),
-        sliced_w2_floor=sliced_w2(fresh, real),
-    )
-
-
-def _histogram(x: Tensor) -> NDArray[np.float64]:
-    places = ((x.clamp(-EDGE, EDGE) + EDGE) / (2 * EDGE) * BINS).long().clamp(max=BINS - 1)
-    counts = torch.bincount(places[:, 0] * BINS + places[:, 1], minlength=BINS**2)
-    return np.asarray((counts / len(x)).double())
+        jsd_floor=_jsd(fresh, real), sliced_w2_floor=sliced_w2(fresh, real),
+    )  # fmt: skip
 
 
 def _jsd(a: Tensor, b: Tensor) -> float:
-    p, q = _histogram(a), _histogram(b)
-    middle = (p + q) / 2
-    return float(sum(np.sum(one[one > 0] * np.log(one[one > 0] / middle[one > 0])) for one in (p, q)) / 2)
+    """JSD of two histograms: the entropy of their mean minus their mean entropy."""
+    places = [((x + EDGE) / (2 * EDGE) * BINS).long().clamp(0, BINS - 1) for x in (a, b)]
+    p, q = (torch.bincount(x[:, 0] * BINS + x[:, 1], minlength=BINS**2).double() / len(x) for x in places)
+    entropies = [torch.special.entr(one).sum() for one in ((p + q) / 2, p, q)]
+    return float(entropies[0] - (entropies[1] + entropies[2]) / 2)
 
 
 def sliced_w2(a: Tensor, b: Tensor, directions: int = 64) -> float:

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from limbeck.diffusion.mixtures import Mixture
 from limbeck.errors import ConfigError, nearest
 from limbeck.files import write_bytes
 from limbeck.fitting.picture import ACCENT, chart
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 TILE, GAP, MARGIN = 32, 2, 12
 """Pixels: smallest side of a shown picture, space between two, letter height of row names."""
@@ -86,7 +83,7 @@ def contact_sheet(rows: Mapping[str, Tensor]) -> Image.Image:
     return sheet
 
 
-def trajectory_figure(law: Mixture, paths: Tensor, points: int = 1500, seed: int = 0) -> "go.Figure":
+def trajectory_figure(law: Mixture, paths: Tensor, points: int = 1500, seed: int = 0) -> Any:
     """Return the ways of samples through the plane, over points of the law, as a plotly figure.
 
     Args:
@@ -121,13 +118,12 @@ def trajectory_figure(law: Mixture, paths: Tensor, points: int = 1500, seed: int
         dots("end", where[-1], ACCENT, 5),
     ]
     title = f"{where.shape[1]} samples in {len(where) - 1} steps"
-    figure = chart(title, "x", "y", traces)
-    return figure.update_yaxes(scaleanchor="x")
+    return chart(title, "x", "y", traces).update_yaxes(scaleanchor="x")
 
 
 def progress_figure(
     runs: Mapping[str, Mapping[int, Mapping[str, float]]], metric: str, floor: float | None = None
-) -> "go.Figure":
+) -> Any:
     """Return a metric against updates of the student, a line for each run, as a plotly figure.
 
     Args:
