@@ -311,3 +311,9 @@ def test_no_gradients():
     outs = [heun(learning, z, karras(2)), euler(learning, z, karras(2)), ddim(learning, z, EDM(), times)]
     outs.append(multistep(learning, z, EDM(), times, draws=[z]))
     assert not any(out.requires_grad for out in outs)
+
+
+def test_a_generator_is_read_in_the_dtype_of_the_noise():
+    z, times, draw = unit(3, 2).float(), torch.tensor([2.0, 1.0]), torch.Generator().manual_seed(3)
+    expected = multistep(bent, z, EDM(), times, draws=[torch.randn(3, 2, generator=draw)])
+    assert torch.equal(multistep(bent, z, EDM(), times, draws=torch.Generator().manual_seed(3)), expected)
