@@ -13,7 +13,6 @@ WAITING = {
     "decoupled-dmd",
     "disback",
     "distilling-diversity-control",
-    "dmd-base",
     "dpa3-atomistic",
     "gdd-innate-one-step",
     "mirage-graph-distillation",

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from killing import killed_at
 from safetensors.torch import load_file
 from torch.nn import functional as F  # noqa: N812
 
+from killing import killed_at
 from limbeck.distill import Player, Trainer
 from limbeck.errors import ConfigError, TrainingError
 from limbeck.lm import (

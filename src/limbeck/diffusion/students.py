@@ -94,7 +94,7 @@ def one_network(denoiser: nn.Module, levels: Sequence[float], renoise: bool = Tr
 
 
 def noise_for(student: nn.Module, shape: Sequence[int], count: int, seed: int) -> Tensor:
-    """Return unit noise for `count` pictures of a student, [count, steps, ...]; a prefix of a longer draw."""
+    """Return unit noise for `count` pictures of a student, [count, steps, ...]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, student.steps, *shape, generator=generator)  # type: ignore[call-overload, no-any-return]
 

@@ -12,7 +12,7 @@ RUNAWAY, COLLAPSED, ALIVE = 3.0, 0.1, 0.5
 class Watch(nn.Module):
     """Counts student updates in a row whose pictures have a spread that no data have; its state is part of checkpoints.
 
-    An update counts if the pictures' standard deviation is above three times that of the data, or, once it has been
+    An update counts if the spread from picture to picture is above three times that of the data, or, once it has been
     above half, below a tenth; ten in a row raise.
 
     Example:
@@ -37,7 +37,7 @@ class Watch(nn.Module):
         """Count an update.
 
         Args:
-            std: of the values of the student's pictures.
+            std: root of the mean variance of a value from picture to picture; pictures that are all one have 0.
             expected: of the data's values, noise of a phase included.
 
         Raises:
