@@ -94,6 +94,7 @@ class Average(nn.Module, Generic[Network]):
         super().__init__()
         self.module, self.decay = deepcopy(module), decay
         self._source = [module]  # in a list: the network's own weights are no part of this module
+        self._weights: tuple[list[Tensor], list[Tensor]] = list(self.module.parameters()), list(module.parameters())
         self.register_buffer("updates", torch.tensor(0))
         freeze(self.module)
 
@@ -101,7 +102,7 @@ class Average(nn.Module, Generic[Network]):
     def update(self) -> None:
         """Move the average towards the network's weights of now."""
         source, weight = self._source[0], 1 - self.decay(int(self.updates))
-        torch._foreach_lerp_(list(self.module.parameters()), list(source.parameters()), weight)
+        torch._foreach_lerp_(*self._weights, weight)
         for own, new in zip(self.module.buffers(), source.buffers(), strict=True):
             own.copy_(new)
         self.updates += 1

@@ -5,6 +5,7 @@ a noise level s of their own (phases): x_t = x_s + sqrt(t^2 - s^2) eps either wa
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -61,12 +62,18 @@ class Levels:
         Raises:
             ConfigError: nothing is left.
         """
-        grid, last = self.grid(), self.count - 1
-        window = grid[round(self.low * self.count) : min(round(self.high * self.count), last) + 1]
-        window = window[(window > above) & (window < below)].to(u.device)
-        if not len(window):
-            raise ConfigError(f"no noise level of {self} lies between {above:g} and {below:g}")
+        window = _window(self, above, below).to(u.device)
         return window[(u * len(window)).long()]
+
+
+@cache
+def _window(levels: Levels, above: float, below: float) -> Tensor:
+    grid, last = levels.grid(), levels.count - 1
+    window = grid[round(levels.low * levels.count) : min(round(levels.high * levels.count), last) + 1]
+    window = window[(window > above) & (window < below)]
+    if not len(window):
+        raise ConfigError(f"no noise level of {levels} lies between {above:g} and {below:g}")
+    return window
 
 
 class Noised(NamedTuple):

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import torch
@@ -110,7 +111,7 @@ class Pictures:
         """How many; 0 if they are not told."""
         return len(self.data.classes) if self.conditional else 0
 
-    @property
+    @cached_property
     def data_std(self) -> float:
         """Standard deviation of all values, from -1 to 1."""
         return float((2 * self.data.inputs - 1).std())
@@ -164,7 +165,7 @@ class Exact:
         """How many; 0 if they are not told."""
         return int(self.law.labels.max()) + 1 if self.conditional else 0
 
-    @property
+    @cached_property
     def data_std(self) -> float:
         """Root of the mean variance of a coordinate."""
         return float(self.law.data_std)
