@@ -9,7 +9,6 @@ import pytest
 
 TESTS = Path(__file__).parent
 WAITING = {
-    "consistency-base",
     "decoupled-dmd",
     "disback",
     "distilling-diversity-control",
@@ -17,8 +16,6 @@ WAITING = {
     "gdd-innate-one-step",
     "mirage-graph-distillation",
     "multi-student-distillation",
-    "phased-dmd",
-    "rcm",
     "suan-ctr",
     "unimixer",
 }

@@ -70,7 +70,7 @@ def distill_phases(
         own = dict[str, Any](phase=phase, fake=deepcopy(fake), seed=seed + phase, label=f"phase {phase + 1}") | how
         folder = None if out is None else Path(out) / f"phase-{phase + 1}"
         done.append(distill(student, teacher, source, out=folder, **own))
-        student = done[-1].student
+        student = deepcopy(done[-1].student)
     return done
 
 
