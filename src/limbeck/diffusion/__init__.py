@@ -13,7 +13,7 @@ from limbeck.diffusion.consistency import (
 from limbeck.diffusion.continuous import MeanFlow, Tangent, TimeWeight, TwoTimes
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned, Translated, guided
 from limbeck.diffusion.features import FeatureNetwork, feature_network, to_pixels, to_signal
-from limbeck.diffusion.game import Matching, Pairs, Push, Scene
+from limbeck.diffusion.game import Matching, Pairs, Push, Scene, make_pairs
 from limbeck.diffusion.matching import Levels
 from limbeck.diffusion.metrics import (
     Distances, ImageJudgement, diversity, frechet, judge_images, nearest_training, precision_recall_coverage,
@@ -22,6 +22,7 @@ from limbeck.diffusion.mixtures import (
     Mixture, MixtureJudgement, checker, class_ring, grid25, judge_mixture, mixture, ring8, sliced_w2,
 )
 from limbeck.diffusion.networks import Diffusers, Sizes
+from limbeck.diffusion.phased import biased_loss, distill_phases, experts, flow_noised, flow_weight
 from limbeck.diffusion.pictures import contact_sheet, grid, progress_figure, save_grid, trajectory_figure
 from limbeck.diffusion.predictions import Kind, Prediction
 from limbeck.diffusion.rcm import RandomRollout, distil_rcm
@@ -41,10 +42,11 @@ __all__ = [
     "Pictures", "PixelCritic", "Preconditioned", "Prediction", "Pretrained", "Pretraining", "Push", "RandomRollout",
     "RectifiedFlow", "Regime", "Rule", "Scene", "Schedule", "Shifted", "ShiftedUniform", "Shrinking", "Sizes",
     "Skipping", "Source", "Student", "Tangent", "TimeWeight", "Translated", "TrigFlow", "TwoTimes", "between",
-    "check_tangent", "checker", "class_ring", "contact_sheet", "ddim", "distil_consistency", "distil_rcm",
-    "distill", "diversity", "euler", "feature_network", "few_levels", "frechet", "generate", "grid", "grid25",
-    "guided", "half_life", "heun", "judge_images", "judge_mixture", "karras", "mixture", "multistep",
-    "nearest_training", "noise_for", "one_network", "power", "precision_recall_coverage", "progress_figure",
-    "ramped", "ring8", "rollout", "save_grid", "schedule", "sliced_w2", "tangent", "to_pixels", "to_signal",
-    "train_teacher", "trajectory_figure", "velocity_of",
+    "biased_loss", "check_tangent", "checker", "class_ring", "contact_sheet", "ddim", "distil_consistency",
+    "distil_rcm", "distill", "distill_phases", "diversity", "euler", "experts", "feature_network", "few_levels",
+    "flow_noised", "flow_weight", "frechet", "generate", "grid", "grid25", "guided", "half_life", "heun",
+    "judge_images", "judge_mixture", "karras", "make_pairs", "mixture", "multistep", "nearest_training",
+    "noise_for", "one_network", "power", "precision_recall_coverage", "progress_figure", "ramped", "ring8",
+    "rollout", "save_grid", "schedule", "sliced_w2", "tangent", "to_pixels", "to_signal", "train_teacher",
+    "trajectory_figure", "velocity_of",
 ]
