@@ -60,6 +60,9 @@ def test_a_seed_makes_the_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert torch.equal(torch.random.get_rng_state(), state)  # nobody else's numbers were drawn
     read, x = feature_network(data, tmp_path / "2", seed=1), to_signal(data.inputs)
     assert torch.equal(read.features(x), other.features(x)) and torch.equal(read.accuracy, other.accuracy)
+    monkeypatch.setattr(features, "_train", lambda network, data, seed: None)
+    drawn = [feature_network(data, seed=seed).head.weight for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
 def test_larger_pictures_are_read_by_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
