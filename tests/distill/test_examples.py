@@ -70,6 +70,16 @@ def test_pictures_by_class_and_a_size(tmp_path: Path) -> None:
         read_data(tmp_path, size=4)
 
 
+def test_a_flat_folder_is_one_class_if_asked(tmp_path: Path) -> None:
+    for k in range(3):
+        Image.new("L", (4, 4), 51 * k).save(tmp_path / f"{k}.png")
+    data = read_data(tmp_path, flat=True)
+    assert data.labels.tolist() == [0, 0, 0] and len(data.classes) == 1
+    assert data.inputs[:, 0, 0, 0].tolist() == pytest.approx([0, 0.2, 0.4])
+    with pytest.raises(ConfigError, match="must hold one folder of pictures"):
+        read_data(tmp_path)
+
+
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
     data = points(9)
     back = read_data(save_data(data, tmp_path / "data.npz"))

@@ -133,6 +133,15 @@ def test_predictions_alone_make_a_report(demo: Path) -> None:
     assert "Predicted, not measured yet" in report_of(demo).read_text()
 
 
+def test_a_diffusion_run_shows_its_pictures_and_its_progress(tmp_path: Path) -> None:
+    (tmp_path / "samples.png").write_bytes(b"\x89PNG")
+    assert "data:image/png;base64,iVBORw==" in report_of(tmp_path).read_text()
+    (tmp_path / "result.json").write_text('{"recipe": {"seed": 3}, "summary": "FD 0.4 <of> it", "seconds": 8.0}')
+    (tmp_path / "progress.json").write_text('{"data": [{"type": "scatter", "y": [0.25, 0.125]}], "layout": {}}')
+    text = report_of(tmp_path).read_text()
+    assert "FD 0.4 &lt;of&gt; it" in text and '"y":[0.25,0.125]' in text and "recipe 3" in text and "8 s" in text
+
+
 def test_empty_and_broken_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds nothing to report: expected fit\.json"):
         content_of(tmp_path)

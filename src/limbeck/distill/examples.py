@@ -173,12 +173,13 @@ def of_dataset(data: Any, classes: Sequence[str] | None = None, name: str = "dat
     return labelled(np.stack([np.asarray(x) for x, _ in pairs]), [int(y) for _, y in pairs], names, name)
 
 
-def read_data(source: Path | str, size: int | None = None) -> Labelled:
+def read_data(source: Path | str, size: int | None = None, flat: bool = False) -> Labelled:
     """Read examples: `digits`, `mnist-5k`, an .npz of `inputs` and `labels`, or a folder of pictures by class.
 
     Args:
         source: a name, or a path. A folder holds one folder of pictures for each class.
         size: height and width that pictures are brought to; None keeps the size that all of them have.
+        flat: take a folder of nothing but pictures for one class.
 
     Raises:
         ConfigError: no such data, or not of this form.
@@ -192,7 +193,7 @@ def read_data(source: Path | str, size: int | None = None) -> Labelled:
         rows = np.loadtxt(io.BytesIO(table), delimiter=",", dtype=np.uint8)
         return labelled(rows[:, :-1].reshape(-1, 1, 28, 28), rows[:, -1], name="mnist-5k")
     if path.is_dir():
-        return _pictures(path, size)
+        return _pictures(path, size, flat)
     if not path.is_file():
         raise ConfigError(
             f"{source} does not exist.{nearest(path.name, SHIPPED)} Give a path, or one of {', '.join(SHIPPED)}"
@@ -222,14 +223,16 @@ def _digits() -> Labelled:
     return labelled(images.reshape(-1, 1, 8, 8) / 16, labels, name="digits")
 
 
-def _pictures(folder: Path, size: int | None) -> Labelled:
+def _pictures(folder: Path, size: int | None, flat: bool) -> Labelled:
     from PIL import Image, UnidentifiedImageError
 
     classes = sorted(one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
+    classes = classes or ["."] * flat
     found = [(file, k) for k, name in enumerate(classes) for file in sorted((folder / name).iterdir())
              if file.suffix.lower() in PICTURES]  # fmt: skip
     if not found:
-        raise ConfigError(f"{folder} must hold one folder of pictures ({', '.join(PICTURES)}) for each class")
+        inside = "pictures, or one folder of pictures" if flat else "one folder of pictures"
+        raise ConfigError(f"{folder} must hold {inside} ({', '.join(PICTURES)}) for each class")
     arrays = []
     for file, _ in found:
         try:

@@ -137,6 +137,9 @@ class ReportContent:
         students: one row per teacher.
         students_note: what the table of students shows, in a sentence or two.
         samples: texts side by side.
+        sheet: pictures that generators made, a data URI.
+        sheet_note: what was measured about them, in plain text.
+        progress: how they became better, the JSON of a Plotly figure.
         facts: about the data and the run, by name, in words.
         notes: what must be said beside the answer: choices made on the same data, noise, limits.
         unique_tokens: tokens of text at hand; the planner warns beyond four passes over them.
@@ -159,6 +162,9 @@ class ReportContent:
     students: tuple[StudentRow, ...] = ()
     students_note: str = ""
     samples: tuple[Sample, ...] = ()
+    sheet: str = ""
+    sheet_note: str = ""
+    progress: str = ""
     facts: dict[str, str | float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unique_tokens: float | None = None

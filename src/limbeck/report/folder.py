@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Mapping
@@ -18,15 +19,20 @@ from limbeck.runs import RunTable, read_runs
 from limbeck.runs.quantities import quantity, si
 
 FIT, BOOK, SUMMARY, RUNS = "fit.json", "prediction.json", "summary.json", "runs.jsonl"
+SHEET, PROGRESS = "samples.png", "progress.json"
 
 
 def content_of(folder: str | Path) -> ReportContent:
     """Read a folder: `fit.json`, `prediction.json`, `summary.json`, and run records in `runs.jsonl` or `runs/`.
 
+    Of a distilled diffusion model: `samples.png`, `progress.json`, `result.json`.
+
     Raises:
         ConfigError: there is neither a fit nor a prediction nor a summary, or a file has another format.
     """
     folder = Path(folder)
+    if (folder / SHEET).is_file():
+        return _generated(folder)
     summary, book = _json(folder / SUMMARY), _json(folder / BOOK)
     fit = load_fit(folder / FIT) if (folder / FIT).is_file() else None
     if fit is None and not summary and not book:
@@ -57,6 +63,16 @@ def content_of(folder: str | Path) -> ReportContent:
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{folder}: {SUMMARY} or {BOOK} is not what `limbeck demo` writes: {error!r}.") from error
+
+
+def _generated(folder: Path) -> ReportContent:
+    sheet = base64.b64encode((folder / SHEET).read_bytes()).decode()
+    result, progress = _json(folder / "result.json"), folder / PROGRESS
+    return ReportContent(
+        title=f"limbeck report: {folder.resolve().name}", sheet=f"data:image/png;base64,{sheet}",
+        sheet_note=str(result.get("summary", "")), progress=progress.read_text() if progress.is_file() else "",
+        seconds=result.get("seconds"), seeds={"recipe": result["recipe"]["seed"]} if result else {},
+    )  # fmt: skip
 
 
 def _json(path: Path) -> dict[str, Any]:

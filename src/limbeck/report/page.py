@@ -59,6 +59,7 @@ class Picture:
 def render(content: ReportContent) -> str:
     """Return the page as HTML."""
     from jinja2 import Environment, StrictUndefined
+    from plotly.io import from_json
     from plotly.offline import get_plotlyjs
 
     page = _file("page.html")
@@ -78,7 +79,9 @@ def render(content: ReportContent) -> str:
         "number": number, "percent": percent, "interval": interval,
         "loss": lambda value: "–" if value is None else f"{value:#.4g}",
     }  # fmt: skip
-    if content.predictions:
+    if content.progress:
+        view |= {"first": Picture.of(from_json(content.progress)), "first_height": 340}
+    elif content.predictions:
         view["first"] = Picture.of(forecast_picture(content.predictions))
     elif fit is not None:
         view |= {"first": Picture.of(fitted_picture(fit, content.runs)), "first_height": 340}
