@@ -13,7 +13,6 @@ WAITING = {
     "disback",
     "distilling-diversity-control",
     "dpa3-atomistic",
-    "gdd-innate-one-step",
     "mirage-graph-distillation",
     "multi-student-distillation",
     "suan-ctr",

@@ -14,6 +14,7 @@ from limbeck.diffusion.continuous import MeanFlow, Tangent, TimeWeight, TwoTimes
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned, Translated, guided
 from limbeck.diffusion.features import FeatureNetwork, feature_network, to_pixels, to_signal
 from limbeck.diffusion.game import Matching, Pairs, Push, Scene, make_pairs
+from limbeck.diffusion.gdd import Alternating, ProjectedCritic, distill_gdd, freeze_trunk, innate
 from limbeck.diffusion.matching import Levels
 from limbeck.diffusion.metrics import (
     Distances, ImageJudgement, diversity, frechet, judge_images, nearest_training, precision_recall_coverage,
@@ -36,17 +37,17 @@ from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.diffusion.trigflow import LogNormal, ShiftedUniform, few_levels, rollout, velocity_of
 
 __all__ = [
-    "DDPM", "EDM", "RULES", "Adversary", "Average", "Consistency", "Cosine", "Denoiser", "Diffusers", "Discrete",
-    "Distances", "Distilled", "Drawn", "Draws", "Exact", "FeatureCritic", "FeatureNetwork", "ImageJudgement",
-    "Kind", "Ladder", "Levels", "LogNormal", "Matching", "MeanFlow", "Mixture", "MixtureJudgement", "Pairs",
-    "Pictures", "PixelCritic", "Preconditioned", "Prediction", "Pretrained", "Pretraining", "Push", "RandomRollout",
-    "RectifiedFlow", "Regime", "Rule", "Scene", "Schedule", "Shifted", "ShiftedUniform", "Shrinking", "Sizes",
-    "Skipping", "Source", "Student", "Tangent", "TimeWeight", "Translated", "TrigFlow", "TwoTimes", "between",
-    "biased_loss", "check_tangent", "checker", "class_ring", "contact_sheet", "ddim", "distil_consistency",
-    "distil_rcm", "distill", "distill_phases", "diversity", "euler", "experts", "feature_network", "few_levels",
-    "flow_noised", "flow_weight", "frechet", "generate", "grid", "grid25", "guided", "half_life", "heun",
-    "judge_images", "judge_mixture", "karras", "make_pairs", "mixture", "multistep", "nearest_training",
-    "noise_for", "one_network", "power", "precision_recall_coverage", "progress_figure", "ramped", "ring8",
-    "rollout", "save_grid", "schedule", "sliced_w2", "tangent", "to_pixels", "to_signal", "train_teacher",
-    "trajectory_figure", "velocity_of",
+    "DDPM", "EDM", "RULES", "Adversary", "Alternating", "Average", "Consistency", "Cosine", "Denoiser", "Diffusers",
+    "Discrete", "Distances", "Distilled", "Drawn", "Draws", "Exact", "FeatureCritic", "FeatureNetwork",
+    "ImageJudgement", "Kind", "Ladder", "Levels", "LogNormal", "Matching", "MeanFlow", "Mixture", "MixtureJudgement",
+    "Pairs", "Pictures", "PixelCritic", "Preconditioned", "Prediction", "Pretrained", "Pretraining", "ProjectedCritic",
+    "Push", "RandomRollout", "RectifiedFlow", "Regime", "Rule", "Scene", "Schedule", "Shifted", "ShiftedUniform",
+    "Shrinking", "Sizes", "Skipping", "Source", "Student", "Tangent", "TimeWeight", "Translated", "TrigFlow",
+    "TwoTimes", "between", "biased_loss", "check_tangent", "checker", "class_ring", "contact_sheet", "ddim",
+    "distil_consistency", "distil_rcm", "distill", "distill_gdd", "distill_phases", "diversity", "euler", "experts",
+    "feature_network", "few_levels", "flow_noised", "flow_weight", "frechet", "freeze_trunk", "generate", "grid",
+    "grid25", "guided", "half_life", "heun", "innate", "judge_images", "judge_mixture", "karras", "make_pairs",
+    "mixture", "multistep", "nearest_training", "noise_for", "one_network", "power", "precision_recall_coverage",
+    "progress_figure", "ramped", "ring8", "rollout", "save_grid", "schedule", "sliced_w2", "tangent", "to_pixels",
+    "to_signal", "train_teacher", "trajectory_figure", "velocity_of",
 ]

@@ -118,6 +118,7 @@ def train_teacher(
     modules = nn.ModuleDict({"denoiser": denoiser, "average": average})
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=how.lr)
     params = sum(one.numel() for one in denoiser.parameters())
+    recipe = "teacher" if target is None else "teacher-score-matching"
     result = run(
         [Player("teacher", modules, optimizer, schedule, after=average.update)],
         loss,
@@ -125,8 +126,9 @@ def train_teacher(
         steps=how.steps,
         average=average,
         out=out,
-        config={"how": asdict(how), "source": source.describe(), "seed": seed},
-        known={"params": params, "seed": seed, "recipe": "teacher"},
+        config={"how": asdict(how), "source": source.describe(), "seed": seed, "recipe": recipe},
+        frozen=[target] if isinstance(target, nn.Module) else [],
+        known={"params": params, "seed": seed, "recipe": recipe},
         columns=lambda step: {"samples": step * how.batch},
         judge=judge,
         judge_at=judge_at,
