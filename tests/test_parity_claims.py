@@ -14,7 +14,6 @@ WAITING = {
     "distilling-diversity-control",
     "dpa3-atomistic",
     "mirage-graph-distillation",
-    "multi-student-distillation",
     "suan-ctr",
     "unimixer",
 }

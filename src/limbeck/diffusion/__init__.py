@@ -22,6 +22,9 @@ from limbeck.diffusion.metrics import (
 from limbeck.diffusion.mixtures import (
     Mixture, MixtureJudgement, checker, class_ring, grid25, judge_mixture, mixture, ring8, sliced_w2,
 )
+from limbeck.diffusion.multi_student import (
+    Bundle, FairComparison, Students, compare_students, distill_students, match_teacher, partition,
+)
 from limbeck.diffusion.networks import Diffusers, Sizes
 from limbeck.diffusion.phased import biased_loss, distill_phases, experts, flow_noised, flow_weight
 from limbeck.diffusion.pictures import contact_sheet, grid, progress_figure, save_grid, trajectory_figure
@@ -31,23 +34,26 @@ from limbeck.diffusion.samplers import ddim, euler, heun, karras, multistep
 from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between, schedule
 from limbeck.diffusion.sources import Draws, Exact, Pictures, Source
 from limbeck.diffusion.students import Student, generate, noise_for, one_network
+from limbeck.diffusion.tangent_attention import attention, attention_jvp, tangent_attention
 from limbeck.diffusion.tangents import check_tangent, tangent
 from limbeck.diffusion.teachers import Pretrained, Pretraining, train_teacher
 from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.diffusion.trigflow import LogNormal, ShiftedUniform, few_levels, rollout, velocity_of
 
 __all__ = [
-    "DDPM", "EDM", "RULES", "Adversary", "Alternating", "Average", "Consistency", "Cosine", "Denoiser", "Diffusers",
-    "Discrete", "Distances", "Distilled", "Drawn", "Draws", "Exact", "FeatureCritic", "FeatureNetwork",
-    "ImageJudgement", "Kind", "Ladder", "Levels", "LogNormal", "Matching", "MeanFlow", "Mixture", "MixtureJudgement",
-    "Pairs", "Pictures", "PixelCritic", "Preconditioned", "Prediction", "Pretrained", "Pretraining", "ProjectedCritic",
-    "Push", "RandomRollout", "RectifiedFlow", "Regime", "Rule", "Scene", "Schedule", "Shifted", "ShiftedUniform",
-    "Shrinking", "Sizes", "Skipping", "Source", "Student", "Tangent", "TimeWeight", "Translated", "TrigFlow",
-    "TwoTimes", "between", "biased_loss", "check_tangent", "checker", "class_ring", "contact_sheet", "ddim",
-    "distil_consistency", "distil_rcm", "distill", "distill_gdd", "distill_phases", "diversity", "euler", "experts",
+    "DDPM", "EDM", "RULES", "Adversary", "Alternating", "Average", "Bundle", "Consistency", "Cosine", "Denoiser",
+    "Diffusers", "Discrete", "Distances", "Distilled", "Drawn", "Draws", "Exact", "FairComparison", "FeatureCritic",
+    "FeatureNetwork", "ImageJudgement", "Kind", "Ladder", "Levels", "LogNormal", "Matching", "MeanFlow", "Mixture",
+    "MixtureJudgement", "Pairs", "Pictures", "PixelCritic", "Preconditioned", "Prediction", "Pretrained",
+    "Pretraining", "ProjectedCritic", "Push", "RandomRollout", "RectifiedFlow", "Regime", "Rule", "Scene", "Schedule",
+    "Shifted", "ShiftedUniform", "Shrinking", "Sizes", "Skipping", "Source", "Student", "Students", "Tangent",
+    "TimeWeight", "Translated", "TrigFlow", "TwoTimes", "attention", "attention_jvp", "between", "biased_loss",
+    "check_tangent", "checker", "class_ring", "compare_students", "contact_sheet", "ddim", "distil_consistency",
+    "distil_rcm", "distill", "distill_gdd", "distill_phases", "distill_students", "diversity", "euler", "experts",
     "feature_network", "few_levels", "flow_noised", "flow_weight", "frechet", "freeze_trunk", "generate", "grid",
     "grid25", "guided", "half_life", "heun", "innate", "judge_images", "judge_mixture", "karras", "make_pairs",
-    "mixture", "multistep", "nearest_training", "noise_for", "one_network", "power", "precision_recall_coverage",
-    "progress_figure", "ramped", "ring8", "rollout", "save_grid", "schedule", "sliced_w2", "tangent", "to_pixels",
-    "to_signal", "train_teacher", "trajectory_figure", "velocity_of",
+    "match_teacher", "mixture", "multistep", "nearest_training", "noise_for", "one_network", "partition", "power",
+    "precision_recall_coverage", "progress_figure", "ramped", "ring8", "rollout", "save_grid", "schedule",
+    "sliced_w2", "tangent", "tangent_attention", "to_pixels", "to_signal", "train_teacher", "trajectory_figure",
+    "velocity_of",
 ]
