@@ -16,6 +16,7 @@ from limbeck.diffusion.samplers import heun, karras
 from limbeck.diffusion.sources import Draws, Source
 from limbeck.diffusion.students import Student
 from limbeck.diffusion.watch import Watch
+from limbeck.errors import ConfigError
 
 Law = Callable[..., Tensor]
 """Noise levels of quantiles, between two levels: `law(u, above, below)`, as `Levels` and `LogNormal` are."""
@@ -57,6 +58,18 @@ class Scene:
         sigma = levels(self.draws.uniform(f"u/{name}", len(x)).to(x.device), self.anchor, below).to(x.dtype)
         return noised(x, sigma, self.draws.normal(f"eps/{name}", *x.shape).to(x), self.data_std, self.anchor)
 
+    @torch.no_grad()
+    def scores(self, there: Noised) -> tuple[Tensor, Tensor]:
+        """Return what teacher and fake score say.
+
+        Raises:
+            ConfigError: there is no fake score.
+        """
+        if self.fake is None:
+            raise ConfigError("this push needs a teacher and a fake score: give fake, a copy of the teacher")
+        real, fake = (score(there.x, there.sigma, self.cond) for score in (self.real, self.fake))
+        return real, fake
+
 
 class Push(Protocol):
     """Which way the student's pictures should go."""
@@ -96,10 +109,7 @@ class Matching:
 
     def __call__(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
         """See `Push`."""
-        assert scene.fake is not None
-        there = scene.noised("match", self.levels)
-        with torch.no_grad():
-            real, fake = (score(there.x, there.sigma, scene.cond) for score in (scene.real, scene.fake))
+        real, fake = scene.scores(scene.noised("match", self.levels))
         g, empty = matching_direction(scene.x.detach(), real, fake, self.floor)
         return g, disagreement(real, fake) | {"empty": empty.float()}
 

@@ -26,6 +26,7 @@ def run(
     columns: Callable[[int], Mapping[str, Any]],
     judge: Callable[[Any], Mapping[str, float]] | None = None,
     judge_at: Collection[int] = (),
+    stop_when: Callable[[Mapping[int, Mapping[str, float]]], bool] | None = None,
     frozen: Sequence[nn.Module] = (),
     record_every: int = 1,
     checkpoint_every: int = 100,
@@ -35,7 +36,7 @@ def run(
     """Train, and keep records and checkpoints in a folder; the same call goes on after a stop.
 
     Args:
-        players, loss, batch, steps, config, columns, frozen, progress, label: see `Trainer`.
+        players, loss, batch, steps, config, columns, stop_when, frozen, progress, label: see `Trainer`.
         average: whose module is judged.
         out: folder of runs.jsonl and checkpoints/; None keeps nothing.
         known: columns of the records that stay the same.
@@ -59,6 +60,7 @@ def run(
         columns=columns,
         evaluate=None if judge is None else lambda step: judge(average.module),
         evaluate_at=judge_at,
+        stop_when=stop_when,
         checkpoint_every=checkpoint_every,
         progress=progress,
         label=label,

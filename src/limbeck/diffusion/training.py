@@ -134,6 +134,7 @@ def distill(
     watch: bool = True,
     judge: Callable[[Student], Mapping[str, float]] | None = None,
     judge_at: Collection[int] = (),
+    stop_when: Callable[[Mapping[int, Mapping[str, float]]], bool] | None = None,
     seed: int = 0,
     out: Path | str | None = None,
     config: Mapping[str, Any] | None = None,
@@ -163,6 +164,7 @@ def distill(
         watch: stop a run whose pictures collapse or run away.
         judge: numbers about the averaged student.
         judge_at: after which updates.
+        stop_when: asked with all judgements whether they are reason to end early, see `Trainer`.
         seed: of every random choice.
         out: folder of records and checkpoints; the same call goes on after a stop.
         config: settings that a resumed training must agree with.
@@ -179,8 +181,8 @@ def distill(
     regime = regime or Regime()
     if processes().num_processes > 1:
         raise ConfigError("diffusion models are distilled in one process: start without torchrun")
-    if push is not None and (fake is None or (teacher is None and real is None)):
-        raise ConfigError("this push needs a teacher and a fake score: give fake, a copy of the teacher")
+    if push is not None and teacher is None and real is None:
+        raise ConfigError("this push needs a teacher: give it, or real, the teacher at a step")
     if push is None and adversary is None and pairs is None and also is None:
         raise ConfigError("nothing teaches the student: give a push, an adversary, pairs or a loss of your own (also)")
     student.requires_grad_(False)
@@ -229,6 +231,7 @@ def distill(
         columns=lambda step: {"step_updates": -(-step // regime.turns), "samples": step * regime.batch},
         judge=judge,
         judge_at=[(one - 1) * regime.turns + 1 for one in at],
+        stop_when=stop_when,
         checkpoint_every=max(25, rounds // 10),
         progress=progress,
         label=label,
@@ -236,7 +239,8 @@ def distill(
     parameters = list(student.experts[phase].parameters())
     trained = sum(one.numel() for one in parameters if one.requires_grad) / sum(one.numel() for one in parameters)
     judged = {-(-step // regime.turns): values for step, values in result.evaluations.items()}
-    return Distilled(averaged.module, fake, regime.updates, trained, result.seconds, judged, result.values)
+    updates = -(-result.steps // regime.turns)
+    return Distilled(averaged.module, fake, updates, trained, result.seconds, judged, result.values)
 
 
 def updates_at(updates: int, points: int = 4) -> Sequence[int]:
