@@ -11,6 +11,7 @@ from limbeck.diffusion.consistency import (
     RULES, Consistency, Discrete, Drawn, Ladder, Rule, Shifted, Shrinking, Skipping, distil_consistency,
 )
 from limbeck.diffusion.continuous import MeanFlow, Tangent, TimeWeight, TwoTimes
+from limbeck.diffusion.decoupled import Decoupled, MeanVariance, Stopping
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned, Translated, guided
 from limbeck.diffusion.features import FeatureNetwork, feature_network, to_pixels, to_signal
 from limbeck.diffusion.game import Matching, Pairs, Push, Scene, make_pairs
