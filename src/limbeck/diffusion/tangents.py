@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from limbeck.diffusion.denoisers import spread
+from limbeck.diffusion.tangent_attention import tangent_attention
 from limbeck.errors import ConfigError, TrainingError
 
 TangentMode = Literal["exact", "finite", "semi", "discrete"]
@@ -63,12 +64,14 @@ def tangent(
         return here, spread(scale / h.sin(), x) * (spread(h.cos(), x) * here - before)
     try:
         ticking = clock if mode == "exact" else torch.zeros_like(clock)
-        pair = torch.func.jvp(field, (x, t), (along, ticking))
+        with tangent_attention():
+            pair = torch.func.jvp(field, (x, t), (along, ticking))
     except NotImplementedError as error:
         raise ConfigError(
             f"this network cannot be differentiated forwards ({str(error).splitlines()[0][:120]}): fused attention has "
-            'no such derivative. Use mode="finite", or run the training within '
-            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or within limbeck.diffusion.tangent_attention(model)"
+            "no such derivative where limbeck.diffusion.tangent_attention cannot take its place, as in "
+            'nn.MultiheadAttention. Use mode="finite", or run the training within '
+            "torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
         ) from error
     here, moved = pair[0], pair[1]
     if mode == "semi":
