@@ -190,6 +190,32 @@ def test_pictures_of_a_phase_get_noise_above_their_own() -> None:
     torch.testing.assert_close(there.x, scene.x + (there.sigma[:, None] ** 2 - 0.36).sqrt() * eps)
 
 
+def test_a_critic_of_a_phase_sees_real_pictures_as_noisy_as_made_ones() -> None:
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, x, sigma, cond):
+            seen.append(x)
+            return x[:, :1]
+
+    for phase, noise in ((0, 0.6), (1, 0.0)):
+        play = game(adversary=Adversary(Spy()), phase=phase, batch=2000)
+        play("critic", play.scene(0), 0)
+        real, _ = seen[-2:]
+        assert real.std(0).mean().item() == pytest.approx((STD**2 + noise**2) ** 0.5, rel=0.07)  # 4 / sqrt(2 x 2000)
+
+
+def test_a_further_loss_joins_pairs_and_push() -> None:
+    def also(student, scene):
+        return torch.tensor(5.0), {}
+
+    pairs = make_pairs(LAW, SOURCE, 20)
+    play = game(phase=0, push=None, fake=None, pairs=pairs, also=also)
+    out = play("student", play.scene(0), 0)
+    assert out["regression"] > 0 and out["loss"] == 5 + out["regression"]
+    assert set(game(push=None, fake=None, also=also)("student", play.scene(0), 0)) == {"loss"}
+
+
 def test_updates_are_counted_by_turns(tmp_path) -> None:
     small(tmp_path, updates=5, turns=5)
     (last,) = (tmp_path / "checkpoints").glob("step-*25")

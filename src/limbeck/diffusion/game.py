@@ -223,7 +223,7 @@ class Game:
         loss, logs = torch.zeros(()), dict[str, Tensor]()
         if self.also is not None:
             loss, logs = self.also(self.student, scene)
-            if self.push is None and self.adversary is None:
+            if self.push is None and self.adversary is None and self.pairs is None:
                 return {"loss": loss, **logs}
         x = self.make(scene)
         scene.x = x.detach()
@@ -262,4 +262,6 @@ class Game:
     def _against(self, scene: Scene, x: Tensor, step: int) -> Tensor:
         assert self.adversary is not None
         real, real_cond = self.source.draw(scene.draws, self.batch)
+        if scene.anchor:  # a phase's pictures are noisy: so are the real ones beside them
+            real = real + scene.anchor * scene.draws.normal("eps/anchor", *real.shape).to(real)
         return self.adversary.loss_of_critic(x, real, scene.cond, real_cond, scene.draws, step)
