@@ -65,13 +65,12 @@ class TimeWeight(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.map = nn.Linear(16, 1, bias=False)
-        nn.init.zeros_(self.map.weight)
+        self.amplitudes = nn.Parameter(torch.zeros(16))
 
     def forward(self, t: Tensor) -> Tensor:
         """Map angles [B] to [B]."""
-        angles = t[:, None].float() * torch.arange(8, device=t.device)
-        return self.map(torch.cat([angles.cos(), angles.sin()], 1))[:, 0]  # type: ignore[no-any-return]
+        angles = t[:, None].to(self.amplitudes) * torch.arange(8, device=t.device)
+        return torch.cat([angles.cos(), angles.sin()], 1) @ self.amplitudes
 
 
 def weighted(square: Tensor, size: int, log_weight: Tensor, prior: Tensor | float = 1.0) -> Tensor:

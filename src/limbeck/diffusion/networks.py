@@ -14,6 +14,8 @@ from limbeck.errors import ConfigError
 
 TIME_SCALE = 1000.0
 """diffusers' models tell times by numbers up to about a thousand; its consistency pipelines multiply by this too."""
+ANGLE_SCALE = 8.0
+"""Of an angle: the derivative by the time grows with it."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,11 @@ class ResidualPerceptron(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
         """Map [B, ...] and the clocks, [B] or [B, clocks], to [B, ...]."""
-        angles = (noise.reshape(len(x), -1, 1) * self.frequencies).flatten(1)
+        angles = (noise.reshape(x.shape[0], -1, 1) * self.frequencies).flatten(1)
         told = self.noise(torch.cat([angles.sin(), angles.cos()], 1))
         if self.labels is not None:
             none = self.labels.num_embeddings - 1
-            told = told + self.labels(torch.full((len(x),), none, device=x.device) if cond is None else cond)
+            told = told + self.labels(x.new_full(x.shape[:1], none, dtype=torch.long) if cond is None else cond)
         told, h = silu(told), self.into(x.flatten(1))
         for norm, modulation, map_ in zip(self.norms, self.modulations, self.maps, strict=True):
             a, b = modulation(told).chunk(2, 1)
@@ -148,4 +150,4 @@ def unet(shape: Sequence[int], classes: int, sizes: Sizes) -> Diffusers:
     model = UNet2DModel(**made)
     nn.init.zeros_(model.conv_out.weight)
     nn.init.zeros_(model.conv_out.bias)
-    return Diffusers(model, TIME_SCALE, classes)
+    return Diffusers(model, TIME_SCALE if sizes.clock == "log" else ANGLE_SCALE, classes)
