@@ -12,6 +12,7 @@ from limbeck.diffusion.consistency import (
 )
 from limbeck.diffusion.continuous import MeanFlow, Tangent, TimeWeight, TwoTimes
 from limbeck.diffusion.decoupled import Decoupled, MeanVariance, Stopping
+from limbeck.diffusion.decoder import train_decoder
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned, Translated, guided
 from limbeck.diffusion.disback import Degradation, backtrack, path_losses, record_degradation
 from limbeck.diffusion.features import FeatureNetwork, feature_network, to_pixels, to_signal
@@ -37,26 +38,29 @@ from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedu
 from limbeck.diffusion.sources import Draws, Exact, Pictures, Source
 from limbeck.diffusion.students import Student, generate, noise_for, one_network
 from limbeck.diffusion.tangent_attention import attention, attention_jvp, tangent_attention
+from limbeck.diffusion.super_resolution import (
+    Conditioned, Degradation, conditioned, distill_scales, judge_super_resolution, patches, psnr, super_resolve,
+)
 from limbeck.diffusion.tangents import check_tangent, tangent
 from limbeck.diffusion.teachers import Pretrained, Pretraining, train_teacher
 from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.diffusion.trigflow import LogNormal, ShiftedUniform, few_levels, rollout, velocity_of
 
 __all__ = [
-    "DDPM", "EDM", "RULES", "Adversary", "Alternating", "Average", "Bundle", "Consistency", "Cosine", "Decoupled",
-    "Degradation", "Denoiser", "Diffusers", "Discrete", "Distances", "Distilled", "Drawn", "Draws", "Exact",
-    "FairComparison", "FeatureCritic", "FeatureNetwork", "ImageJudgement", "Kind", "Ladder", "Levels", "LogNormal",
-    "Matching", "MeanFlow", "MeanVariance", "Mixture", "MixtureJudgement", "Pairs", "Pictures", "PixelCritic",
-    "Preconditioned", "Prediction", "Pretrained", "Pretraining", "ProjectedCritic", "Push", "RandomRollout",
-    "RectifiedFlow", "Regime", "Rule", "Scene", "Schedule", "Shifted", "ShiftedUniform", "Shrinking", "Sizes",
-    "Skipping", "Source", "Stopping", "Student", "Students", "Tangent", "TimeWeight", "Translated", "TrigFlow",
+    "DDPM", "EDM", "RULES", "Adversary", "Alternating", "Average", "Bundle", "Conditioned", "Consistency", "Cosine",
+    "Decoupled", "Degradation", "Denoiser", "Diffusers", "Discrete", "Distances", "Distilled", "Drawn", "Draws",
+    "Exact", "FairComparison", "FeatureCritic", "FeatureNetwork", "ImageJudgement", "Kind", "Ladder", "Levels",
+    "LogNormal", "Matching", "MeanFlow", "MeanVariance", "Mixture", "MixtureJudgement", "Pairs", "Pictures",
+    "PixelCritic", "Preconditioned", "Prediction", "Pretrained", "Pretraining", "ProjectedCritic", "Push",
+    "RandomRollout", "RectifiedFlow", "Regime", "Rule", "Scene", "Schedule", "Shifted", "ShiftedUniform", "Shrinking",
+    "Sizes", "Skipping", "Source", "Stopping", "Student", "Students", "Tangent", "TimeWeight", "Translated", "TrigFlow",
     "TwoTimes", "attention", "attention_jvp", "backtrack", "between", "biased_loss", "check_tangent", "checker",
-    "class_ring", "compare_students", "contact_sheet", "ddim", "distil_consistency", "distil_rcm", "distill",
-    "distill_gdd", "distill_phases", "distill_students", "diversity", "euler", "experts", "feature_network",
-    "few_levels", "flow_noised", "flow_weight", "frechet", "freeze_trunk", "generate", "grid", "grid25", "guided",
-    "half_life", "heun", "innate", "judge_images", "judge_mixture", "karras", "make_pairs", "match_teacher", "mixture",
-    "multistep", "nearest_training", "noise_for", "one_network", "partition", "path_losses", "power",
-    "precision_recall_coverage", "progress_figure", "ramped", "record_degradation", "ring8", "rollout", "save_grid",
-    "schedule", "sliced_w2", "tangent", "tangent_attention", "to_pixels", "to_signal", "train_teacher",
-    "trajectory_figure", "velocity_of",
+    "class_ring", "compare_students", "conditioned", "contact_sheet", "ddim", "distil_consistency", "distil_rcm",
+    "distill", "distill_gdd", "distill_phases", "distill_scales", "distill_students", "diversity", "euler", "experts",
+    "feature_network", "few_levels", "flow_noised", "flow_weight", "frechet", "freeze_trunk", "generate", "grid",
+    "grid25", "guided", "half_life", "heun", "innate", "judge_images", "judge_mixture", "judge_super_resolution",
+    "karras", "make_pairs", "match_teacher", "mixture", "multistep", "nearest_training", "noise_for", "one_network",
+    "partition", "patches", "path_losses", "power", "precision_recall_coverage", "progress_figure", "psnr", "ramped",
+    "record_degradation", "ring8", "rollout", "save_grid", "schedule", "sliced_w2", "super_resolve", "tangent",
+    "tangent_attention", "to_pixels", "to_signal", "train_decoder", "train_teacher", "trajectory_figure", "velocity_of",
 ]
