@@ -24,7 +24,7 @@ from limbeck.diffusion.sources import Draws, Pictures
 from limbeck.diffusion.students import one_network
 from limbeck.diffusion.super_resolution import (
     Conditioned,
-    Degradation,
+    Conditioning,
     Scaling,
     bilinear_up,
     box_down,
@@ -71,7 +71,7 @@ class Walks:
         return draws.normal("x", count, 8).double() @ torch.linalg.cholesky(COVARIANCE).T, None
 
 
-MEANS = Degradation(lambda x, s: x.unflatten(-1, (-1, s)).mean(-1), lambda low, s: low)
+MEANS = Conditioning(lambda x, s: x.unflatten(-1, (-1, s)).mean(-1), lambda low, s: low)
 
 
 def seen(factor: int, a: float, b: float) -> tuple[Tensor, Tensor]:
@@ -200,7 +200,7 @@ def better_pictures() -> Tensor:
 def test_nested_ladder(factor: int) -> None:
     x = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     torch.testing.assert_close(box_down(x, 2 * factor), box_down(box_down(x, factor), 2), rtol=0, atol=1e-7)
-    assert Degradation().told(x, 1).equal(x)
+    assert Conditioning().told(x, 1).equal(x)
 
 
 def test_the_weights_of_the_loss() -> None:
@@ -245,12 +245,12 @@ def test_the_round_trip_of_v(angle: float) -> None:
 
 def test_teachers_and_encoders_get_no_gradient_and_stay() -> None:
     encoder = nn.Conv2d(1, 1, 1)
-    task, before = Degradation(encode=encoder), encoder.weight.clone()
-    done = climb(degradation=task)
+    task, before = Conditioning(encode=encoder), encoder.weight.clone()
+    done = climb(conditioning=task)
     assert encoder.weight.grad is None and encoder.weight.equal(before)
     teacher, student = (done[factor].student.experts[0] for factor in (2, 4))
     assert all(one.grad is None and not one.requires_grad for one in teacher.parameters())
-    again = climb(factors=(2,), degradation=task)[2].student.experts[0]
+    again = climb(factors=(2,), conditioning=task)[2].student.experts[0]
     assert all(one.equal(again.state_dict()[name]) for name, one in teacher.state_dict().items())
     assert not all(one.equal(teacher.state_dict()[name]) for name, one in student.state_dict().items())
 
@@ -294,7 +294,7 @@ def test_a_killed_ladder_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         assert all(value.equal(state[name]) for name, value in one.student.state_dict().items())
         assert one.values == resumed[factor].values
     with pytest.raises(TrainingError, match="told"):
-        climb(tmp_path / "cut", regime=long, first=BRIEF, degradation=Degradation(down=halves))
+        climb(tmp_path / "cut", regime=long, first=BRIEF, conditioning=Conditioning(down=halves))
 
 
 def halves(x: Tensor, factor: int) -> Tensor:
@@ -329,9 +329,9 @@ def test_one_step_is_one_call_and_forgets_noise_that_the_network_does_not_see() 
 
 
 def test_latents_are_encoded_and_decoded() -> None:
-    task = Degradation(encode=lambda x: avg(x) - 3)
+    task = Conditioning(encode=lambda x: avg(x) - 3)
     made = super_resolve(
-        lambda x, sigma, cond: cond, torch.ones(1, 1, 2, 2), 4, degradation=task, decode=lambda z: 2 * z
+        lambda x, sigma, cond: cond, torch.ones(1, 1, 2, 2), 4, conditioning=task, decode=lambda z: 2 * z
     )
     assert made.shape == (1, 1, 4, 4) and made.unique().tolist() == [-4.0]
 
@@ -365,7 +365,7 @@ def digits() -> tuple[Pictures, Tensor, Callable[[Tensor], Tensor], Distilled]:
 def test_digits_become_sharper_than_by_interpolation_and_steps_trade() -> None:
     _, x, features, done = digits()
     said = judge_super_resolution(done.student.experts[0], x, 2, features)
-    plain = psnr(Degradation().told(x, 2), x)
+    plain = psnr(Conditioning().told(x, 2), x)
     assert said[1]["psnr"] > plain + 1
     assert said[16]["psnr"] < said[2]["psnr"] - 0.5 and said[16]["frechet"] < 0.5 * said[1]["frechet"]
     assert list(said) == [1, 2, 4, 16]
@@ -384,14 +384,14 @@ def test_only_the_decoder_moves_and_it_helps(against: bool) -> None:
     source, x, _, done = digits()
     model, encoder = done.student.experts[0], nn.Conv2d(1, 1, 1, bias=False)
     nn.init.constant_(encoder.weight, 0.8)  # the model was not trained for it: the decoder has something to mend
-    task, decoder = Degradation(encode=encoder), nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU())
+    task, decoder = Conditioning(encode=encoder), nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU())
     torch.manual_seed(0)
     decoder.append(nn.Conv2d(16, 1, 3, padding=1))
     before = [{name: one.clone() for name, one in part.state_dict().items()} for part in (model, encoder, decoder)]
     how: dict[str, Any] = {"perceptual": lambda made, x: (made.mean((1, 2, 3)) - x.mean((1, 2, 3))).square().mean()}
     if against:
         how["adversary"] = Adversary(PixelCritic([1, 8, 8], width=16), weight=0.01)
-    trained = train_decoder(decoder, model, source, 2, degradation=task, progress=False, **how,
+    trained = train_decoder(decoder, model, source, 2, conditioning=task, progress=False, **how,
                             regime=replace(DECODING, updates=120, lr=5e-3))  # fmt: skip
     for part, was in zip((model, encoder), before, strict=False):
         assert all(one.equal(was[name]) for name, one in part.state_dict().items())
@@ -400,9 +400,9 @@ def test_only_the_decoder_moves_and_it_helps(against: bool) -> None:
     assert {"train/student/l1", "train/student/perceptual"} <= set(trained.values)
     assert ("train/critic/loss" in trained.values) == against
     low, decode = box_down(x, 2), trained.student.experts[0]
-    plain = psnr(super_resolve(model, low, 2, degradation=task), x)
+    plain = psnr(super_resolve(model, low, 2, conditioning=task), x)
     with torch.no_grad():
-        assert psnr(super_resolve(model, low, 2, degradation=task, decode=decode), x) > plain + 0.4
+        assert psnr(super_resolve(model, low, 2, conditioning=task, decode=decode), x) > plain + 0.4
 
 
 # ---- networks and data ----------------------------------------------------------------------------------------

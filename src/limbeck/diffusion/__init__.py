@@ -37,20 +37,20 @@ from limbeck.diffusion.samplers import ddim, euler, heun, karras, multistep
 from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between, schedule
 from limbeck.diffusion.sources import Draws, Exact, Pictures, Source
 from limbeck.diffusion.students import Student, generate, noise_for, one_network
-from limbeck.diffusion.tangent_attention import attention, attention_jvp, tangent_attention
 from limbeck.diffusion.super_resolution import (
-    Conditioned, Degradation, conditioned, distill_scales, judge_super_resolution, patches, psnr, super_resolve,
+    Conditioned, Conditioning, conditioned, distill_scales, judge_super_resolution, patches, psnr, super_resolve,
 )
+from limbeck.diffusion.tangent_attention import attention, attention_jvp, tangent_attention
 from limbeck.diffusion.tangents import check_tangent, tangent
 from limbeck.diffusion.teachers import Pretrained, Pretraining, train_teacher
 from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.diffusion.trigflow import LogNormal, ShiftedUniform, few_levels, rollout, velocity_of
 
 __all__ = [
-    "DDPM", "EDM", "RULES", "Adversary", "Alternating", "Average", "Bundle", "Conditioned", "Consistency", "Cosine",
-    "Decoupled", "Degradation", "Denoiser", "Diffusers", "Discrete", "Distances", "Distilled", "Drawn", "Draws",
-    "Exact", "FairComparison", "FeatureCritic", "FeatureNetwork", "ImageJudgement", "Kind", "Ladder", "Levels",
-    "LogNormal", "Matching", "MeanFlow", "MeanVariance", "Mixture", "MixtureJudgement", "Pairs", "Pictures",
+    "DDPM", "EDM", "RULES", "Adversary", "Alternating", "Average", "Bundle", "Conditioned", "Conditioning",
+    "Consistency", "Cosine", "Decoupled", "Degradation", "Denoiser", "Diffusers", "Discrete", "Distances", "Distilled",
+    "Drawn", "Draws", "Exact", "FairComparison", "FeatureCritic", "FeatureNetwork", "ImageJudgement", "Kind", "Ladder",
+    "Levels", "LogNormal", "Matching", "MeanFlow", "MeanVariance", "Mixture", "MixtureJudgement", "Pairs", "Pictures",
     "PixelCritic", "Preconditioned", "Prediction", "Pretrained", "Pretraining", "ProjectedCritic", "Push",
     "RandomRollout", "RectifiedFlow", "Regime", "Rule", "Scene", "Schedule", "Shifted", "ShiftedUniform", "Shrinking",
     "Sizes", "Skipping", "Source", "Stopping", "Student", "Students", "Tangent", "TimeWeight", "Translated", "TrigFlow",

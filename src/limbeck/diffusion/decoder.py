@@ -11,7 +11,7 @@ from limbeck.diffusion.denoisers import Denoiser
 from limbeck.diffusion.game import Scene
 from limbeck.diffusion.sources import Source
 from limbeck.diffusion.students import Student
-from limbeck.diffusion.super_resolution import Degradation, super_resolve
+from limbeck.diffusion.super_resolution import Conditioning, super_resolve
 from limbeck.diffusion.training import Distilled, Regime, distill
 
 DECODING = Regime(400, 64, 1e-3, turns=1, betas=(0.9, 0.999))
@@ -25,7 +25,7 @@ class Decoding:
         denoiser: frozen, of one factor.
         factor: which.
         source: of pictures.
-        degradation: as in the model's training.
+        conditioning: as in the model's training.
         batch: of an update.
         perceptual: a further distance of pictures, a mean.
     """
@@ -33,7 +33,7 @@ class Decoding:
     denoiser: Denoiser = field(repr=False)
     factor: int
     source: Source = field(repr=False)
-    degradation: Degradation = field(repr=False)
+    conditioning: Conditioning = field(repr=False)
     batch: int
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
 
@@ -41,8 +41,8 @@ class Decoding:
         """See `Rollout`: the decoder's pictures; only the decoder has a gradient."""
         x = self.source.draw(scene.draws, count)[0].to(next(student.experts[0].parameters()))
         seed = scene.draws.generator(name).initial_seed()
-        low = self.degradation.down(x, self.factor)
-        z = super_resolve(self.denoiser, low, self.factor, degradation=self.degradation, seed=seed)
+        low = self.conditioning.down(x, self.factor)
+        z = super_resolve(self.denoiser, low, self.factor, conditioning=self.conditioning, seed=seed)
         return student.experts[0](z)  # type: ignore[no-any-return]
 
     def __call__(self, student: Student, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
@@ -61,7 +61,7 @@ def train_decoder(
     source: Source,
     factor: int,
     *,
-    degradation: Degradation | None = None,
+    conditioning: Conditioning | None = None,
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
     regime: Regime = DECODING,
     **how: Any,
@@ -73,13 +73,13 @@ def train_decoder(
     Args:
         decoder: latents to pictures, trained in place; its average is `student.experts[0]` of what is returned. Of a
             model in pixels it is any network from pictures to pictures.
-        denoiser: see `Decoding`, as are source, factor, degradation, perceptual.
+        denoiser: see `Decoding`, as are source, factor, conditioning, perceptual.
         regime: how long, how fast.
         how: the rest of what `distill` takes; an `adversary` (clean pictures, alone) sharpens.
 
     Source: Noroozi et al. (2024), arXiv 2401.17258; weights of the losses are reconstructed.
     """
-    also = Decoding(denoiser, factor, source, degradation or Degradation(), regime.batch, perceptual)
+    also = Decoding(denoiser, factor, source, conditioning or Conditioning(), regime.batch, perceptual)
     student, own = Student([decoder], [[1.0]]), {"label": "decoder"} | how
     return distill(
         student, denoiser, source, regime=replace(regime, turns=1), push=None, also=also, rollout=also.rollout, **own

@@ -59,7 +59,7 @@ def bilinear_up(low: Tensor, factor: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Degradation:
+class Conditioning:
     """What a model of a factor is told about a picture: encode(up(down(x, factor), factor)).
 
     Any ladder from easy to hard can take the place of sizes: blur, holes, compression. What is told at one factor
@@ -71,7 +71,7 @@ class Degradation:
         encode: frozen map of pictures to latents of unit scale; pictures themselves by default.
 
     Example:
-        >>> Degradation().told(torch.eye(2)[None, None], 2)[0, 0].tolist()
+        >>> Conditioning().told(torch.eye(2)[None, None], 2)[0, 0].tolist()
         [[0.5, 0.5], [0.5, 0.5]]
     """
 
@@ -144,7 +144,7 @@ class Scaling:
         factor: s.
         easier: factor of the teacher; None learns from the pictures.
         source: of pictures.
-        degradation: what the models are told.
+        conditioning: what the models are told.
         batch: of an update.
         weight: see `WEIGHTS`.
         lowest: least angle.
@@ -153,7 +153,7 @@ class Scaling:
     factor: int
     easier: int | None
     source: Source = field(repr=False)
-    degradation: Degradation = field(default=Degradation(), repr=False)
+    conditioning: Conditioning = field(default=Conditioning(), repr=False)
     batch: int = 256
     weight: Literal["v", "x0", "truncated"] = "v"
     lowest: float = 0.02
@@ -164,13 +164,13 @@ class Scaling:
         d, draws = float(getattr(denoiser, "data_std", 1.0)), scene.draws
         with torch.no_grad():
             x = self.source.draw(draws, self.batch)[0].to(next(denoiser.parameters()))
-            z, told = self.degradation.encode(x), self.degradation.told(x, self.factor)
+            z, told = self.conditioning.encode(x), self.conditioning.told(x, self.factor)
             t = self.lowest + (PURE - self.lowest) * draws.uniform("t", len(x))
             there = noised(z, (d * t.tan()).to(z), draws.normal("eps", *z.shape).to(z), d)
             weight = WEIGHTS[self.weight]((d / there.sigma) ** 2) / d**2
             target = there.target
             if self.easier is not None:
-                target = scene.real(there.x, there.sigma, self.degradation.told(x, self.easier))
+                target = scene.real(there.x, there.sigma, self.conditioning.told(x, self.easier))
         return fake_loss(denoiser(there.x, there.sigma, told), there._replace(target=target, weight=weight)), {}
 
 
@@ -179,7 +179,7 @@ def distill_scales(
     source: Source,
     factors: Sequence[int] = (2, 4, 8),
     *,
-    degradation: Degradation | None = None,
+    conditioning: Conditioning | None = None,
     regime: Regime = SCALING,
     first: Regime | None = None,
     init: Literal["teacher", "scratch"] = "teacher",
@@ -196,7 +196,7 @@ def distill_scales(
         denoiser: as the first model begins, see `conditioned`.
         source: of pictures; classes are not told.
         factors: each twice the one before.
-        degradation: what a model is told at a factor.
+        conditioning: what a model is told at a factor.
         regime: of every rung.
         first: of the first one, if it differs: a teacher trained as briefly as its student teaches its own errors.
         init: begin a rung with the weights of its teacher, or with those of `denoiser` (reconstructed).
@@ -232,7 +232,7 @@ def distill_scales(
         )
     if any(side % factors[-1] for side in source.shape[1:]):
         raise ConfigError(f"pictures of {list(source.shape)} cannot be made {factors[-1]} times smaller: crop them")
-    task, done = degradation or Degradation(), dict[int, Distilled]()
+    task, done = conditioning or Conditioning(), dict[int, Distilled]()
     told = [getattr(one, "__qualname__", repr(one)) for one in (task.down, task.up, task.encode)]
     for rung, (easier, factor) in enumerate([(None, factors[0]), *steps]):
         teacher: Any = None if easier is None else done[easier].student.experts[0]
@@ -259,7 +259,7 @@ def super_resolve(
     factor: int,
     *,
     steps: int = 1,
-    degradation: Degradation | None = None,
+    conditioning: Conditioning | None = None,
     decode: Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
 ) -> Tensor:
@@ -272,7 +272,7 @@ def super_resolve(
         low: small pictures, [B, C, h, w].
         factor: how many times larger.
         steps: network calls.
-        degradation: as in training.
+        conditioning: as in training.
         decode: latents to pictures.
         seed: of the noise.
 
@@ -281,7 +281,7 @@ def super_resolve(
         >>> super_resolve(told, torch.ones(1, 1, 1, 2), 2).shape
         torch.Size([1, 1, 2, 4])
     """
-    task = degradation or Degradation()
+    task = conditioning or Conditioning()
     told = task.encode(task.up(low, factor))
     noise = torch.randn(told.shape, generator=torch.Generator().manual_seed(seed)).to(told)
     angles = torch.linspace(PURE, 0, steps + 1, dtype=torch.float64)
@@ -311,7 +311,7 @@ def judge_super_resolution(
     features: Callable[[Tensor], Tensor],
     *,
     steps: Sequence[int] = (1, 2, 4, 16),
-    degradation: Degradation | None = None,
+    conditioning: Conditioning | None = None,
     **how: Any,
 ) -> dict[int, dict[str, float]]:
     """Return `psnr` and `frechet` by steps; the more steps, the worse the one and the better the other. Look at both.
@@ -322,11 +322,11 @@ def judge_super_resolution(
         factor: by which they are made small first.
         features: of pictures, in which Fréchet distances are taken: `feature_network(data).features`.
         steps: of the sampler.
-        degradation: as in training.
+        conditioning: as in training.
         how: see `super_resolve`.
     """
-    low, real = (degradation or Degradation()).down(x, factor), features(x)
-    made = {n: super_resolve(denoiser, low, factor, steps=n, degradation=degradation, **how) for n in steps}
+    low, real = (conditioning or Conditioning()).down(x, factor), features(x)
+    made = {n: super_resolve(denoiser, low, factor, steps=n, conditioning=conditioning, **how) for n in steps}
     return {n: {"psnr": psnr(one, x), "frechet": frechet(real, features(one))} for n, one in made.items()}
 
 
