@@ -17,7 +17,7 @@ from limbeck.diffusion.matching import matching_direction, normalised_direction
 from limbeck.diffusion.students import Student
 from limbeck.errors import ConfigError
 
-Schedule = Literal["shared", "above", "decoupled", "hybrid"]
+Windows = Literal["shared", "above", "decoupled", "hybrid"]
 """Noise levels of matching and augmentation (the paper's schedules 1 to 4; what 2 and 3 are is reconstructed).
 
 | name | draws | matching | augmentation |
@@ -43,7 +43,7 @@ class Decoupled:
     Args:
         guidance: kappa, the paper's alpha; 1 is conditional.
         null: the number that stands for "no class".
-        schedule: of the two noise levels, see `Schedule`.
+        schedule: of the two noise levels, see `Windows`.
         which: both terms or one alone.
         shield: loss of clean pictures that takes the place of matching, see `MeanVariance`; no fake score is needed.
             An `Adversary` beside `which="augmentation"` is another shield.
@@ -68,7 +68,7 @@ class Decoupled:
 
     guidance: float
     null: int
-    schedule: Schedule = "hybrid"
+    schedule: Windows = "hybrid"
     which: Literal["both", "matching", "augmentation"] = "both"
     shield: Callable[[Tensor], Tensor] | None = None
     levels: Law = PUSHED
@@ -140,8 +140,9 @@ class Stopping:
 
     A number that the push says, or `std` of its pictures, is too high if it is above `rise` times its least so far at
     two judgements in a row; the student of then is what the training gives. A rising gap means a fake score that lags,
-    or pictures that are over-baked; a rising std, pictures that run away. A fake score that begins as the teacher has
-    no gap at first: judge not before it has learnt.
+    or pictures that are over-baked; a rising std, pictures that run away. Judge late and seldom: a fake score that
+    begins as the teacher has no gap at first, a student that begins blurred has a small std, and every number is that
+    of one batch.
 
     Args:
         push: whose numbers are looked at.
@@ -155,7 +156,7 @@ class Stopping:
     """
 
     push: Push
-    rise: Mapping[str, float] = field(default_factory=lambda: {"gap": 2.0, "std": 1.5})
+    rise: Mapping[str, float]
     also: Callable[[Student], Mapping[str, float]] = field(default=lambda student: {}, repr=False)
     _said: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
