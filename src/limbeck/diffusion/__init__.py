@@ -15,7 +15,9 @@ from limbeck.diffusion.decoupled import Decoupled, MeanVariance, Stopping
 from limbeck.diffusion.decoder import train_decoder
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned, Translated, guided
 from limbeck.diffusion.disback import Degradation, backtrack, path_losses, record_degradation
+from limbeck.diffusion.export import export_diffusers, export_onnx
 from limbeck.diffusion.features import FeatureNetwork, feature_network, to_pixels, to_signal
+from limbeck.diffusion.folders import Saved, load_model, save_model
 from limbeck.diffusion.game import Matching, Pairs, Push, Scene, make_pairs
 from limbeck.diffusion.gdd import Alternating, ProjectedCritic, distill_gdd, freeze_trunk, innate
 from limbeck.diffusion.matching import Levels
@@ -32,6 +34,7 @@ from limbeck.diffusion.networks import Diffusers, Sizes
 from limbeck.diffusion.phased import biased_loss, distill_phases, experts, flow_noised, flow_weight
 from limbeck.diffusion.pictures import contact_sheet, grid, progress_figure, save_grid, trajectory_figure
 from limbeck.diffusion.predictions import Kind, Prediction
+from limbeck.diffusion.pretrained import from_diffusers
 from limbeck.diffusion.rcm import RandomRollout, distil_rcm
 from limbeck.diffusion.samplers import ddim, euler, heun, karras, multistep
 from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between, schedule
@@ -52,15 +55,17 @@ __all__ = [
     "Drawn", "Draws", "Exact", "FairComparison", "FeatureCritic", "FeatureNetwork", "ImageJudgement", "Kind", "Ladder",
     "Levels", "LogNormal", "Matching", "MeanFlow", "MeanVariance", "Mixture", "MixtureJudgement", "Pairs", "Pictures",
     "PixelCritic", "Preconditioned", "Prediction", "Pretrained", "Pretraining", "ProjectedCritic", "Push",
-    "RandomRollout", "RectifiedFlow", "Regime", "Rule", "Scene", "Schedule", "Shifted", "ShiftedUniform", "Shrinking",
-    "Sizes", "Skipping", "Source", "Stopping", "Student", "Students", "Tangent", "TimeWeight", "Translated", "TrigFlow",
-    "TwoTimes", "attention", "attention_jvp", "backtrack", "between", "biased_loss", "check_tangent", "checker",
-    "class_ring", "compare_students", "conditioned", "contact_sheet", "ddim", "distil_consistency", "distil_rcm",
-    "distill", "distill_gdd", "distill_phases", "distill_scales", "distill_students", "diversity", "euler", "experts",
-    "feature_network", "few_levels", "flow_noised", "flow_weight", "frechet", "freeze_trunk", "generate", "grid",
+    "RandomRollout", "RectifiedFlow", "Regime", "Rule", "Saved", "Scene", "Schedule", "Shifted", "ShiftedUniform",
+    "Shrinking", "Sizes", "Skipping", "Source", "Stopping", "Student", "Students", "Tangent", "TimeWeight",
+    "Translated", "TrigFlow", "TwoTimes", "attention", "attention_jvp", "backtrack", "between", "biased_loss",
+    "check_tangent", "checker", "class_ring", "compare_students", "conditioned", "contact_sheet", "ddim",
+    "distil_consistency", "distil_rcm", "distill", "distill_gdd", "distill_phases", "distill_scales",
+    "distill_students", "diversity", "euler", "experts", "export_diffusers", "export_onnx", "feature_network",
+    "few_levels", "flow_noised", "flow_weight", "frechet", "freeze_trunk", "from_diffusers", "generate", "grid",
     "grid25", "guided", "half_life", "heun", "innate", "judge_images", "judge_mixture", "judge_super_resolution",
-    "karras", "make_pairs", "match_teacher", "mixture", "multistep", "nearest_training", "noise_for", "one_network",
-    "partition", "patches", "path_losses", "power", "precision_recall_coverage", "progress_figure", "psnr", "ramped",
-    "record_degradation", "ring8", "rollout", "save_grid", "schedule", "sliced_w2", "super_resolve", "tangent",
-    "tangent_attention", "to_pixels", "to_signal", "train_decoder", "train_teacher", "trajectory_figure", "velocity_of",
+    "karras", "load_model", "make_pairs", "match_teacher", "mixture", "multistep", "nearest_training", "noise_for",
+    "one_network", "partition", "patches", "path_losses", "power", "precision_recall_coverage", "progress_figure",
+    "psnr", "ramped", "record_degradation", "ring8", "rollout", "save_grid", "save_model", "schedule", "sliced_w2",
+    "super_resolve", "tangent", "tangent_attention", "to_pixels", "to_signal", "train_decoder", "train_teacher",
+    "trajectory_figure", "velocity_of",
 ]

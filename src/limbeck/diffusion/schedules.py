@@ -73,6 +73,8 @@ class Schedule(ABC):
         Raises:
             ConfigError: a ratio that the schedule does not reach.
         """
+        if torch.compiler.is_compiling():  # a graph cannot ask for values
+            return self._time(sigma)
         low, high = self.sigma(torch.tensor([self.smallest, self.largest], dtype=torch.float64)).tolist()
         # the ends, written in float32, lie up to 6e-8 outside
         if not bool(((sigma >= low * (1 - 1e-6)) & (sigma <= high * (1 + 1e-6))).all()):
@@ -208,7 +210,7 @@ class Cosine(Schedule):
 
 def _interpolated(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
     knots, values = knots.to(x.device), values.to(x.device)
-    left = (torch.searchsorted(knots, x.detach().contiguous(), right=True) - 1).clamp(0, len(knots) - 2)
+    left = ((x.detach()[..., None] >= knots).sum(-1) - 1).clamp(0, len(knots) - 2)  # ONNX knows no searchsorted
     slope = (values[left + 1] - values[left]) / (knots[left + 1] - knots[left])
     return values[left] + (x - knots[left]) * slope
 

@@ -69,7 +69,7 @@ class Student(nn.Module):
         x = plan[0][1] * noise[:, 0]
         for step, ((expert, sigma), below) in enumerate(zip(plan, after, strict=True)):
             with torch.set_grad_enabled(torch.is_grad_enabled() and step == len(plan) - 1):
-                x0: Tensor = self.experts[expert](x, torch.full((len(x),), sigma, device=x.device, dtype=x.dtype), cond)
+                x0: Tensor = self.experts[expert](x, x.new_full(x.shape[:1], sigma), cond)
                 if below == 0:
                     return x0
                 fresh = noise[:, step + 1] if self.renoise else (x - x0) / sigma
