@@ -194,7 +194,7 @@ def test_small_steps_tend_to_the_tangent(solver):
     errors = []
     for gap in (1e-2, 1e-3):
         pair = lambda u, drawn, gap=gap: (d * times.tan(), d * (times - gap).tan())  # noqa: E731
-        loss = Discrete(pair, solver, weight="unit")(student, student, law, batch)["loss"]
+        loss = Discrete(pair, solver)(student, student, law, batch)["loss"]
         discrete = slopes(loss, student) / (gap * math.sin(t)) * math.cos(t)
         errors.append(float((discrete - continuous).norm() / continuous.norm()))
         assert torch.cosine_similarity(discrete, continuous, 0) > 0.99
@@ -209,7 +209,7 @@ def test_discrete_consistency_of_rcm_tends_to_the_tangent_too():
     student.data_std = d
     batch = drawn(x0, d)
     fixed = lambda u, drawn: Shifted(1000)(0.5 + 1e-3 * u, drawn)  # noqa: E731
-    discrete = slopes(Discrete(fixed, "angle", weight="unit")(student, student, law, batch)["loss"], student)
+    discrete = slopes(Discrete(fixed, "angle")(student, student, law, batch)["loss"], student)
     t = (fixed(batch.draws.uniform("pair", 300), batch)[0] / d).atan()
     x = diffused(x0 / d, t, batch.draws.normal("eps/pair", *x0.shape).double())
     slope = velocity_of(law, d)(x, t)
@@ -247,7 +247,7 @@ def test_shrinking_pairs_begin_with_denoising():
     torch.testing.assert_close(later[0], high * (1 - n / 2**4))
     torch.testing.assert_close(later[1], high * (1 - n / 2**7))
     student = randomised()
-    loss = Discrete(Shrinking(), weight="gap")(student, student, None, start)["loss"]  # with low = 0: denoising
+    loss = Discrete(Shrinking(), by_gap=True)(student, student, None, start)["loss"]  # with low = 0: denoising
     high = Shrinking()(start.draws.uniform("pair", 3), start)[0]
     x = start.x0 + high[:, None] * start.draws.normal("eps/pair", 3, 2).double()
     torch.testing.assert_close(loss, ((student(x, high) - start.x0).square().sum(1) / high).mean())
@@ -444,7 +444,7 @@ def test_one_step_finds_both_points(rule, teacher, updates):
 
 def test_the_target_is_the_average_of_the_updates_before():
     denoiser = randomised()
-    term = Consistency(Discrete(decay=0.5), denoiser, SOURCE, 4, 10)
+    term = Consistency(Discrete(decay=0.5), denoiser, SOURCE, Regime(10, 4))
     assert dict(term.target.module.named_parameters()).keys() == dict(denoiser.named_parameters()).keys()
     assert not any(one.requires_grad for one in term.parameters())
     assert "decay=0.5" in repr(term)

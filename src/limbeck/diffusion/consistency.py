@@ -24,6 +24,8 @@ from limbeck.diffusion.students import Student
 from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.diffusion.trigflow import LogNormal, ShiftedUniform, velocity_of
 
+Logs = dict[str, Tensor]
+
 
 class Drawn(NamedTuple):
     """What one update learns from.
@@ -48,9 +50,7 @@ class Drawn(NamedTuple):
 class Rule(Protocol):
     """What the student is compared with."""
 
-    def __call__(
-        self, student: Denoiser, target: Denoiser, teacher: Denoiser | None, drawn: Drawn
-    ) -> dict[str, Tensor]:
+    def __call__(self, student: Denoiser, target: Denoiser, teacher: Denoiser | None, drawn: Drawn) -> Logs:
         """Return `loss`, and numbers to record.
 
         Args:
@@ -189,7 +189,7 @@ def angle_step(teacher: Denoiser, x: Tensor, high: Tensor, low: Tensor, cond: Te
 SOLVERS = {"euler": euler_step, "heun": heun_step, "angle": angle_step}
 
 
-# ---- distances and weights, one number a picture ------------------------------------------------------------
+# ---- distances, one number a picture ------------------------------------------------------------
 
 
 def squared(a: Tensor, b: Tensor) -> Tensor:
@@ -207,19 +207,13 @@ def pseudo_huber(a: Tensor, b: Tensor, c: float | None = None) -> Tensor:
 
 
 DISTANCES = {"squared": squared, "huber": pseudo_huber}
-WEIGHTS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "one": lambda high, low, d: torch.ones_like(high),
-    "gap": lambda high, low, d: 1 / (high - low),
-    "unit": lambda high, low, d: torch.full_like(high, d**-2),
-}
-"""Of a pair of levels: none; 1 / (high - low); 1 / d^2, for distances in units of the data's standard deviation."""
 
 
 @dataclass(frozen=True)
 class Discrete:
     """Consistency at two levels of one path.
 
-        L = mean w dist(f(x_high, high), stop f'(x_low, low)),  x_high = x0 + high eps
+        L = mean w / d^2 dist(f(x_high, high), stop f'(x_low, low)),  x_high = x0 + high eps
         x_low: a step of the teacher's ODE from x_high; without a teacher x0 + low eps, the same noise
 
     Where low = 0 the student is compared with x_low itself.
@@ -228,7 +222,7 @@ class Discrete:
         pairs: law of the levels: `Ladder`, `Shrinking`, `Skipping`, `Shifted`.
         solver: of the teacher's step: heun, euler (DDIM), angle.
         distance: squared, or huber (pseudo-Huber).
-        weight: one, gap, unit; see `WEIGHTS`.
+        by_gap: w = 1 / (high - low), which iCT and ECT have; else 1.
         decay: f' is a moving average of the student of this decay (ramped); None is the student itself.
 
     Example:
@@ -245,12 +239,10 @@ class Discrete:
     pairs: Ladder | Shrinking | Skipping | Shifted = Ladder()
     solver: Literal["heun", "euler", "angle"] = "heun"
     distance: Literal["squared", "huber"] = "squared"
-    weight: Literal["one", "gap", "unit"] = "one"
+    by_gap: bool = False
     decay: float | None = None
 
-    def __call__(
-        self, student: Denoiser, target: Denoiser, teacher: Denoiser | None, drawn: Drawn
-    ) -> dict[str, Tensor]:
+    def __call__(self, student: Denoiser, target: Denoiser, teacher: Denoiser | None, drawn: Drawn) -> Logs:
         """See `Rule`."""
         x0, cond, draws, d = drawn.x0, drawn.cond, drawn.draws, drawn.data_std
         high, low = self.pairs(draws.uniform("pair", len(x0)).to(x0.device), drawn)
@@ -262,16 +254,16 @@ class Discrete:
                 near = SOLVERS[self.solver](teacher, x, high, low, cond, d)
             aim = torch.where(spread(low, x0) > 0, target(near, low, cond), near)
         apart = DISTANCES[self.distance](student(x, high, cond), aim)
-        return {"loss": (WEIGHTS[self.weight](high, low, d) * apart).mean()}
+        return {"loss": (apart / (high - low if self.by_gap else 1.0)).mean() / d**2}
 
 
 RULES: dict[str, Callable[[], Discrete]] = {
     "cd": partial(Discrete, decay=0.95),
     "ct": partial(Discrete, Ladder(1, 149), decay=0.95),
-    "ict": partial(Discrete, Ladder(10, 1280, LogNormal(-1.1, 2.0)), distance="huber", weight="gap"),
-    "ect": partial(Discrete, Shrinking(), distance="huber", weight="gap"),
+    "ict": partial(Discrete, Ladder(10, 1280, LogNormal(-1.1, 2.0)), distance="huber", by_gap=True),
+    "ect": partial(Discrete, Shrinking(), distance="huber", by_gap=True),
     "lcm": partial(Discrete, Skipping(), "euler", "huber", decay=0.95),
-    "dcm": partial(Discrete, Shifted(), "angle", weight="unit"),
+    "dcm": partial(Discrete, Shifted(), "angle"),
 }
 """Rules by name. ct, ict and ect need no teacher. lcm follows the teacher that it is given, guided with one scale (its
 paper draws the scale and tells the student). The distances of cd and ct were perceptual where such a net exists."""
@@ -284,16 +276,15 @@ class Consistency(nn.Module):
         rule: which.
         denoiser: the student's.
         source: real pictures.
-        batch: of an update.
-        updates: of the training.
+        regime: of the training.
         teacher: see `Rule`.
     """
 
     def __init__(
-        self, rule: Rule, denoiser: nn.Module, source: Source, batch: int, updates: int, teacher: Denoiser | None = None
+        self, rule: Rule, denoiser: nn.Module, source: Source, regime: Regime, teacher: Denoiser | None = None
     ) -> None:
         super().__init__()
-        self.rule, self.source, self.batch, self.updates = rule, source, batch, updates
+        self.rule, self.source, self.regime = rule, source, regime
         self.data_std = float(getattr(denoiser, "data_std", 1.0))
         self.head: nn.Module | None = getattr(rule, "head", None)
         decay: float | None = getattr(rule, "decay", None)
@@ -306,8 +297,8 @@ class Consistency(nn.Module):
         if self.target is not None and scene.update > 0:
             self.target.update()
         draws = Draws(scene.draws.seed, scene.update)
-        x0, cond = self.source.draw(draws, self.batch)
-        drawn = Drawn(x0, cond, draws, self.data_std, scene.update, scene.update / self.updates)
+        x0, cond = self.source.draw(draws, self.regime.batch)
+        drawn = Drawn(x0, cond, draws, self.data_std, scene.update, scene.update / self.regime.updates)
         target = denoiser if self.target is None else self.target.module
         logs = self.rule(denoiser, target, self._teacher[0], drawn)
         return logs.pop("loss"), {f"consistency/{name}": value for name, value in logs.items()}
@@ -344,6 +335,6 @@ def distil_consistency(
         2
     """
     regime: Regime = how.pop("regime", None) or Regime(turns=1)
-    also = Consistency(rule, student.experts[-1], source, regime.batch, regime.updates, teacher)
+    also = Consistency(rule, student.experts[-1], source, regime, teacher)
     plain: dict[str, Any] = {"regime": regime, "push": None, "also": also, "label": "consistency"}
     return distill(student, teacher, source, **plain | how)

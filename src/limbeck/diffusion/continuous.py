@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.diffusion.consistency import Drawn
+from limbeck.diffusion.consistency import Drawn, Logs
 from limbeck.diffusion.denoisers import Denoiser, spread
 from limbeck.diffusion.tangents import TangentMode, check_tangent, tangent
 from limbeck.diffusion.trigflow import LogNormal, TimeLaw, diffused, velocity_of
@@ -117,9 +117,7 @@ class Tangent:
     prior: bool = False
     jumps: bool = False
 
-    def __call__(
-        self, student: Denoiser, target: Denoiser, teacher: Denoiser | None, drawn: Drawn
-    ) -> dict[str, Tensor]:
+    def __call__(self, student: Denoiser, target: Denoiser, teacher: Denoiser | None, drawn: Drawn) -> Logs:
         """See `Rule`."""
         x0, cond, draws, d = drawn.x0 / drawn.data_std, drawn.cond, drawn.draws, drawn.data_std
         z = self.times(draws.uniform("t", len(x0)).to(x0.device))
@@ -128,7 +126,7 @@ class Tangent:
         field: Callable[..., Tensor] = partial(velocity_of(student, d), cond=cond)
         if self.jumps:
             s = t * draws.uniform("s", len(x0)).to(t)
-            gap, field = t - s, partial(jumping(student), s=s, cond=cond)
+            gap, field = t - s, partial(student.network, s=s, cond=cond)  # type: ignore[attr-defined]
         scale = gap.cos() * gap.sin()
         with torch.no_grad():
             slope = diffused(eps, t, -x0) if teacher is None else velocity_of(teacher, d)(x, t, cond)
@@ -166,12 +164,6 @@ class TwoTimes(nn.Module):
         return self.network(x, told, cond)  # type: ignore[no-any-return]
 
 
-def jumping(student: Any) -> TwoTimes:
-    """Return the network of two times of a `Translated` student."""
-    network: TwoTimes = student.network
-    return network
-
-
 @dataclass(frozen=True)
 class MeanFlow:
     """Average velocities of a rectified flow, z = (1 - t) x0 + t eps.
@@ -197,9 +189,7 @@ class MeanFlow:
     power: float = 1.0
     mode: TangentMode = "exact"
 
-    def __call__(
-        self, student: Denoiser, target: Denoiser, teacher: Denoiser | None, drawn: Drawn
-    ) -> dict[str, Tensor]:
+    def __call__(self, student: Denoiser, target: Denoiser, teacher: Denoiser | None, drawn: Drawn) -> Logs:
         """See `Rule`."""
         x0, cond, draws, count = drawn.x0, drawn.cond, drawn.draws, len(drawn.x0)
         logits = LogNormal(self.mean, self.std)(draws.uniform("t", 2 * count).to(x0.device)).reshape(2, count)
@@ -207,7 +197,7 @@ class MeanFlow:
         r = torch.where(draws.uniform("same", count).to(t) < self.same, t, r)
         eps = draws.normal("eps/mean", *x0.shape).to(x0)
         z = spread(1 - t, x0) * x0 + spread(t, x0) * eps
-        field = partial(jumping(student), s=r, cond=cond)
+        field = partial(student.network, s=r, cond=cond)  # type: ignore[attr-defined]
         with torch.no_grad():
             v = eps - x0
             if teacher is not None:

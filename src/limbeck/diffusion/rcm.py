@@ -144,7 +144,7 @@ def distil_rcm(
     law = replace(levels, scale=d * levels.scale)
     also = None
     if rule is not None:
-        also = Consistency(rule, denoiser, source, regime.batch, regime.updates, teacher)
+        also = Consistency(rule, denoiser, source, regime, teacher)
     push = Weighed(Matching(law, floor=1e-5), lam, d, lam_mode == "per_dim", warmup)
     return distill(
         student, teacher, source, regime=regime, push=push, fake=fake or deepcopy(denoiser), also=also, rollout=rolled,

@@ -1,6 +1,7 @@
 """How a network's answer changes along the ODE: the derivative that continuous consistency needs."""
 
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,12 +16,8 @@ STEP = 1e-3
 TOLERANCE = 0.05
 
 
-class Field(Protocol):
-    """F(x, t), what else it knows held fixed."""
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return a tensor of the shape of x."""
-        ...
+Field = Callable[[Tensor, Tensor], Tensor]
+"""F(x, t) of the shape of x; what else it knows is held fixed."""
 
 
 @torch.no_grad()
