@@ -12,7 +12,7 @@ import typer
 from limbeck.cli.arguments import JsonOption, SeedOption, emit, option
 from limbeck.errors import LimbeckError
 
-ROOMS = ("lm", "vision")
+ROOMS = ("lm", "vision", "diffusion")
 
 
 def demo(
@@ -68,15 +68,23 @@ def distill(
     Classifiers: room: vision as the first line, then data: digits, teacher: {hidden: [128]}, student: {hidden: [16]},
     method: kd (ce, dkd, dist, pld, mlkd, kd-z, ...), steps, out; see recipes/vision.
 
+    Diffusion models: room: diffusion, data: digits, method: dmd2 (dmd, gdd, phased, ...), out; see recipes/diffusion.
+
     The same command continues after a stop; a finished run says so. Several processes: torchrun --nproc_per_node 2 -m
     limbeck distill recipe.yaml. Recipes for every method are in recipes/lm.
     """
-    if room_of(recipe) == "vision":
-        from limbeck.vision import read_classifier_recipe, run_recipe
-
+    if (room := room_of(recipe)) != "lm":
         if cost:
-            raise LimbeckError("--preview counts language models: a classifier of eight lines is quickly tried")
-        found = run_recipe(read_classifier_recipe(recipe, overrides or []), progress=not as_json)
+            raise LimbeckError("--preview counts language models: give fewer steps to try a recipe of another room")
+        found: Any
+        if room == "vision":
+            from limbeck import vision
+
+            found = vision.run_recipe(vision.read_classifier_recipe(recipe, overrides or []), progress=not as_json)
+        else:
+            from limbeck.diffusion.recipe import read_diffusion_recipe, run_recipe
+
+            found = run_recipe(read_diffusion_recipe(recipe, overrides or []), progress=not as_json)
         emit(as_json, found.to_dict(), found.summary())
         return
     from limbeck.lm import distill as run

@@ -11,8 +11,8 @@ from limbeck.diffusion.consistency import (
     RULES, Consistency, Discrete, Drawn, Ladder, Rule, Shifted, Shrinking, Skipping, distil_consistency,
 )
 from limbeck.diffusion.continuous import MeanFlow, Tangent, TimeWeight, TwoTimes
-from limbeck.diffusion.decoupled import Decoupled, MeanVariance, Stopping
 from limbeck.diffusion.decoder import train_decoder
+from limbeck.diffusion.decoupled import Decoupled, MeanVariance, Stopping
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned, Translated, guided
 from limbeck.diffusion.disback import Degradation, backtrack, path_losses, record_degradation
 from limbeck.diffusion.export import export_diffusers, export_onnx
@@ -20,7 +20,9 @@ from limbeck.diffusion.features import FeatureNetwork, feature_network, to_pixel
 from limbeck.diffusion.folders import Saved, load_model, save_model
 from limbeck.diffusion.game import Matching, Pairs, Push, Scene, make_pairs
 from limbeck.diffusion.gdd import Alternating, ProjectedCritic, distill_gdd, freeze_trunk, innate
+from limbeck.diffusion.judging import Judge, Judged, Row
 from limbeck.diffusion.matching import Levels
+from limbeck.diffusion.methods import METHODS
 from limbeck.diffusion.metrics import (
     Distances, ImageJudgement, diversity, frechet, judge_images, nearest_training, precision_recall_coverage,
 )
@@ -36,7 +38,11 @@ from limbeck.diffusion.pictures import contact_sheet, grid, progress_figure, sav
 from limbeck.diffusion.predictions import Kind, Prediction
 from limbeck.diffusion.pretrained import from_diffusers
 from limbeck.diffusion.rcm import RandomRollout, distil_rcm
+from limbeck.diffusion.recipe import (
+    DiffusionRecipe, DiffusionResult, evaluate_folder, read_diffusion_recipe, run_recipe,
+)
 from limbeck.diffusion.samplers import ddim, euler, heun, karras, multistep
+from limbeck.diffusion.sampling import Sampled, sample_folder
 from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between, schedule
 from limbeck.diffusion.sources import Draws, Exact, Pictures, Source
 from limbeck.diffusion.students import Student, generate, noise_for, one_network
@@ -50,22 +56,24 @@ from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.diffusion.trigflow import LogNormal, ShiftedUniform, few_levels, rollout, velocity_of
 
 __all__ = [
-    "DDPM", "EDM", "RULES", "Adversary", "Alternating", "Average", "Bundle", "Conditioned", "Conditioning",
-    "Consistency", "Cosine", "Decoupled", "Degradation", "Denoiser", "Diffusers", "Discrete", "Distances", "Distilled",
-    "Drawn", "Draws", "Exact", "FairComparison", "FeatureCritic", "FeatureNetwork", "ImageJudgement", "Kind", "Ladder",
-    "Levels", "LogNormal", "Matching", "MeanFlow", "MeanVariance", "Mixture", "MixtureJudgement", "Pairs", "Pictures",
-    "PixelCritic", "Preconditioned", "Prediction", "Pretrained", "Pretraining", "ProjectedCritic", "Push",
-    "RandomRollout", "RectifiedFlow", "Regime", "Rule", "Saved", "Scene", "Schedule", "Shifted", "ShiftedUniform",
+    "DDPM", "EDM", "METHODS", "RULES", "Adversary", "Alternating", "Average", "Bundle", "Conditioned",
+    "Conditioning", "Consistency", "Cosine", "Decoupled", "Degradation", "Denoiser", "Diffusers", "DiffusionRecipe",
+    "DiffusionResult", "Discrete", "Distances", "Distilled", "Drawn", "Draws", "Exact", "FairComparison",
+    "FeatureCritic", "FeatureNetwork", "ImageJudgement", "Judge", "Judged", "Kind", "Ladder", "Levels", "LogNormal",
+    "Matching", "MeanFlow", "MeanVariance", "Mixture", "MixtureJudgement", "Pairs", "Pictures", "PixelCritic",
+    "Preconditioned", "Prediction", "Pretrained", "Pretraining", "ProjectedCritic", "Push", "RandomRollout",
+    "RectifiedFlow", "Regime", "Row", "Rule", "Sampled", "Saved", "Scene", "Schedule", "Shifted", "ShiftedUniform",
     "Shrinking", "Sizes", "Skipping", "Source", "Stopping", "Student", "Students", "Tangent", "TimeWeight",
     "Translated", "TrigFlow", "TwoTimes", "attention", "attention_jvp", "backtrack", "between", "biased_loss",
     "check_tangent", "checker", "class_ring", "compare_students", "conditioned", "contact_sheet", "ddim",
     "distil_consistency", "distil_rcm", "distill", "distill_gdd", "distill_phases", "distill_scales",
-    "distill_students", "diversity", "euler", "experts", "export_diffusers", "export_onnx", "feature_network",
-    "few_levels", "flow_noised", "flow_weight", "frechet", "freeze_trunk", "from_diffusers", "generate", "grid",
-    "grid25", "guided", "half_life", "heun", "innate", "judge_images", "judge_mixture", "judge_super_resolution",
-    "karras", "load_model", "make_pairs", "match_teacher", "mixture", "multistep", "nearest_training", "noise_for",
-    "one_network", "partition", "patches", "path_losses", "power", "precision_recall_coverage", "progress_figure",
-    "psnr", "ramped", "record_degradation", "ring8", "rollout", "save_grid", "save_model", "schedule", "sliced_w2",
+    "distill_students", "diversity", "euler", "evaluate_folder", "experts", "export_diffusers", "export_onnx",
+    "feature_network", "few_levels", "flow_noised", "flow_weight", "frechet", "freeze_trunk", "from_diffusers",
+    "generate", "grid", "grid25", "guided", "half_life", "heun", "innate", "judge_images", "judge_mixture",
+    "judge_super_resolution", "karras", "load_model", "make_pairs", "match_teacher", "mixture", "multistep",
+    "nearest_training", "noise_for", "one_network", "partition", "patches", "path_losses", "power",
+    "precision_recall_coverage", "progress_figure", "psnr", "ramped", "read_diffusion_recipe", "record_degradation",
+    "ring8", "rollout", "run_recipe", "sample_folder", "save_grid", "save_model", "schedule", "sliced_w2",
     "super_resolve", "tangent", "tangent_attention", "to_pixels", "to_signal", "train_decoder", "train_teacher",
     "trajectory_figure", "velocity_of",
 ]

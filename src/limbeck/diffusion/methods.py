@@ -1,0 +1,208 @@
+"""Methods by name, as recipes choose them: each is one call of this room, with the choices that people change.
+
+| name | the student learns from | as published |
+|---|---|---|
+| `dmd` | distribution matching, perhaps pairs to regress on | Yin et al. 2023 |
+| `dmd2` | distribution matching and a critic on features of the fake score | Yin et al. 2024 |
+| `decoupled` | matching and augmentation by guidance, each with noise of its own | Liu et al. 2025 |
+| `disback` | the teacher's degradation to the student, walked back | Zhang et al. 2024 |
+| `gdd`, `gdd-i` | a critic alone; with a frozen trunk | Zheng, Yang 2024 |
+| `phased` | matching, one expert for each range of noise | Fan et al. 2025 |
+| `multi-student` | matching and a critic, one student for each group of classes | Song et al. 2024 |
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, cast
+
+from pydantic import TypeAdapter, ValidationError, model_validator
+from torch import nn
+
+from limbeck.diffusion.adversary import Adversary, FeatureCritic, PixelCritic
+from limbeck.diffusion.decoupled import Decoupled, Windows
+from limbeck.diffusion.denoisers import Denoiser, Preconditioned, guided
+from limbeck.diffusion.disback import Storage, backtrack, record_degradation
+from limbeck.diffusion.game import make_pairs
+from limbeck.diffusion.gdd import Alternating, ProjectedCritic, distill_gdd, freeze_trunk, innate
+from limbeck.diffusion.matching import Levels
+from limbeck.diffusion.multi_student import distill_students, partition
+from limbeck.diffusion.phased import distill_phases, experts
+from limbeck.diffusion.sources import Draws, Source
+from limbeck.diffusion.students import Student, one_network
+from limbeck.diffusion.training import Distilled, Regime, distill
+from limbeck.errors import nearest
+from limbeck.settings import Count, Number, Settings
+
+Trained = tuple[nn.Module, list[Distilled]]
+"""The generator, and the trainings that gave it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every method needs.
+
+    Args:
+        network: the teacher's, without guidance, as fake scores begin.
+        first: the network that students begin as; smaller than the teacher's, perhaps.
+        guidance: of the teacher; None is none.
+        source: the data.
+        sigmas: noise levels of the student's steps, falling.
+        given: choices of the regime that the user made.
+        how: `judge`, `judge_at`, `seed`, `out`, `progress` of the training.
+    """
+
+    network: nn.Module
+    first: nn.Module
+    guidance: float | None
+    source: Source
+    sigmas: list[float]
+    given: Mapping[str, Any]
+    how: Mapping[str, Any]
+
+    def guide(self, network: nn.Module) -> Denoiser:
+        """A teacher's network, guided if it should be."""
+        return network if self.guidance is None else guided(network, self.guidance, self.source.classes)
+
+    @property
+    def teacher(self) -> Denoiser:
+        """What the student should be like."""
+        return self.guide(self.network)
+
+    def student(self) -> Student:
+        """One network for all steps."""
+        return one_network(self.first, self.sigmas)
+
+    def fake(self) -> nn.Module:
+        """The fake score as it begins."""
+        return deepcopy(self.network).requires_grad_(True)
+
+    def regime(self, regime: Regime | None = None) -> Regime:
+        """A method's regime with what the user chose."""
+        return replace(regime or Regime(), **self.given)
+
+    def adversary(self, denoiser: nn.Module, weight: float, frozen: bool = False) -> Adversary:
+        """A critic on the late half of a denoiser's features, which may be frozen; of points, on the points."""
+        seed, data = int(self.how["seed"]), self.source
+        if len(data.shape) == 1:
+            return Adversary(PixelCritic(data.shape, data.classes, seed=seed), weight=weight)
+        layers = [name for name, one in denoiser.named_modules() if isinstance(one, nn.Conv2d) or ".maps." in name]
+        paths = layers[len(layers) // 2 :: max(1, len(layers) // 4)]
+        x, cond = data.draw(Draws(0, 0), 2)
+        if frozen:
+            return Adversary(ProjectedCritic(denoiser, paths, x, data.classes, seed=seed), weight=weight)
+        critic = FeatureCritic(denoiser, paths, x, cond, seed)
+        return Adversary(critic, weight=weight, joint=True, levels=Levels(high=0.7))
+
+    def distill(self, teacher: Denoiser | None = None, **parts: Any) -> Trained:
+        """One student by the loop of this room."""
+        how = {"regime": self.regime(), "fake": self.fake(), **self.how, **parts}
+        done = distill(self.student(), teacher or self.teacher, self.source, **how)
+        return done.student, [done]
+
+
+def dmd(job: Job, *, pairs: Count = 0, weight: Number = 0.25) -> Trained:
+    """Distribution matching, with a regression of this weight on so many pairs of noise and the teacher's picture."""
+    made = make_pairs(job.teacher, job.source, pairs, seed=job.how["seed"], weight=weight) if pairs else None
+    return job.distill(pairs=made)
+
+
+def dmd2(job: Job, *, critic: Number = 0.01) -> Trained:
+    """Distribution matching, and a critic of this weight on the features of the fake score."""
+    fake = job.fake()
+    return job.distill(fake=fake, adversary=job.adversary(fake, critic))
+
+
+def decoupled(job: Job, *, schedule: Windows = "hybrid") -> Trained:
+    """Matching without guidance, and guidance as a push of its own, at noise levels of its own."""
+    return job.distill(job.network, push=Decoupled(job.guidance or 0.0, job.source.classes, schedule))
+
+
+def disback(
+    job: Job, *, steps: Count = 150, every: Count = 50, interval: Count = 20, storage: Storage = "full"
+) -> Trained:
+    """The fake score's way from the teacher to the untrained student, recorded and walked back."""
+    student, brief = job.student(), {name: job.how[name] for name in ("seed", "progress")}
+    path = record_degradation(
+        student, job.network, job.source, job.how["out"] / "path", steps=steps, every=every, storage=storage, **brief
+    )
+    how: dict[str, Any] = {"interval": interval, "guide": job.guide, "regime": job.regime(), **job.how}
+    done = backtrack(student, job.network, job.source, path, **how)
+    return done.student, [done]
+
+
+def gdd(job: Job, *, frozen: bool = False, r1: Number = 1e-3) -> Trained:
+    """A critic on the teacher's frozen features alone; the student's trunk may be frozen."""
+    adversary = replace(job.adversary(job.network, 1.0, frozen=True), r1=r1)
+    student: Any = innate(cast(Preconditioned, job.first), job.sigmas)
+    regime, freeze = cast(Alternating, job.regime(Alternating())), freeze_trunk if frozen else None
+    done = distill_gdd(student, job.source, adversary, regime=regime, freeze=freeze, **job.how)
+    return done.student, [done]
+
+
+def gdd_i(job: Job, *, r1: Number = 1e-3) -> Trained:
+    """GDD with a frozen trunk."""
+    return gdd(job, frozen=True, r1=r1)
+
+
+def phased(job: Job) -> Trained:
+    """Distribution matching, an expert for each of the student's noise levels."""
+    student = experts(job.first, [[sigma] for sigma in job.sigmas])
+    done = distill_phases(student, job.teacher, job.source, fake=job.network, regime=job.regime(), **job.how)
+    return done[-1].student, done
+
+
+def multi_student(
+    job: Job, *, students: Count = 2, split: Literal["contiguous", "random"] = "contiguous", critic: Number = 0.0
+) -> Trained:
+    """Distribution matching, a student for each part of the classes; then with a critic, if it has weight."""
+    owner = partition(job.source.classes, students, split, seed=job.how["seed"])
+    done = distill_students(
+        job.first, job.teacher, job.source, owner, fake=job.network, levels=job.sigmas, regime=job.regime(),
+        adversary=partial(job.adversary, weight=critic) if critic else None, **{**job.how, "judge": None},
+    )  # fmt: skip
+    return done.bundle, [run for own in done.runs for run in own]
+
+
+METHODS: dict[str, Callable[..., Trained]] = {
+    "dmd": dmd, "dmd2": dmd2, "decoupled": decoupled, "disback": disback, "gdd": gdd, "gdd-i": gdd_i,
+    "phased": phased, "multi-student": multi_student,
+}  # fmt: skip
+
+
+class Method(Settings):
+    """The group `method`; a name alone stands for the whole group.
+
+    Args:
+        name: see the table above.
+        options: its choices, written beside the name.
+    """
+
+    name: str = "dmd2"
+    options: Mapping[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _checked(cls, value: Any) -> Any:
+        given = {"name": value} if isinstance(value, str) else dict(value)
+        name = str(given.pop("name", "dmd2"))
+        if name not in METHODS:
+            raise ValueError(f'no method is called "{name}".{nearest(name, METHODS)} Known: {", ".join(METHODS)}')
+        known = {
+            key: one.annotation for key, one in inspect.signature(METHODS[name]).parameters.items() if key != "job"
+        }
+        for key, chosen in given.items():
+            if key not in known:
+                there = ", ".join(known) or "none"
+                raise ValueError(f'{name} has no choice "{key}".{nearest(key, known)} Known: {there}')
+            try:
+                given[key] = TypeAdapter(known[key]).validate_python(chosen)
+            except ValidationError as error:
+                raise ValueError(f'"{key}" of {name}: {error.errors()[0]["msg"]}, got {chosen!r}') from error
+        return {"name": name, "options": given}
+
+    def run(self, job: Job) -> Trained:
+        """Distil."""
+        return METHODS[self.name](job, **self.options)

@@ -1,0 +1,187 @@
+"""Pictures from a student or a teacher, with the network calls and the time that they took."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.diffusion.denoisers import guided
+from limbeck.diffusion.features import to_pixels
+from limbeck.diffusion.folders import NAMES, Saved, load_model
+from limbeck.diffusion.pictures import save_grid
+from limbeck.diffusion.pretrained import from_diffusers
+from limbeck.diffusion.samplers import euler, heun, karras
+from limbeck.diffusion.schedules import EDM
+from limbeck.diffusion.students import noise_for
+from limbeck.distill.examples import Labelled, save_data
+from limbeck.errors import ConfigError, nearest
+
+BATCH = 256
+SamplerName = Literal["heun", "euler", "ddim"]
+SAMPLERS: dict[str, Callable[..., Tensor]] = {"heun": heun, "euler": euler, "ddim": euler}
+"""DDIM without fresh noise is Euler's method."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Generated pictures.
+
+    Args:
+        x: pictures or points, [n, ...].
+        calls: of the network, for each.
+        seconds: wall time of one, in batches of 256: the fastest one.
+    """
+
+    x: Tensor
+    calls: int
+    seconds: float
+
+
+@torch.no_grad()
+def make(
+    model: nn.Module,
+    shape: Sequence[int],
+    count: int,
+    cond: Tensor | None = None,
+    *,
+    steps: int = 18,
+    sampler: SamplerName = "heun",
+    guidance: float | None = None,
+    classes: int = 0,
+    seed: int = 0,
+) -> Made:
+    """Generate pictures with a student, or with a teacher and a sampler.
+
+    Args:
+        model: a generator that has `steps` of its own, or a denoiser.
+        shape: of one picture.
+        count: how many.
+        cond: class of each.
+        steps, sampler, guidance: of a denoiser, from its largest noise level (80 at most) to its smallest.
+        classes: that the denoiser knows.
+        seed: of the noise.
+
+    Example:
+        >>> from limbeck.diffusion import mixture
+        >>> made = make(mixture("ring8"), [2], 5, steps=10)
+        >>> made.calls, bool((made.x.norm(dim=1) < 1.3).all())
+        (19, True)
+    """
+    own, random = getattr(model, "steps", None), torch.Generator().manual_seed(seed)
+    draw: Callable[..., Tensor] = model
+    if own is not None:
+        noise, calls = noise_for(model, shape, count, seed), own
+    else:
+        noise, calls = torch.randn(count, *shape, generator=random), 2 * steps - 1 if sampler == "heun" else steps
+        schedule: Any = getattr(model, "schedule", EDM())
+        low, high = schedule.sigma(torch.tensor([schedule.smallest, schedule.largest]).double()).tolist()
+        asked: Any = model if guidance is None else guided(model, guidance, classes)
+        draw = partial(SAMPLERS[sampler], asked, sigmas=karras(steps, max(low, 0.002), min(high, 80.0)))
+    told = [None] * len(noise.split(BATCH)) if cond is None else cond.split(BATCH)
+    draw(noise[:1], cond=None if cond is None else cond[:1])  # the first call is slow
+    parts, spent = [], []
+    for part, labels in zip(noise.split(BATCH), told, strict=True):
+        began = time.perf_counter()
+        parts.append(draw(part, cond=labels))
+        spent.append((time.perf_counter() - began) / len(part))
+    return Made(torch.cat(parts), calls, min(spent))
+
+
+def open_model(folder: Path, classes: int | None = None) -> Saved:
+    """Read a model that limbeck or diffusers wrote; `classes` are those that a guided one of diffusers is told."""
+    return load_model(folder) if (folder / NAMES[0]).is_file() else from_diffusers(folder, classes)
+
+
+def sheet(x: Tensor, columns: int = 12) -> Tensor:
+    """Return pictures for one row of a sheet; points as one picture of their density on [-1.4, 1.4]^2."""
+    if x.ndim == 4:
+        return x[:columns]
+    density = np.histogram2d(x[:, 1].numpy(), x[:, 0].numpy(), 56, ((-1.4, 1.4), (-1.4, 1.4)))[0][::-1]
+    return torch.from_numpy(1 - 2 * np.sqrt(density / max(1, density.max()))).float()[None, None]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a saved model made.
+
+    Args:
+        made: the pictures.
+        labels: class of each; None where there are none.
+        classes: their names.
+        who: the model, in words.
+    """
+
+    made: Made
+    labels: Tensor | None
+    classes: Sequence[str]
+    who: str
+
+    def summary(self) -> str:
+        """One line."""
+        x, calls = self.made.x, self.made.calls
+        size = f"{len(x):,} of {list(x.shape[1:])}"
+        return f"{size} by {self.who}: {calls} network calls, {1000 * self.made.seconds:.3g} ms each"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, without the pictures."""
+        labels = None if self.labels is None else self.labels.tolist()
+        known = {"count": len(self.made.x), "shape": list(self.made.x.shape[1:]), "labels": labels}
+        return known | {"calls": self.made.calls, "seconds_each": self.made.seconds, "who": self.who}
+
+    def save(self, out: Path | None = None, grid: Path | None = None) -> None:
+        """Write them as arrays that `read_data` reads (.npz), or as one picture (PNG)."""
+        x = self.made.x
+        if grid is not None:
+            shown = sheet(x, len(x))
+            save_grid(grid, shown, math.ceil(math.sqrt(len(shown))))
+        if out is not None:
+            labels = torch.zeros(len(x), dtype=torch.long) if self.labels is None else self.labels
+            save_data(Labelled(to_pixels(x) if x.ndim == 4 else x, labels, tuple(self.classes) or ("all",)), out)
+
+
+def sample_folder(
+    folder: Path,
+    count: int,
+    *,
+    steps: int | None = None,
+    sampler: SamplerName | None = None,
+    guidance: float | None = None,
+    chosen: str | None = None,
+    seed: int = 0,
+) -> Sampled:
+    """Generate with a saved model: classes evenly, or one of them.
+
+    Args:
+        folder: of a student or a teacher.
+        count: how many.
+        steps, sampler, guidance: of a teacher, see `make`; a student has its own.
+        chosen: name of the class wanted.
+        seed: of the noise.
+
+    Raises:
+        ConfigError: no model there, nothing to make, a class or a choice that the model does not have.
+    """
+    if count < 1 or (steps is not None and steps < 1):
+        raise ConfigError(f"ask for at least 1 picture in at least 1 step, got {count} in {steps}")
+    saved = open_model(folder)
+    given = [name for name, one in (("steps", steps), ("sampler", sampler), ("guidance", guidance)) if one is not None]
+    if saved.kind != "teacher" and given:
+        raise ConfigError(f"{folder} is a {saved.kind}, whose steps and guidance are its own: leave out {given[0]}")
+    if not saved.classes and (guidance is not None or chosen is not None):
+        raise ConfigError(f"{folder} knows no classes: leave out {'class' if guidance is None else 'guidance'}")
+    if chosen is not None and chosen not in saved.classes:
+        near = nearest(chosen, saved.classes)
+        raise ConfigError(f'{folder} has no class "{chosen}".{near} Known: {", ".join(saved.classes)}')
+    labels = torch.arange(count) % len(saved.classes) if saved.classes else None
+    if chosen is not None:
+        labels = torch.full((count,), list(saved.classes).index(chosen))
+    how: dict[str, Any] = {"steps": steps or 18, "sampler": sampler or "heun", "guidance": guidance}
+    made = make(saved.model, saved.shape, count, labels, classes=len(saved.classes), seed=seed, **how)
+    return Sampled(made, labels, saved.classes, f"the {saved.kind} in {folder}")
