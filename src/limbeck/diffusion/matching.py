@@ -30,8 +30,8 @@ class Levels:
         ConfigError: ends or shares that do not rise.
 
     Example:
-        >>> Levels()(torch.tensor([0.0, 0.999999], dtype=torch.float64)).numpy().round(4)
-        array([ 0.002, 80.   ])
+        >>> [round(sigma, 6) for sigma in Levels()(torch.tensor([0.0, 0.5, 0.9999], dtype=torch.float64)).tolist()]
+        [0.002, 2.526507, 80.0]
     """
 
     sigma_min: float = 0.002
