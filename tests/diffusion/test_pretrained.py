@@ -77,8 +77,16 @@ def both(model: Any, scheduler: Any, folder: Path, cond: torch.Tensor | None = N
         torch.testing.assert_close(saved.model(x, torch.full((3,), sigma), cond), expected, atol=1e-5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["epsilon", "sample", "v_prediction"])
-@pytest.mark.parametrize("name", ["DDPMScheduler", "DDIMScheduler", "EulerDiscreteScheduler"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("DDPMScheduler", "epsilon"),
+        ("DDPMScheduler", "sample"),
+        ("DDIMScheduler", "v_prediction"),
+        ("EulerDiscreteScheduler", "epsilon"),
+        ("EulerDiscreteScheduler", "v_prediction"),
+    ],
+)
 def test_discrete_times(name: str, kind: str, network: Any, tmp_path: Path) -> None:
     more = {"timestep_spacing": "leading"} if "Euler" in name else {"clip_sample": False}
     both(network, getattr(diffusers, name)(prediction_type=kind, beta_schedule="scaled_linear", **more), tmp_path)
