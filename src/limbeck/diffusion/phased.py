@@ -63,7 +63,16 @@ def distill_phases(
     Returns:
         What each phase gave; the last one's student is complete.
 
-    Source: Fan et al., Phased DMD (2025), arXiv 2510.27684. Left out: their LoRA of the student.
+    Example:
+        >>> from limbeck.diffusion import Exact, Regime, Sizes, mixture
+        >>> law, network = mixture("ring8"), Sizes(16, 1).build([2])
+        >>> short = {"fake": network, "regime": Regime(updates=2), "progress": False}
+        >>> done = distill_phases(experts(network, [[2.5], [0.6]]), law, Exact(law), **short)
+        >>> len(done), done[-1].student.steps
+        (2, 2)
+
+    Source: Fan et al., Phased DMD (2025), arXiv 2510.27684. Left out: their LoRA of the student, and what a later
+        program of the authors' group adds (a fake score drawn towards the student, losses on diversity and real data).
     """
     done: list[Distilled] = []
     for phase in range(len(student.experts)):
@@ -118,5 +127,10 @@ def flow_weight(s: Tensor, t: Tensor) -> Tensor:
         w = (1 - t) alpha / t,  alpha = (1 - t) / (1 - s)
 
     That turns the difference of velocities into alpha times that of scores, the gradient of the reverse KL at x_s.
+
+    Example:
+        >>> import torch
+        >>> flow_weight(torch.tensor([0.0]), torch.tensor([0.5]))
+        tensor([0.5000])
     """
     return FLOW.a(t) * between(FLOW, s, t)[0] / t
