@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from copy import deepcopy
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_recording_changes_neither_teacher_nor_student(teacher: nn.Module, tmp_p
     before = weights(student)
     record_degradation(student, teacher, SOURCE, tmp_path, steps=10, every=4, lr=3e-3, batch=8, progress=False)
     assert same(teacher, theta) and same(student, before)
-    nodes = Degradation(tmp_path, teacher)
+    nodes = Degradation(tmp_path, deepcopy(teacher).train().requires_grad_(True))
     assert nodes.about["nodes"] == [4, 8, 10] and len(nodes) == 3
     last = read_checkpoint(tmp_path / "checkpoints" / "step-00000010").tensors["players"]["degrading"]["module"]
     assert same(nodes[-1], last) and not same(nodes[0], last) and not nodes[-1].training
