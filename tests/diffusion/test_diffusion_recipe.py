@@ -136,10 +136,10 @@ def test_shipped_recipes_are_short_and_read(path: Path) -> None:
     [
         ({"data": "rings8"}, r'does not exist. Did you mean "ring8"'),
         ({"method": "dmd3"}, r'no method is called "dmd3". Did you mean'),
-        ({"method": {"name": "dmd2", "critc": 1}}, r'dmd2 has no choice "critc". Did you mean "critic"'),
+        ({"method": {"name": "dmd2", "critc": "values"}}, r'dmd2 has no choice "critc". Did you mean "critic"'),
         ({"method": {"name": "disback", "storage": "zip"}}, r'"storage" of disback: .*full.*zip'),
         ({"method": "decoupled"}, "decoupled pushes by guidance: give guidance"),
-        ({"guidance": 2}, "guidance 2 needs classes"),
+        ({"guidance": 2}, "guidance 2 needs classes, and the data tells none"),
         ({"student": {"sigmas": [1, 2]}}, r"must fall and be positive, got \[1.0, 2.0\]"),
         ({"teacher": "nowhere"}, "nowhere"),
         ({"teacher": {"widht": 3}}, 'unknown key "widht" in teacher. Did you mean "width"'),

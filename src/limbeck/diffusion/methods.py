@@ -12,6 +12,7 @@
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -36,6 +37,8 @@ from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.errors import nearest
 from limbeck.settings import Count, Number, Settings
 
+Critic = Literal["values", "features"]
+"""What a critic looks at: pictures or points themselves, or what a denoiser sees in them."""
 Trained = tuple[nn.Module, list[Distilled]]
 """The generator, and the trainings that gave it."""
 
@@ -83,18 +86,19 @@ class Job:
         """A method's regime with what the user chose."""
         return replace(regime or Regime(), **self.given)
 
-    def adversary(self, denoiser: nn.Module, weight: float, frozen: bool = False) -> Adversary:
-        """A critic on the late half of a denoiser's features, which may be frozen; of points, on the points."""
+    def adversary(
+        self, denoiser: nn.Module, weight: float, critic: Critic = "features", joint: bool = True
+    ) -> Adversary:
+        """A critic on values, or on the late half of a denoiser's features: of one that learns, or of a frozen one."""
         seed, data = int(self.how["seed"]), self.source
-        if len(data.shape) == 1:
-            return Adversary(PixelCritic(data.shape, data.classes, seed=seed), weight=weight)
+        if critic == "values" or len(data.shape) == 1:
+            return Adversary(PixelCritic(data.shape, data.classes, min(128, 32 * math.prod(data.shape)), seed), weight)
         layers = [name for name, one in denoiser.named_modules() if isinstance(one, nn.Conv2d) or ".maps." in name]
         paths = layers[len(layers) // 2 :: max(1, len(layers) // 4)]
         x, cond = data.draw(Draws(0, 0), 2)
-        if frozen:
-            return Adversary(ProjectedCritic(denoiser, paths, x, data.classes, seed=seed), weight=weight)
-        critic = FeatureCritic(denoiser, paths, x, cond, seed)
-        return Adversary(critic, weight=weight, joint=True, levels=Levels(high=0.7))
+        if not joint:
+            return Adversary(ProjectedCritic(denoiser, paths, x, data.classes, seed=seed), weight)
+        return Adversary(FeatureCritic(denoiser, paths, x, cond, seed), weight, joint=True, levels=Levels(high=0.7))
 
     def distill(self, teacher: Denoiser | None = None, **parts: Any) -> Trained:
         """One student by the loop of this room."""
@@ -109,10 +113,10 @@ def dmd(job: Job, *, pairs: Count = 0, weight: Number = 0.25) -> Trained:
     return job.distill(pairs=made)
 
 
-def dmd2(job: Job, *, critic: Number = 0.01) -> Trained:
-    """Distribution matching, and a critic of this weight on the features of the fake score."""
+def dmd2(job: Job, *, critic: Critic = "features", weight: Number = 0.01) -> Trained:
+    """Distribution matching, and a critic of this weight on the features of the fake score, or on values."""
     fake = job.fake()
-    return job.distill(fake=fake, adversary=job.adversary(fake, critic))
+    return job.distill(fake=fake, adversary=job.adversary(fake, weight, critic))
 
 
 def decoupled(job: Job, *, schedule: Windows = "hybrid") -> Trained:
@@ -133,18 +137,18 @@ def disback(
     return done.student, [done]
 
 
-def gdd(job: Job, *, frozen: bool = False, r1: Number = 1e-3) -> Trained:
-    """A critic on the teacher's frozen features alone; the student's trunk may be frozen."""
-    adversary = replace(job.adversary(job.network, 1.0, frozen=True), r1=r1)
+def gdd(job: Job, *, critic: Critic = "values", r1: Number = 0.1, frozen: bool = False) -> Trained:
+    """A critic alone, on values or on the teacher's frozen features; the student's trunk may be frozen."""
+    adversary = replace(job.adversary(job.network, 1.0, critic, joint=False), r1=r1)
     student: Any = innate(cast(Preconditioned, job.first), job.sigmas)
     regime, freeze = cast(Alternating, job.regime(Alternating())), freeze_trunk if frozen else None
     done = distill_gdd(student, job.source, adversary, regime=regime, freeze=freeze, **job.how)
     return done.student, [done]
 
 
-def gdd_i(job: Job, *, r1: Number = 1e-3) -> Trained:
+def gdd_i(job: Job, *, critic: Critic = "values", r1: Number = 0.1) -> Trained:
     """GDD with a frozen trunk."""
-    return gdd(job, frozen=True, r1=r1)
+    return gdd(job, critic=critic, r1=r1, frozen=True)
 
 
 def phased(job: Job) -> Trained:
@@ -155,13 +159,13 @@ def phased(job: Job) -> Trained:
 
 
 def multi_student(
-    job: Job, *, students: Count = 2, split: Literal["contiguous", "random"] = "contiguous", critic: Number = 0.0
+    job: Job, *, students: Count = 2, split: Literal["contiguous", "random"] = "contiguous", weight: Number = 0.0
 ) -> Trained:
-    """Distribution matching, a student for each part of the classes; then with a critic, if it has weight."""
+    """Distribution matching, a student for each part of the classes; then with a critic of this weight, if any."""
     owner = partition(job.source.classes, students, split, seed=job.how["seed"])
     done = distill_students(
         job.first, job.teacher, job.source, owner, fake=job.network, levels=job.sigmas, regime=job.regime(),
-        adversary=partial(job.adversary, weight=critic) if critic else None, **{**job.how, "judge": None},
+        adversary=partial(job.adversary, weight=weight) if weight else None, **{**job.how, "judge": None},
     )  # fmt: skip
     return done.bundle, [run for own in done.runs for run in own]
 
