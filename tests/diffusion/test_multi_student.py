@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,17 @@ def test_similar_classes_are_together() -> None:
     assert owner.tolist() == [{0: 0, 2: 1, 1: 2}[k] for k in places.tolist()]
     uneven = torch.cat([torch.zeros(9, 2), torch.ones(1, 2)])  # k-means would say 9 and 1
     assert partition(10, 2, "similar", embeddings=uneven).bincount().tolist() == [5, 5]
+
+
+def test_similar_parts_are_the_best_of_all() -> None:
+    """Beside all ways to halve eight classes; from one start alone k-means may end elsewhere."""
+    for seed in range(10):
+        x = normal(8, 2, seed=seed).double()
+        halves = [torch.isin(torch.arange(8), torch.tensor(half)).long() for half in combinations(range(8), 4)]
+        spread = [sum((x[owner == k] - x[owner == k].mean(0)).square().sum() for k in (0, 1)) for owner in halves]
+        owner = partition(8, 2, "similar", embeddings=x)
+        best = halves[int(torch.stack(spread).argmin())]
+        assert owner.equal(best) or owner.equal(1 - best)
 
 
 @pytest.mark.parametrize("wrong", [{"students": 0}, {"students": 5}, {"how": "similar"}])

@@ -33,7 +33,7 @@ def innate(denoiser: Preconditioned, levels: Sequence[float], boundary: float = 
     Example:
         >>> from limbeck.diffusion.networks import Sizes
         >>> student = innate(Sizes(width=8, blocks=1).build([2]), [2.5])
-        >>> student.experts[0](torch.ones(1, 2), torch.tensor([0.002]))
+        >>> student.experts[0](torch.ones(1, 2), torch.tensor([0.002])).detach()
         tensor([[1., 1.]])
     """
     student = one_network(denoiser, levels)
@@ -188,7 +188,7 @@ def distill_gdd(
         >>> source, network = Exact(mixture("ring8")), Sizes(8, 1).build([2], data_std=0.7)
         >>> how = {"regime": Alternating(2), "freeze": freeze_trunk, "progress": False}
         >>> round(distill_gdd(innate(network, [2.5]), source, Adversary(PixelCritic([2])), **how).trainable, 3)
-        0.858
+        0.866
 
     Source: Zheng, Yang, Diffusion Models Are Innate One-Step Generators (2024), arXiv 2405.20750.
     """
