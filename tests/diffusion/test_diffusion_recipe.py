@@ -186,8 +186,8 @@ def test_the_summary_says_the_ratio_and_the_speed() -> None:
         row.values["class_accuracy"] = None  # type: ignore[index]
     judged = Judged("jsd", rows, {"jsd": 0.1}, 100, 1, "exact law")
     first, heads, *_ = judged.summary().splitlines()
-    assert first == "JSD 0.6: 1.2 times the teacher's best, 0.5 in 15 calls; 40 times as fast"
-    assert heads.split() == ["calls", "ms", "each", "JSD", "SW2", "modes"]
+    assert first == "JSD 0.6: 1.2 times the teacher's best, 0.5 in 15 calls; 40 times as cheap"
+    assert heads.split() == ["calls", "CPU", "ms", "JSD", "SW2", "modes"]
     assert max(map(len, judged.summary().splitlines())) <= 80
     assert judged.plot().data[1].y == (0.6,)
 

@@ -32,7 +32,7 @@ class Row(Plain):
     Args:
         name: who, with how many steps.
         calls: of the network, for each picture.
-        seconds: wall time of one picture.
+        seconds: processor time of one picture.
         values: see `ImageJudgement`, `MixtureJudgement`.
     """
 
@@ -77,9 +77,9 @@ class Judged(Plain):
         found, least, words = self.value(student), self.value(best), COLUMNS[self.metric]
         shown = [name for name in words if student.values[name] is not None]
         lines = [
-            f"{words[self.metric]} {found:.3g}: {found / max(least, 1e-12):.2g} times the teacher's best, {least:.3g} "
-            f"in {best.calls} calls; {best.seconds / student.seconds:.3g} times as fast",
-            f"{'':20}{'calls':>5}{'ms each':>9}" + "".join(f"{words[name]:>8}" for name in shown),
+            f"{words[self.metric]} {found:.3g}: {found / max(least, 1e-12):,.1f} times the teacher's best, {least:.3g} "
+            f"in {best.calls} calls; {best.seconds / student.seconds:.3g} times as cheap",
+            f"{'':20}{'calls':>5}{'CPU ms':>9}" + "".join(f"{words[name]:>8}" for name in shown),
         ]
         for row in (*self.rows, Row("real data, two sets", 0, 0.0, self.floor)):
             spent = f"{row.calls:>5}{1000 * row.seconds:>9.3g}" if row.calls else f"{'':14}"
