@@ -202,7 +202,7 @@ def run_recipe(recipe: DiffusionRecipe | Mapping[str, Any], *, progress: bool = 
         recipe = check_settings(DiffusionRecipe, recipe, source="recipe")
     asked = recipe.model_dump(mode="json")
     result = recipe.out / "result.json"
-    if result.is_file() and (known := json.loads(result.read_text())).pop("recipe") == asked:
+    if result.is_file() and (known := json.loads(result.read_text())).get("recipe") == asked:
         judged = known["judged"] | {"rows": [Row(**row) for row in known["judged"]["rows"]]}
         names = {field.name for field in fields(DiffusionResult)} & set(known)
         return DiffusionResult(**{name: known[name] for name in names} | {"judged": Judged(**judged), "again": True})
