@@ -33,8 +33,22 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from limbeck.diffusion import (
-    DDPM, Adversary, Decoupled, Exact, Pictures, PixelCritic, Regime, Sizes, ddim, distill, euler, heun, karras,
-    mixture, multistep, one_network,
+    DDPM,
+    Adversary,
+    Decoupled,
+    Exact,
+    Pictures,
+    PixelCritic,
+    Regime,
+    Sizes,
+    ddim,
+    distill,
+    euler,
+    heun,
+    karras,
+    mixture,
+    multistep,
+    one_network,
 )
 from limbeck.distill import read_data
 

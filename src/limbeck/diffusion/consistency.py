@@ -7,7 +7,7 @@ the data and the noise themselves (consistency training).
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -296,7 +296,7 @@ class Consistency(nn.Module):
         denoiser: Any = student.experts[-1]
         if self.target is not None and scene.update > 0:
             self.target.update()
-        draws = Draws(scene.draws.seed, scene.update)
+        draws = replace(scene.draws, step=scene.update)
         x0, cond = self.source.draw(draws, self.regime.batch)
         drawn = Drawn(x0, cond, draws, self.data_std, scene.update, scene.update / self.regime.updates)
         target = denoiser if self.target is None else self.target.module

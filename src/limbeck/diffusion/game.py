@@ -138,10 +138,11 @@ class Pairs:
 
     def loss(self, student: Student, draws: Draws, count: int) -> Tensor:
         """Return weight times the mean squared difference on pairs drawn for this step."""
-        rows = draws.integers("pairs", len(self.noise), count)
-        noise = self.noise[rows][:, None].expand(-1, student.steps, *self.noise.shape[1:])
-        made = student.roll(noise, None if self.cond is None else self.cond[rows], 0, 0)
-        return self.weight * (made - self.x[rows]).square().mean()
+        rows, device = draws.integers("pairs", len(self.noise), count).to(self.noise.device), draws.device
+        noise, x = (one[rows].to(device) for one in (self.noise, self.x))
+        cond = None if self.cond is None else self.cond[rows].to(device)
+        made = student.roll(noise[:, None].expand(-1, student.steps, *noise.shape[1:]), cond, 0, 0)
+        return self.weight * (made - x).square().mean()
 
 
 def make_pairs(
@@ -196,7 +197,7 @@ class Game:
 
     def scene(self, step: int) -> Scene:
         """Return the round, its pictures not yet made. The classes are those of real data."""
-        draws = Draws(self.seed, step)
+        draws = Draws(self.seed, step, next(self.student.parameters()).device)
         _, cond = self.source.draw(draws, self.batch)
         return Scene(draws, step, cond, self.real(step), self.fake, self.source.data_std, update=step // self.turns)
 

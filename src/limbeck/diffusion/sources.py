@@ -20,6 +20,7 @@ class Draws:
     Args:
         seed: of the training.
         step: of the training.
+        device: where the numbers are needed; they are drawn on the CPU, so that they are the same everywhere.
 
     Example:
         >>> draws = Draws(0, 7)
@@ -31,6 +32,7 @@ class Draws:
 
     seed: int
     step: int
+    device: torch.device | str = "cpu"
 
     def generator(self, name: str) -> torch.Generator:
         """Return a generator of this name."""
@@ -38,15 +40,15 @@ class Draws:
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Return unit noise."""
-        return torch.randn(shape, generator=self.generator(name))
+        return torch.randn(shape, generator=self.generator(name)).to(self.device)
 
     def uniform(self, name: str, count: int) -> Tensor:
         """Return float64 numbers from 0 to below 1, [count]."""
-        return torch.rand(count, generator=self.generator(name), dtype=torch.float64)
+        return torch.rand(count, generator=self.generator(name), dtype=torch.float64).to(self.device)
 
     def integers(self, name: str, below: int, count: int) -> Tensor:
         """Return whole numbers from 0 to below a limit, [count]."""
-        return torch.randint(below, (count,), generator=self.generator(name))
+        return torch.randint(below, (count,), generator=self.generator(name)).to(self.device)
 
 
 class Source(Protocol):
@@ -118,11 +120,11 @@ class Pictures:
 
     def draw(self, draws: Draws, count: int) -> tuple[Tensor, Tensor | None]:
         """Draw pictures with replacement."""
-        rows = draws.integers("rows", len(self.data) if self.kept is None else len(self.kept), count)
+        rows = draws.integers("rows", len(self.data) if self.kept is None else len(self.kept), count).cpu()
         rows = rows if self.kept is None else self.kept[rows]
         labels = self.data.labels[rows]
         told = torch.where(labels < 0, self.classes, labels) if self.conditional else None
-        return 2 * self.data.inputs[rows] - 1, told
+        return (2 * self.data.inputs[rows] - 1).to(draws.device), None if told is None else told.to(draws.device)
 
     def of_classes(self, classes: Sequence[int]) -> Self:
         """Pictures of these classes alone.
@@ -172,9 +174,9 @@ class Exact:
 
     def draw(self, draws: Draws, count: int) -> tuple[Tensor, Tensor | None]:
         """Draw points."""
-        chosen = torch.tensor(self.only)[draws.integers("classes", len(self.only), count)] if self.only else None
+        chosen = torch.tensor(self.only)[draws.integers("classes", len(self.only), count).cpu()] if self.only else None
         x, labels = self.law.sample(count, draws.generator("points").initial_seed(), chosen)
-        return x.float(), labels if self.conditional else None
+        return x.float().to(draws.device), labels.to(draws.device) if self.conditional else None
 
     def of_classes(self, classes: Sequence[int]) -> Self:
         """Points of these classes alone."""

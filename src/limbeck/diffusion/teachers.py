@@ -122,7 +122,7 @@ def train_teacher(
     result = run(
         [Player("teacher", modules, optimizer, schedule, after=average.update)],
         loss,
-        lambda step: Draws(seed, step),
+        lambda step: Draws(seed, step, next(denoiser.parameters()).device),
         steps=how.steps,
         average=average,
         out=out,
