@@ -22,6 +22,7 @@ from limbeck.diffusion import (
     Pretraining,
     RectifiedFlow,
     Regime,
+    Scene,
     Shifted,
     Shrinking,
     Sizes,
@@ -307,10 +308,12 @@ def test_a_learned_weight_rests_where_all_times_weigh_alike():
     student = randomised()
     plain, adaptive = (Tangent(head=one)(student, student, gaussian, batch)["loss"] for one in (None, head.double()))
     assert float(adaptive) == pytest.approx(float(plain) / 2, rel=1e-6)  # w = 0: over D alone
-    prior = Tangent(head=head, prior=True)(student, student, gaussian, batch)["loss"]
-    t_tan = LogNormal(-0.8, 1.6)(batch.draws.uniform("t", 64))
-    assert float(prior) != pytest.approx(float(adaptive), rel=0.05)
-    assert float(prior) > float((1 / t_tan).min() * adaptive)
+    one = drawn(normal(1, 2))  # a single picture: the prior is a factor
+    student.data_std = 0.5
+    even, prior = (
+        Tangent(head=head, prior=p)(student, student, gaussian, one._replace(data_std=0.5))["loss"] for p in (0, 1)
+    )
+    assert float(prior / even) == pytest.approx(float(1 / (0.5 * LogNormal(-0.8, 1.6)(one.draws.uniform("t", 1)))))
 
 
 def test_warm_up_counts_updates_and_a_tangent_without_a_number_counts_nothing():
@@ -343,8 +346,13 @@ def test_a_broken_picture_changes_nothing_for_the_others():
             return Draws(0, 1).uniform(name, 6)[rows]
 
     some = batch._replace(x0=x0[rows], draws=Some(0, 1))
-    torch.testing.assert_close(broken, slopes(Tangent()(student, student, gaussian, some)["loss"] * 5 / 6, student))
-    assert broken.isfinite().all()
+    expected = slopes(Tangent()(student, student, gaussian, some)["loss"] * 5 / 6, student)
+    torch.testing.assert_close(broken, expected)
+    holed = x0.index_fill(0, torch.tensor(2), torch.nan)  # the picture itself, which the student sees
+    for update in (0, 1):  # the first one compares tangents too
+        logs = Tangent()(student, student, gaussian, batch._replace(x0=holed, update=update))
+        torch.testing.assert_close(slopes(logs["loss"], student), expected)
+        assert logs["tangent"].isfinite() and logs["skipped"] == 1
 
 
 # ---- two times -------------------------------------------------------------------------------------------
@@ -462,6 +470,30 @@ def test_the_target_is_the_average_of_the_updates_before():
     assert dict(term.target.module.named_parameters()).keys() == dict(denoiser.named_parameters()).keys()
     assert not any(one.requires_grad for one in term.parameters())
     assert "decay=0.5" in repr(term)
+    student, shift = one_network(denoiser.float(), [1.0]), []
+    term = Consistency(Discrete(decay=0.5), student.experts[0], SOURCE, Regime(10, 4))
+    for update in (0, 1, 2):
+        if update == 1:
+            with torch.no_grad():
+                for one in student.parameters():
+                    one += 1
+        term(student, Scene(Draws(0, update), update, None, LAW, None, D, update=update))
+        shift.append(float((term.target.module.network.out.bias - denoiser.network.out.bias).mean()))
+    assert shift == pytest.approx([0.0, 0.9, 0.9 * 2 / 11 + 9 / 11])  # decays of 1/10 and 2/11
+
+
+def test_the_weight_of_times_learns_with_the_student():
+    head, denoiser = TimeWeight(), Sizes(16, 1, clock="angle").build([2], data_std=D)
+    student, regime = one_network(denoiser, few_levels(1, D)), Regime(3, 16, turns=1)
+    distil_consistency(student, SOURCE, Tangent(head=head), LAW, regime=regime, progress=False)
+    assert head.amplitudes.abs().max() > 0
+
+
+@pytest.mark.parametrize("clock", ["log", "angle"])
+def test_a_student_is_not_asked_where_there_is_no_noise(clock):
+    """ln 0 is no number; the first pairs of ECT end there."""
+    student, batch = Sizes(16, 1, clock=clock).build([2], data_std=1.0), drawn(normal(8, 2).float())
+    assert RULES["ect"]()(student, student, None, batch)["loss"].isfinite()
 
 
 def long(out):

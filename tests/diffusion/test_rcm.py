@@ -283,8 +283,11 @@ def test_rollouts_are_in_units_of_the_data():
     x = RandomRollout(1)(student, Scene(Draws(0, 0), 0, None, LAW, None, D), "z", 4, [2])
     expected = D * math.cos(PURE) * Draws(0, 0).normal("z", 4, 1, 2)[:, 0]
     torch.testing.assert_close(x, expected, atol=1e-7, rtol=0)
-    kept = RandomRollout(3, cycle=True)(student, Scene(Draws(0, 0), 2, None, LAW, None, D, update=2), "z", 400, [2])
-    assert 0.05 < float(kept.std() / D) < 1
+    scene = Scene(Draws(0, 0), 2, None, LAW, None, D, update=2)
+    twice = one_network(Sizes(16, 1, clock="angle").build([2], data_std=2 * D), [2.0])
+    one, other = (RandomRollout(3, cycle=True)(each, scene, "z", 400, [2]) for each in (student, twice))
+    assert 0.05 < float(one.std() / D) < 1
+    torch.testing.assert_close(other, 2 * one)
 
 
 # ---- trainings -------------------------------------------------------------------------------------------

@@ -45,8 +45,7 @@ class RandomRollout:
         drawn = int(scene.draws.integers(f"steps/{name}", self.longest, 1))
         steps = (scene.update % self.longest if self.cycle else drawn) + 1
         law = self.times(scene.draws.uniform(f"t/{name}", (self.longest - 1) * count)).atan().reshape(-1, count)
-        first = torch.full((1, count), PURE, dtype=torch.float64)
-        times = torch.cat([first, law]).cummin(0).values[:steps]
+        times = torch.cat([law.new_full((1, count), PURE), law]).cummin(0).values[:steps]
         noise = scene.draws.normal(name, count, self.longest, *shape)
         return d * rollout(velocity_of(student.experts[-1], d), noise, times, scene.cond)
 
