@@ -109,7 +109,7 @@ class _Attention(torch.autograd.Function):
         mask = ctx.saved_tensors[3]
 
         def again(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = mask) -> Tensor:
-            return _Attention.forward(q, k, v, mask, ctx.causal, ctx.scale).to(ctx.kind)
+            return _Attention.forward(q, k, v, mask, ctx.causal, ctx.scale)
 
         pull = torch.func.vjp(again, *ctx.saved_tensors[: 3 + ctx.needs_input_grad[3]])[1]
         return (*pull(*grads), None, None, None)[:6]
