@@ -267,6 +267,11 @@ def test_the_ladder_is_rungs_by_hand() -> None:
         own = distill(student, teacher, SOURCE, **how).student.state_dict()
         assert all(one.equal(own[name]) for name, one in done[4].student.state_dict().items()), init
         assert (done[2].updates, done[4].updates, done[4].student.steps) == (20, 12, 1)
+    up = distill_scales(teacher, SOURCE, (2, 4), ready=True, regime=BRIEF, progress=False)  # on a model that is there
+    assert list(up) == [4] and up[4].values["train/student/loss"] > 0
+    how = {"regime": BRIEF, "push": None, "also": also, "seed": 1000, "progress": False}
+    own = distill(one_network(teacher, [pure_level(teacher)]), teacher, SOURCE, **how).student.state_dict()
+    assert all(one.equal(own[name]) for name, one in up[4].student.state_dict().items())
 
 
 @pytest.mark.parametrize("factors", [(2, 8), (2, 2), (4, 2), (2, 3), ()])

@@ -184,6 +184,7 @@ def distill_scales(
     first: Regime | None = None,
     init: Literal["teacher", "scratch"] = "teacher",
     weight: Literal["v", "x0", "truncated"] = "v",
+    ready: bool = False,
     allow_skip: bool = False,
     judge: Callable[[int, Student], Mapping[str, float]] | None = None,
     seed: int = 0,
@@ -201,6 +202,7 @@ def distill_scales(
         first: of the first one, if it differs: a teacher trained as briefly as its student teaches its own errors.
         init: begin a rung with the weights of its teacher, or with those of `denoiser` (reconstructed).
         weight: see `WEIGHTS`.
+        ready: `denoiser` is the model of the first factor, trained before.
         allow_skip: let a rung be any multiple of the one before.
         judge: numbers about the student of a factor.
         seed: of every random choice; each rung draws its own.
@@ -234,17 +236,18 @@ def distill_scales(
         raise ConfigError(f"pictures of {list(source.shape)} cannot be made {factors[-1]} times smaller: crop them")
     task, done = conditioning or Conditioning(), dict[int, Distilled]()
     told = [getattr(one, "__qualname__", repr(one)) for one in (task.down, task.up, task.encode)]
-    for rung, (easier, factor) in enumerate([(None, factors[0]), *steps]):
-        teacher: Any = None if easier is None else done[easier].student.experts[0]
+    teacher: Any = denoiser if ready else None
+    for rung, (easier, factor) in enumerate([(None, factors[0]), *steps][ready:], ready):
         own = first if first is not None and easier is None else regime
         also = Scaling(factor, easier, source, task, own.batch, weight)
         folder = None if out is None else Path(out) / f"x{factor}"
+        begin = denoiser if teacher is None or init == "scratch" else teacher
         done[factor] = distill(
-            one_network(denoiser if teacher is None or init == "scratch" else teacher, [pure_level(denoiser)]),
-            teacher, source, regime=replace(own, turns=1), push=None, also=also, seed=seed + 1000 * rung,
-            judge=None if judge is None else partial(judge, factor), out=folder,
+            one_network(begin, [pure_level(denoiser)]), teacher, source, regime=replace(own, turns=1), push=None,
+            also=also, judge=None if judge is None else partial(judge, factor), seed=seed + 1000 * rung, out=folder,
             **{"label": f"super-resolution x{factor}", "config": {"init": init, "told": told}} | how,
         )  # fmt: skip
+        teacher = done[factor].student.experts[0]
     return done
 
 
