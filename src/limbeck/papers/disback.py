@@ -69,7 +69,7 @@ class Disback(Paper):
                 f"{where}, updates": at[0], what: main.mean(0), "of seeds": main[:, :, LATE],
             },
             notes=[
-                "the first updates go to targets that still describe the untrained student (`backtrack` warns of it): the "
+                "the first updates go to targets that still describe the untrained student (`backtrack` warns): the "
                 "delay is the method's",
                 f"fake score from the way's end, but the teacher as target: "
                 f"{main[:, CONTROL, LATE].mean():.3g} against {main[:, PLAIN, LATE].mean():.3g}",
