@@ -89,7 +89,7 @@ def test_a_run_killed_in_both_trainings_ends_bit_for_bit_the_same(tmp_path: Path
     assert resumed.progress == done.progress
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sorted({*METHODS} - {"scale-distillation"}))
 def test_every_method_moves_its_student(method: str, teacher: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"data": "class-ring", "teacher": teacher, "method": method, "updates": 2}
     if method == "decoupled":

@@ -18,8 +18,10 @@ from limbeck.diffusion.adversary import Adversary, PixelCritic
 from limbeck.diffusion.decoder import DECODING, train_decoder
 from limbeck.diffusion.denoisers import Preconditioned, spread
 from limbeck.diffusion.features import feature_network, to_signal
+from limbeck.diffusion.folders import load_model
 from limbeck.diffusion.game import Scene
 from limbeck.diffusion.networks import Sizes
+from limbeck.diffusion.recipe import run_recipe
 from limbeck.diffusion.sources import Draws, Pictures
 from limbeck.diffusion.students import one_network
 from limbeck.diffusion.super_resolution import (
@@ -37,7 +39,7 @@ from limbeck.diffusion.super_resolution import (
     super_resolve,
 )  # fmt: skip
 from limbeck.diffusion.training import Distilled, Regime, distill
-from limbeck.distill import labelled, read_data
+from limbeck.distill import labelled, read_data, save_data
 from limbeck.errors import ConfigError, TrainingError
 
 BRIEF = Regime(12, 16, 3e-3, turns=1, betas=(0.9, 0.999), average=0.9)
@@ -440,3 +442,26 @@ def test_photographs_in_patches() -> None:
     model = conditioned(Sizes(16, 1), source.shape, source.data_std)
     done = distill_scales(model, source, (2, 4, 8), regime=replace(BRIEF, updates=2), progress=False)
     assert list(done) == [2, 4, 8] and done[8].values["train/student/loss"] > 0
+
+
+def test_a_recipe_judges_the_ladder_on_pictures_that_it_did_not_learn(tmp_path: Path) -> None:
+    data = labelled(read_data("digits").inputs[:300].numpy(), [0] * 300)
+    recipe: dict[str, Any] = {"data": str(save_data(data, tmp_path / "one.npz")), "out": str(tmp_path / "out")}
+    recipe |= {"method": {"name": "scale-distillation"}, "teacher": {"width": 32, "blocks": 1}}
+    recipe |= {"updates": 20, "batch": 32}
+    done = run_recipe(recipe, progress=False)
+    rows = {row.name: row for row in done.judged.rows}
+    assert next(iter(rows)) == "teacher x2, 1 step" and [*rows][-1] == "student x4, 1 step" and len(rows) == 8
+    assert done.judged.count == 60 and "PSNR" in done.summary() and (tmp_path / "out" / "samples.png").exists()
+    saved = load_model(Path(done.student))
+    _, other = data.split(0, 0.2)
+    x = to_signal(other.inputs[torch.randperm(60, generator=torch.Generator().manual_seed(0))])
+    model: Any = saved.model
+    made = super_resolve(model.experts[0], box_down(x, 4), 4)
+    assert saved.note == {"factors": [2, 4]} and psnr(made, x) == rows["student x4, 1 step"].values["psnr"]
+    trained = [len((tmp_path / "out" / f"x{k}" / "runs.jsonl").read_text().splitlines()) for k in (2, 4)]
+    assert trained == [80, 20]
+    assert run_recipe(recipe, progress=False).again
+    for wrong in ({"data": "ring8"}, {"method": {"name": "scale-distillation", "factors": [4]}}, {"teacher": "there"}):
+        with pytest.raises(ConfigError, match="makes pictures larger"):
+            run_recipe(recipe | {"out": str(tmp_path / "wrong")} | wrong, progress=False)

@@ -19,6 +19,7 @@ from limbeck.diffusion.multi_student import Bundle
 from limbeck.diffusion.networks import Diffusers, ResidualPerceptron, Sizes
 from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, TrigFlow
 from limbeck.diffusion.students import Student
+from limbeck.diffusion.super_resolution import Conditioned
 from limbeck.errors import ConfigError
 from limbeck.files import write_bytes, write_json
 
@@ -26,7 +27,7 @@ NAMES = "model.json", "model.safetensors"
 PARTS = {
     part.__name__: part
     for part in (
-        *(Student, Bundle, Preconditioned, Translated, TwoTimes, ResidualPerceptron, Diffusers, Sizes),
+        *(Student, Bundle, Preconditioned, Translated, TwoTimes, Conditioned, ResidualPerceptron, Diffusers, Sizes),
         *(DDPM, EDM, Cosine, RectifiedFlow, TrigFlow),
     )
 }

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 COLUMNS = {
-    "frechet": {"frechet": "FD", "precision": "precis.", "recall": "recall", "coverage": "cover.", "accuracy": "class"},
+    "frechet": {
+        "frechet": "FD",
+        "precision": "precis.",
+        "recall": "recall",
+        "coverage": "cover.",
+        "accuracy": "class",
+        "psnr": "PSNR",
+    },
     "jsd": {"jsd": "JSD", "sliced_w2": "SW2", "modes": "modes", "high_quality": "near", "class_accuracy": "class"},
 }
 """Numbers that a table shows, and their heads."""
@@ -75,7 +82,7 @@ class Judged(Plain):
         """A table, the answer above it."""
         student, best = self.rows[-1], self.best
         found, least, words = self.value(student), self.value(best), COLUMNS[self.metric]
-        shown = [name for name in words if student.values[name] is not None]
+        shown = [name for name in words if student.values.get(name) is not None]
         lines = [
             f"{words[self.metric]} {found:.3g}: {found / max(least, 1e-12):,.1f} times the teacher's best, {least:.3g} "
             f"in {best.calls} calls; {best.seconds / student.seconds:.3g} times as cheap",

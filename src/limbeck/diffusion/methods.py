@@ -9,6 +9,7 @@
 | `gdd`, `gdd-i` | a critic alone; with a frozen trunk | Zheng, Yang 2024 |
 | `phased` | matching, one expert for each range of noise | Fan et al. 2025 |
 | `multi-student` | matching and a critic, one student for each group of classes | Song et al. 2024 |
+| `scale-distillation` | the model of an easier magnification (super-resolution) | Noroozi et al. 2024 |
 """
 
 import inspect
@@ -33,6 +34,7 @@ from limbeck.diffusion.multi_student import distill_students, partition
 from limbeck.diffusion.phased import distill_phases, experts
 from limbeck.diffusion.sources import Draws, Source
 from limbeck.diffusion.students import Student, one_network
+from limbeck.diffusion.super_resolution import SCALING, distill_scales
 from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.errors import nearest
 from limbeck.settings import Count, Number, Settings
@@ -170,9 +172,17 @@ def multi_student(
     return done.bundle, [run for own in done.runs for run in own]
 
 
+def scale_distillation(job: Job, *, factors: tuple[Count, ...] = (2, 4), longer: Count = 4) -> Trained:
+    """Super-resolution by a ladder of factors; the first model learns for `longer` times the updates of the others."""
+    regime = job.regime(SCALING)
+    first = replace(regime, updates=longer * regime.updates)
+    done = distill_scales(job.network, job.source, factors, regime=regime, first=first, **job.how)
+    return done[factors[-1]].student, list(done.values())
+
+
 METHODS: dict[str, Callable[..., Trained]] = {
     "dmd": dmd, "dmd2": dmd2, "decoupled": decoupled, "disback": disback, "gdd": gdd, "gdd-i": gdd_i,
-    "phased": phased, "multi-student": multi_student,
+    "phased": phased, "multi-student": multi_student, "scale-distillation": scale_distillation,
 }  # fmt: skip
 
 
