@@ -301,7 +301,7 @@ class Consistency(nn.Module):
         drawn = Drawn(x0, cond, draws, self.data_std, scene.update, scene.update / self.regime.updates)
         target = denoiser if self.target is None else self.target.module
         logs = self.rule(denoiser, target, self._teacher[0], drawn)
-        return logs.pop("loss"), {f"consistency/{name}": value for name, value in logs.items()}
+        return logs["loss"], {f"consistency/{name}": value for name, value in logs.items()}
 
     def extra_repr(self) -> str:
         """The rule."""
