@@ -307,7 +307,7 @@ def test_a_learned_weight_rests_where_all_times_weigh_alike():
     batch = drawn(normal(64, 2))
     student = randomised()
     plain, adaptive = (Tangent(head=one)(student, student, gaussian, batch)["loss"] for one in (None, head.double()))
-    assert float(adaptive) == pytest.approx(float(plain) / 2, rel=1e-6)  # w = 0: over D alone
+    assert adaptive.item() == pytest.approx(plain.item() / 2, rel=1e-6)  # w = 0: over D alone
     one = drawn(normal(1, 2))  # a single picture: the prior is a factor
     student.data_std = 0.5
     even, prior = (

@@ -94,7 +94,7 @@ def train_teacher(
         >>> from limbeck.diffusion import Exact, Sizes, mixture
         >>> source = Exact(mixture("ring8"))
         >>> network = Sizes(16, 1).build(source.shape, source.classes, source.data_std)
-        >>> train_teacher(network, source, Pretraining(steps=20), progress=False).loss < 1.0
+        >>> train_teacher(network, source, Pretraining(steps=20), progress=False).loss < 1.2
         True
 
     Source: Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models (2022), arXiv 2206.00364.
