@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from limbeck.diffusion.mixtures import mixture
-from limbeck.diffusion.pictures import contact_sheet, grid, progress_figure, save_grid, trajectory_figure
+from limbeck.diffusion.pictures import contact_sheet, grid, progress_figure, save_grid, trajectory_figure, ways
+from limbeck.diffusion.students import Student
 from limbeck.errors import ConfigError
 
 
@@ -78,3 +79,16 @@ def test_mistakes_are_named() -> None:
         trajectory_figure(mixture("ring8"), torch.zeros(4, 2))
     with pytest.raises(ConfigError, match='Did you mean "jsd"'):
         progress_figure({"dmd": {1: {"jsd": 0.1}}}, "jsdd")
+
+
+def test_ways_show_what_a_student_sees_at_each_step():
+    law = mixture("ring8")
+    student = Student([law], [[2.0, 0.5]])
+    noise = torch.ones(3, 2, 2)
+    seen = ways(student, 1.0, lambda: student(noise))
+    assert seen.shape == (3, 3, 2)
+    torch.testing.assert_close(seen[0], torch.full((3, 2), 2 / 5**0.5))
+    first = law(torch.full((3, 2), 2.0), torch.full((3,), 2.0))
+    torch.testing.assert_close(seen[1], (first + 0.5) / 1.25**0.5)
+    torch.testing.assert_close(seen[2], student(noise))
+    assert not any(one._forward_pre_hooks for one in student.modules())

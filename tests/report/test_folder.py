@@ -138,7 +138,10 @@ def test_a_diffusion_run_shows_its_pictures_and_its_progress(tmp_path: Path) -> 
     assert "data:image/png;base64,iVBORw==" in report_of(tmp_path).read_text()
     (tmp_path / "result.json").write_text('{"recipe": {"seed": 3}, "summary": "FD 0.4 <of> it", "seconds": 8.0}')
     (tmp_path / "progress.json").write_text('{"data": [{"type": "scatter", "y": [0.25, 0.125]}], "layout": {}}')
+    for name in ("student", "teacher"):
+        (tmp_path / f"ways-{name}.json").write_text(f'{{"data": [{{"type": "scatter", "name": "of {name}"}}]}}')
     text = report_of(tmp_path).read_text()
+    assert text.index('"of student"') < text.index('"of teacher"') and 'id="way2"' in text
     assert "FD 0.4 &lt;of&gt; it" in text and '"y":[0.25,0.125]' in text and "recipe 3" in text and "8 s" in text
 
 

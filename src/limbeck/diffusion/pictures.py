@@ -1,15 +1,16 @@
 """Generated pictures on one sheet, the ways of samples through the plane, and quality against updates."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from torch import Tensor, nn
 
+from limbeck.diffusion.denoisers import Preconditioned, Translated, spread
 from limbeck.diffusion.features import to_pixels
 from limbeck.diffusion.mixtures import Mixture
 from limbeck.errors import ConfigError, nearest
@@ -83,12 +84,46 @@ def contact_sheet(rows: Mapping[str, Tensor]) -> Image.Image:
     return sheet
 
 
-def trajectory_figure(law: Mixture, paths: Tensor, points: int = 1500, seed: int = 0) -> Any:
+@torch.no_grad()
+def ways(model: nn.Module, data_std: float, sample: Callable[[], Tensor]) -> Tensor:
+    """Return what the denoisers in a model are shown while it samples, and the samples, [calls + 1, n, ...].
+
+    What is shown at noise level sigma is divided by sqrt(1 + sigma^2 / data_std^2), so that all of it fits one picture.
+
+    Args:
+        model: a teacher or a student.
+        data_std: of the data's values.
+        sample: what it does.
+
+    Example:
+        >>> from limbeck.diffusion.mixtures import mixture
+        >>> law = mixture("ring8")
+        >>> round(ways(law, 1.0, lambda: law(torch.full((1, 2), 3.0), torch.full((1,), 3.0)))[0, 0, 0].item(), 3)
+        0.949
+    """
+    seen = list[Tensor]()
+
+    def note(module: nn.Module, given: tuple[Any, ...]) -> None:
+        x, sigma = given[:2]
+        seen.append(x / spread((1 + (sigma / data_std) ** 2).sqrt(), x))
+
+    denoisers = [one for one in model.modules() if isinstance(one, Preconditioned | Translated | Mixture)]
+    hooks = [one.register_forward_pre_hook(note) for one in denoisers]
+    try:
+        end = sample()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack([*seen, end.to(seen[0])])
+
+
+def trajectory_figure(law: Mixture, paths: Tensor, who: str = "", points: int = 1500, seed: int = 0) -> Any:
     """Return the ways of samples through the plane, over points of the law, as a plotly figure.
 
     Args:
         law: in two dimensions.
-        paths: where each sample is after every step, [steps, n, 2].
+        paths: where each sample is after every step, [steps, n, 2]; see `ways`.
+        who: makes the samples.
         points: of the law, shown light.
         seed: of those.
 
@@ -117,7 +152,8 @@ def trajectory_figure(law: Mixture, paths: Tensor, points: int = 1500, seed: int
         {"name": "paths", "x": lines[:, 0], "y": lines[:, 1], "mode": "lines", "line": thin, "opacity": 0.5},
         dots("end", where[-1], ACCENT, 5),
     ]
-    title = f"{where.shape[1]} samples in {len(where) - 1} steps"
+    steps = len(where) - 1
+    title = f"{who}: {where.shape[1]} samples in {steps} step{'s' * (steps > 1)}".removeprefix(": ")
     return chart(title, "x", "y", traces).update_yaxes(scaleanchor="x")
 
 

@@ -12,6 +12,7 @@ out: distilled/digits
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from time import process_time
@@ -19,7 +20,7 @@ from typing import Any, Literal, Self, cast
 
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from limbeck.diffusion.features import FeatureNetwork, feature_network, to_signal
 from limbeck.diffusion.folders import Saved, load_model, save_model
@@ -29,10 +30,11 @@ from limbeck.diffusion.metrics import frechet
 from limbeck.diffusion.mixtures import NAMED, mixture
 from limbeck.diffusion.multi_student import match_teacher
 from limbeck.diffusion.networks import Sizes
-from limbeck.diffusion.pictures import contact_sheet, progress_figure, save_grid
+from limbeck.diffusion.pictures import contact_sheet, progress_figure, save_grid, trajectory_figure, ways
+from limbeck.diffusion.samplers import euler, karras
 from limbeck.diffusion.sampling import open_model, sheet
 from limbeck.diffusion.sources import Draws, Exact, Pictures
-from limbeck.diffusion.students import one_network
+from limbeck.diffusion.students import Student, generate, noise_for, one_network
 from limbeck.diffusion.super_resolution import (
     bilinear_up,
     box_down,
@@ -304,9 +306,25 @@ def _run(recipe: DiffusionRecipe, progress: bool) -> DiffusionResult:
         known = progressed | {judged.best.name: {1: level, last: level}}
         figure = progress_figure(known, judge.metric, judged.floor["jsd"] if judge.network is None else None)
         write_text(recipe.out / "progress.json", str(figure.to_json()))
+    if isinstance(source, Exact):
+        _drawn_ways(recipe, source, {"teacher": teacher, "student": student}, judge.cond())
     return DiffusionResult(
         str(folder), words, last, runs[-1].trainable, seconds, sum(run.seconds for run in runs), progressed, judged
     )
+
+
+def _drawn_ways(recipe: DiffusionRecipe, source: Exact, models: dict[str, nn.Module], cond: Tensor | None) -> None:
+    """Write how 60 samples of each model go through the plane; several students have no common way."""
+    told, noise = None if cond is None else cond[:60], torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    for who, model in models.items():
+        if who == "teacher":
+            sample = partial(euler, model, noise, karras(), told)
+        elif isinstance(model, Student):
+            sample = partial(generate, model, noise_for(model, source.shape, 60, 0), told)
+        else:
+            continue
+        figure = trajectory_figure(source.law, ways(model, source.data_std, sample), who)
+        write_text(recipe.out / f"ways-{who}.json", str(figure.to_json()))
 
 
 def _magnified(

@@ -140,6 +140,7 @@ class ReportContent:
         sheet: pictures that generators made, a data URI.
         sheet_note: what was measured about them, in plain text.
         progress: how they became better, the JSON of a Plotly figure.
+        ways: how samples go from noise to data in the plane, such a JSON each.
         facts: about the data and the run, by name, in words.
         notes: what must be said beside the answer: choices made on the same data, noise, limits.
         unique_tokens: tokens of text at hand; the planner warns beyond four passes over them.
@@ -165,6 +166,7 @@ class ReportContent:
     sheet: str = ""
     sheet_note: str = ""
     progress: str = ""
+    ways: tuple[str, ...] = ()
     facts: dict[str, str | float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unique_tokens: float | None = None

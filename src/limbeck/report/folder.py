@@ -19,13 +19,13 @@ from limbeck.runs import RunTable, read_runs
 from limbeck.runs.quantities import quantity, si
 
 FIT, BOOK, SUMMARY, RUNS = "fit.json", "prediction.json", "summary.json", "runs.jsonl"
-SHEET, PROGRESS = "samples.png", "progress.json"
+SHEET, PROGRESS, WAYS = "samples.png", "progress.json", "ways-*.json"
 
 
 def content_of(folder: str | Path) -> ReportContent:
     """Read a folder: `fit.json`, `prediction.json`, `summary.json`, and run records in `runs.jsonl` or `runs/`.
 
-    Of a distilled diffusion model: `samples.png`, `progress.json`, `result.json`.
+    Of a distilled diffusion model: `samples.png`, `progress.json`, `ways-*.json`, `result.json`.
 
     Raises:
         ConfigError: there is neither a fit nor a prediction nor a summary, or a file has another format.
@@ -71,6 +71,7 @@ def _generated(folder: Path) -> ReportContent:
     return ReportContent(
         title=f"limbeck report: {folder.resolve().name}", sheet=f"data:image/png;base64,{sheet}",
         sheet_note=str(result.get("summary", "")), progress=progress.read_text() if progress.is_file() else "",
+        ways=tuple(one.read_text() for one in sorted(folder.glob(WAYS))),
         seconds=result.get("seconds"), seeds={"recipe": result["recipe"]["seed"]} if result else {},
     )  # fmt: skip
 

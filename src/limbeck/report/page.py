@@ -74,6 +74,7 @@ def render(content: ReportContent) -> str:
         "notes": [*content.notes, *(words.holdout_words(fit) if fit is not None else [])],
         "shorts": list(dict.fromkeys(tokens for row in content.students for tokens in row.short)),
         "reproduce": _reproduce(content),
+        "ways": [Picture.of(from_json(one)) for one in content.ways],
         "first": None, "first_height": 130 + 84 * len(content.predictions), "law": None, "planner": None,
         "css": Markup(_file("page.css")), "script": Markup(_file("page.js")), "plotly": Markup(get_plotlyjs()),
         "number": number, "percent": percent, "interval": interval,
