@@ -45,6 +45,7 @@ bench: env $(PEERS)/.installed  ## limbeck beside its peers, as ratios (writes b
 	$(BIN)/python benchmarks/fitting.py
 	$(BIN)/python benchmarks/laws.py
 	$(BIN)/python benchmarks/embeddings.py
+	$(BIN)/python benchmarks/diffusion.py
 	$(BIN)/python benchmarks/jvp.py
 	$(BIN)/python benchmarks/demo.py bench-demo
 	$(PEERS)/bin/python benchmarks/lm_loss.py
