@@ -19,16 +19,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 COLUMNS = {
-    "frechet": {
-        "frechet": "FD",
-        "precision": "precis.",
-        "recall": "recall",
-        "coverage": "cover.",
-        "accuracy": "class",
-        "psnr": "PSNR",
-    },
+    "frechet": {"frechet": "FD", "precision": "precis.", "recall": "recall", "coverage": "cover.", "accuracy": "class",
+                "psnr": "PSNR"},
     "jsd": {"jsd": "JSD", "sliced_w2": "SW2", "modes": "modes", "high_quality": "near", "class_accuracy": "class"},
-}
+}  # fmt: skip
 """Numbers that a table shows, and their heads."""
 
 

@@ -15,18 +15,17 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from time import process_time
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from limbeck.diffusion.features import FeatureNetwork, feature_network, to_signal
+from limbeck.diffusion.features import feature_network
 from limbeck.diffusion.folders import Saved, load_model, save_model
 from limbeck.diffusion.judging import Judge, Judged, Row
+from limbeck.diffusion.magnifying import magnify
 from limbeck.diffusion.methods import Job, Method
-from limbeck.diffusion.metrics import frechet
 from limbeck.diffusion.mixtures import NAMED, mixture
 from limbeck.diffusion.multi_student import match_teacher
 from limbeck.diffusion.networks import Sizes
@@ -35,13 +34,6 @@ from limbeck.diffusion.samplers import euler, karras
 from limbeck.diffusion.sampling import open_model, sheet
 from limbeck.diffusion.sources import Draws, Exact, Pictures
 from limbeck.diffusion.students import Student, generate, noise_for, one_network
-from limbeck.diffusion.super_resolution import (
-    bilinear_up,
-    box_down,
-    conditioned,
-    judge_super_resolution,
-    super_resolve,
-)
 from limbeck.diffusion.teachers import Pretraining, train_teacher
 from limbeck.diffusion.training import Regime, updates_at
 from limbeck.distill.examples import SHIPPED, read_data
@@ -272,7 +264,14 @@ def _run(recipe: DiffusionRecipe, progress: bool) -> DiffusionResult:
     sizes, seconds = _replaced(sizes, recipe.teacher), 0.0
     given = {f.name: getattr(recipe, f.name) for f in fields(Regime) if getattr(recipe, f.name, None) is not None}
     if recipe.method.name == "scale-distillation":
-        return _magnified(recipe, source, judge, sizes, given, progress)
+        if recipe.guidance is not None or recipe.teacher.path or recipe.student.model_fields_set:
+            raise ConfigError("scale-distillation trains its teachers: leave out guidance, student, a teacher's path")
+        common = {"seed": recipe.seed, "out": recipe.out, "progress": progress}
+        student, runs, judged, rows = magnify(recipe.method, source, judge, sizes, given, common)
+        folder = save_model(student, recipe.out / "student", shape=source.shape, classes=())
+        save_grid(recipe.out / "samples.png", contact_sheet(rows))
+        took = [run.seconds for run in runs]
+        return DiffusionResult(str(folder), words, recipe.updates, 1.0, sum(took[:-1]), took[-1], {}, judged)
     if recipe.teacher.path is None:
         where, started = recipe.out / "teacher", sizes.build(*of_data, recipe.seed)
         how = _replaced(how, recipe.teacher)
@@ -325,51 +324,6 @@ def _drawn_ways(recipe: DiffusionRecipe, source: Exact, models: dict[str, nn.Mod
             continue
         figure = trajectory_figure(source.law, ways(model, source.data_std, sample), who)
         write_text(recipe.out / f"ways-{who}.json", str(figure.to_json()))
-
-
-def _magnified(
-    recipe: DiffusionRecipe, source: Pictures | Exact, judge: Judge, sizes: Sizes, given: Any, progress: bool
-) -> DiffusionResult:
-    """Scale distillation, judged by what its models make of small pictures, a fifth of all, that none learns from."""
-    factors = recipe.method.options.get("factors", (2, 4))
-    chosen = recipe.guidance is not None or recipe.teacher.path or recipe.student.model_fields_set
-    if isinstance(source, Exact) or len(factors) < 2 or chosen:
-        raise ConfigError(
-            "scale-distillation makes pictures larger, by two factors or more, and its own teachers: give pictures "
-            "and factors, and leave out guidance, student and a teacher's path"
-        )
-    learn, other = source.data.split(recipe.seed, 0.2)
-    kept, count, random = Pictures(learn, False), min(recipe.judge_count, len(other)), torch.Generator()
-    x, real = (
-        to_signal(one.inputs[torch.randperm(len(one), generator=random.manual_seed(recipe.seed))[:count]])
-        for one in (other, learn)
-    )
-    network = conditioned(sizes, kept.shape, kept.data_std, recipe.seed)
-    how = {"seed": recipe.seed, "out": recipe.out, "progress": progress}
-    student, runs = recipe.method.run(Job(network, network, None, kept, [], given, how))
-    folder = save_model(student, recipe.out / "student", shape=kept.shape, classes=(), note={"factors": factors})
-    features, rows = cast(FeatureNetwork, judge.network).features, list[Row]()
-    for factor, run in zip(factors, runs, strict=True):
-        model, low, began = run.student.experts[0], box_down(x, factor), process_time()
-        super_resolve(model, low, factor)
-        each, said = (process_time() - began) / count, judge_super_resolution(model, x, factor, features)
-        who = "student" if factor == factors[-1] else "teacher"
-        rows += [
-            Row(f"{who} x{factor}, {n} step{'s'[: n - 1]}", n, n * each, said[n])
-            for n in sorted(said, reverse=who == "student")
-        ]
-    shown = {"small": bilinear_up(low, factor)[:12]}
-    shown |= {f"{n} step{'s'[: n - 1]}": super_resolve(model, low[:12], factor, steps=n) for n in (1, 16)} | {
-        "data": x[:12]
-    }
-    save_grid(recipe.out / "samples.png", contact_sheet(shown))
-    floor = {"frechet": frechet(features(real), features(x))}
-    space = cast(FeatureNetwork, judge.network).describe()
-    judged = Judged("frechet", rows, floor, count, torch.get_num_threads(), space)
-    spent = [run.seconds for run in runs]
-    return DiffusionResult(
-        str(folder), source.data.summary(), recipe.updates, 1.0, sum(spent[:-1]), spent[-1], {}, judged
-    )
 
 
 def _replaced(known: Any, given: Settings) -> Any:
