@@ -74,14 +74,12 @@ def test_lazy_penalty_keeps_its_average_over_time(every: int) -> None:
     real, x = normal(5, 2), normal(5, 2, seed=1)
 
     def losses(one: Adversary) -> Tensor:
-        return torch.stack([one.loss_of_critic(x, real, None, None, Draws(0, step), step) for step in range(1, 9)])
+        return torch.stack([one.loss_of_critic(x, real, None, Draws(0, step), step) for step in range(1, 9)])
 
     extra = (losses(adversary) - losses(free)).detach()
     assert extra.mean().item() == pytest.approx(0.15 * 5, rel=1e-5)
     assert (extra.abs() > 1e-6).sum() == 8 // every
-    first = adversary.loss_of_critic(x, real, None, None, Draws(0, 0), 0) - free.loss_of_critic(
-        x, real, None, None, Draws(0, 0), 0
-    )
+    first = adversary.loss_of_critic(x, real, None, Draws(0, 0), 0) - free.loss_of_critic(x, real, None, Draws(0, 0), 0)
     assert first.item() == pytest.approx(0.75 if every == 1 else 0.0)
 
 
@@ -92,7 +90,7 @@ def test_neither_side_gives_the_other_a_gradient() -> None:
     assert made.weight.grad is not None and made.weight.grad.abs().sum() > 0
     assert all(one.grad is None and one.requires_grad for one in critic.parameters())
     made.zero_grad()
-    adversary.loss_of_critic(made(normal(4, 2)), normal(4, 3), None, None, Draws(0, 0), 0).backward()
+    adversary.loss_of_critic(made(normal(4, 2)), normal(4, 3), None, Draws(0, 0), 0).backward()
     assert made.weight.grad is None
     assert all(one.grad.abs().sum() > 0 for one in critic.parameters())
 
@@ -109,7 +107,7 @@ def test_noise_levels_are_drawn_apart_for_real_and_made() -> None:
     """Pictures of 0 are shown as pure noise of the level that the critic is told."""
     critic = Linear(torch.ones(400))
     adversary, zero = Adversary(critic, levels=Levels(sigma_min=0.5, sigma_max=5.0)), torch.zeros(6, 400)
-    adversary.loss_of_critic(zero, zero, None, None, Draws(0, 0), 0)
+    adversary.loss_of_critic(zero, zero, None, Draws(0, 0), 0)
     adversary.student_loss(zero, None, Draws(0, 0))
     seen = [sigma for _, sigma, _ in critic.seen]
     assert len({tuple(one.tolist()) for one in seen}) == 3
@@ -180,7 +178,7 @@ def test_projected_heads_by_hand() -> None:
 def test_projections_and_features_never_learn() -> None:
     denoiser, x = Sizes(8, 2).build([2], 0, 0.7).requires_grad_(False), normal(6, 2)
     critic = ProjectedCritic(denoiser, PATHS, x)
-    Adversary(critic).loss_of_critic(x, x + 1, None, None, Draws(0, 0), 0).backward()
+    Adversary(critic).loss_of_critic(x, x + 1, None, Draws(0, 0), 0).backward()
     assert all(one.grad is None for one in critic.across) and all(one.grad is None for one in denoiser.parameters())
     learning = [*critic.heads.parameters(), *critic.labels.parameters()]
     assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in learning)

@@ -176,13 +176,11 @@ class Adversary:
         with frozen(self.critic):
             return generator_loss(self.logits(x, cond, draws, "judged"), self.loss)
 
-    def loss_of_critic(
-        self, x: Tensor, real: Tensor, cond: Tensor | None, real_cond: Tensor | None, draws: Draws, update: int
-    ) -> Tensor:
-        """Return the critic's loss on generated pictures x and real ones, with R1 where it is due."""
+    def loss_of_critic(self, x: Tensor, real: Tensor, cond: Tensor | None, draws: Draws, update: int) -> Tensor:
+        """Return the critic's loss on generated pictures x and real ones of their classes, with R1 where it is due."""
         due = self.r1 > 0 and update % self.r1_every == 0 and (update > 0 or self.r1_every == 1)
         real = real.detach().requires_grad_(due)
-        truth = self.logits(real, real_cond, draws, "real")
+        truth = self.logits(real, cond, draws, "real")
         loss = critic_loss(truth, self.logits(x.detach(), cond, draws, "made"), self.loss)
         return loss + r1_penalty(truth, real, self.r1 * self.r1_every) if due else loss
 

@@ -34,6 +34,7 @@ class Scene:
         cond: classes that pictures are made for, [B]; None without classes.
         x: the student's pictures, at the noise level `anchor`, [B, ...]; none before they are made.
         update: of the student, from 0; a round has one, or none.
+        data: real pictures of the same classes, [B, ...].
         real: the teacher at this step.
         fake: the fake score; None if there is none.
         start: noise level of the input of the student's trained step.
@@ -51,6 +52,7 @@ class Scene:
     anchor: float = 0.0
     x: Tensor = field(default_factory=lambda: torch.empty(0))
     update: int = 0
+    data: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def noised(self, name: str, levels: Law, below: float = torch.inf) -> Noised:
         """Return the pictures behind noise of a level drawn under a name, without a gradient."""
@@ -198,8 +200,9 @@ class Game:
     def scene(self, step: int) -> Scene:
         """Return the round, its pictures not yet made. The classes are those of real data."""
         draws = Draws(self.seed, step, next(self.student.parameters()).device)
-        _, cond = self.source.draw(draws, self.batch)
-        return Scene(draws, step, cond, self.real(step), self.fake, self.source.data_std, update=step // self.turns)
+        data, cond = self.source.draw(draws, self.batch)
+        update, std = step // self.turns, self.source.data_std
+        return Scene(draws, step, cond, self.real(step), self.fake, std, update=update, data=data)
 
     def make(self, scene: Scene, name: str = "z") -> Tensor:
         """Return the student's pictures; the step at which it ends is the same for all."""
@@ -262,7 +265,7 @@ class Game:
 
     def _against(self, scene: Scene, x: Tensor, step: int) -> Tensor:
         assert self.adversary is not None
-        real, real_cond = self.source.draw(scene.draws, self.batch)
+        real = scene.data
         if scene.anchor:  # a phase's pictures are noisy: so are the real ones beside them
             real = real + scene.anchor * scene.draws.normal("eps/anchor", *real.shape).to(real)
-        return self.adversary.loss_of_critic(x, real, scene.cond, real_cond, scene.draws, step)
+        return self.adversary.loss_of_critic(x, real, scene.cond, scene.draws, step)
