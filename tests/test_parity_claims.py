@@ -9,7 +9,6 @@ import pytest
 
 TESTS = Path(__file__).parent
 WAITING = {
-    "distilling-diversity-control",
     "dpa3-atomistic",
     "mirage-graph-distillation",
     "suan-ctr",

@@ -60,6 +60,9 @@ def sample(
     sampler: Annotated[Literal["heun", "euler", "ddim"] | None, option("Of a teacher (heun).")] = None,
     guidance: Annotated[float | None, option("Of a teacher with classes; 1 is none.")] = None,
     chosen: Annotated[str | None, option("This class alone, by name.", "--class")] = None,
+    base: Annotated[Path | None, option("Teacher that takes the first steps of a student.")] = None,
+    base_steps: Annotated[int, option("How many.")] = 1,
+    dt: Annotated[Path | None, option("What is believed at each step of a student, PNG.")] = None,
     seed: SeedOption = 0,
 ) -> Any:
     """Make pictures with a diffusion model, and say how many network calls and milliseconds each takes.
@@ -69,7 +72,7 @@ def sample(
     from limbeck.diffusion.sampling import sample_folder
 
     how: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance, "chosen": chosen, "seed": seed}
-    made = sample_folder(model, count, **how)
+    made = sample_folder(model, count, base=None if base is None else (base, base_steps), believed=dt, **how)
     made.save(out, grid)
     return made
 

@@ -20,6 +20,9 @@ from limbeck.diffusion.features import FeatureNetwork, feature_network, to_pixel
 from limbeck.diffusion.folders import Saved, load_model, save_model
 from limbeck.diffusion.game import Matching, Pairs, Push, Scene, make_pairs
 from limbeck.diffusion.gdd import Alternating, ProjectedCritic, distill_gdd, freeze_trunk, innate
+from limbeck.diffusion.hybrid import (
+    Mixed, Step, believed_sheet, commitment, hybrid, interventions, lcm, sample_with, switch, traced,
+)
 from limbeck.diffusion.judging import Judge, Judged, Row
 from limbeck.diffusion.matching import Levels
 from limbeck.diffusion.methods import METHODS
@@ -37,6 +40,7 @@ from limbeck.diffusion.phased import biased_loss, distill_phases, experts, flow_
 from limbeck.diffusion.pictures import contact_sheet, grid, progress_figure, save_grid, trajectory_figure
 from limbeck.diffusion.predictions import Kind, Prediction
 from limbeck.diffusion.pretrained import from_diffusers
+from limbeck.diffusion.progressive import TwoSteps, distil_progressively, even_angles, in_one_step
 from limbeck.diffusion.rcm import RandomRollout, distil_rcm
 from limbeck.diffusion.recipe import (
     DiffusionRecipe, DiffusionResult, evaluate_folder, read_diffusion_recipe, run_recipe,
@@ -44,6 +48,7 @@ from limbeck.diffusion.recipe import (
 from limbeck.diffusion.samplers import ddim, euler, heun, karras, multistep
 from limbeck.diffusion.sampling import Sampled, sample_folder
 from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between, schedule
+from limbeck.diffusion.sliders import Slider, retention, slider_rule, train_slider, transfer
 from limbeck.diffusion.sources import Draws, Exact, Pictures, Source
 from limbeck.diffusion.students import Student, generate, noise_for, one_network
 from limbeck.diffusion.super_resolution import (
@@ -56,24 +61,26 @@ from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.diffusion.trigflow import LogNormal, ShiftedUniform, few_levels, rollout, velocity_of
 
 __all__ = [
-    "DDPM", "EDM", "METHODS", "RULES", "Adversary", "Alternating", "Average", "Bundle", "Conditioned",
-    "Conditioning", "Consistency", "Cosine", "Decoupled", "Degradation", "Denoiser", "Diffusers", "DiffusionRecipe",
-    "DiffusionResult", "Discrete", "Distances", "Distilled", "Drawn", "Draws", "Exact", "FairComparison",
-    "FeatureCritic", "FeatureNetwork", "ImageJudgement", "Judge", "Judged", "Kind", "Ladder", "Levels", "LogNormal",
-    "Matching", "MeanFlow", "MeanVariance", "Mixture", "MixtureJudgement", "Pairs", "Pictures", "PixelCritic",
+    "DDPM", "EDM", "METHODS", "RULES", "Adversary", "Alternating", "Average", "Bundle", "Conditioned", "Conditioning",
+    "Consistency", "Cosine", "Decoupled", "Degradation", "Denoiser", "Diffusers", "DiffusionRecipe", "DiffusionResult",
+    "Discrete", "Distances", "Distilled", "Drawn", "Draws", "Exact", "FairComparison", "FeatureCritic",
+    "FeatureNetwork", "ImageJudgement", "Judge", "Judged", "Kind", "Ladder", "Levels", "LogNormal", "Matching",
+    "MeanFlow", "MeanVariance", "Mixed", "Mixture", "MixtureJudgement", "Pairs", "Pictures", "PixelCritic",
     "Preconditioned", "Prediction", "Pretrained", "Pretraining", "ProjectedCritic", "Push", "RandomRollout",
     "RectifiedFlow", "Regime", "Row", "Rule", "Sampled", "Saved", "Scene", "Schedule", "Shifted", "ShiftedUniform",
-    "Shrinking", "Sizes", "Skipping", "Source", "Stopping", "Student", "Students", "Tangent", "TimeWeight",
-    "Translated", "TrigFlow", "TwoTimes", "attention", "attention_jvp", "backtrack", "between", "biased_loss",
-    "check_tangent", "checker", "class_ring", "compare_students", "conditioned", "contact_sheet", "ddim",
-    "distil_consistency", "distil_rcm", "distill", "distill_gdd", "distill_phases", "distill_scales",
-    "distill_students", "diversity", "euler", "evaluate_folder", "experts", "export_diffusers", "export_onnx",
-    "feature_network", "few_levels", "flow_noised", "flow_weight", "frechet", "freeze_trunk", "from_diffusers",
-    "generate", "grid", "grid25", "guided", "half_life", "heun", "innate", "judge_images", "judge_mixture",
-    "judge_super_resolution", "karras", "load_model", "make_pairs", "match_teacher", "mixture", "multistep",
-    "nearest_training", "noise_for", "one_network", "partition", "patches", "path_losses", "power",
+    "Shrinking", "Sizes", "Skipping", "Slider", "Source", "Step", "Stopping", "Student", "Students", "Tangent",
+    "TimeWeight", "Translated", "TrigFlow", "TwoSteps", "TwoTimes", "attention", "attention_jvp", "backtrack",
+    "believed_sheet", "between", "biased_loss", "check_tangent", "checker", "class_ring", "commitment",
+    "compare_students", "conditioned", "contact_sheet", "ddim", "distil_consistency", "distil_progressively",
+    "distil_rcm", "distill", "distill_gdd", "distill_phases", "distill_scales", "distill_students", "diversity",
+    "euler", "evaluate_folder", "even_angles", "experts", "export_diffusers", "export_onnx", "feature_network",
+    "few_levels", "flow_noised", "flow_weight", "frechet", "freeze_trunk", "from_diffusers", "generate", "grid",
+    "grid25", "guided", "half_life", "heun", "hybrid", "in_one_step", "innate", "interventions", "judge_images",
+    "judge_mixture", "judge_super_resolution", "karras", "lcm", "load_model", "make_pairs", "match_teacher", "mixture",
+    "multistep", "nearest_training", "noise_for", "one_network", "partition", "patches", "path_losses", "power",
     "precision_recall_coverage", "progress_figure", "psnr", "ramped", "read_diffusion_recipe", "record_degradation",
-    "ring8", "rollout", "run_recipe", "sample_folder", "save_grid", "save_model", "schedule", "sliced_w2",
-    "super_resolve", "tangent", "tangent_attention", "to_pixels", "to_signal", "train_decoder", "train_teacher",
-    "trajectory_figure", "velocity_of",
+    "retention", "ring8", "rollout", "run_recipe", "sample_folder", "sample_with", "save_grid", "save_model",
+    "schedule", "sliced_w2", "slider_rule", "super_resolve", "switch", "tangent", "tangent_attention", "to_pixels",
+    "to_signal", "traced", "train_decoder", "train_slider", "train_teacher", "trajectory_figure", "transfer",
+    "velocity_of",
 ]

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from limbeck.diffusion.denoisers import guided
 from limbeck.diffusion.features import to_pixels
 from limbeck.diffusion.folders import NAMES, Saved, load_model
+from limbeck.diffusion.hybrid import believed_sheet, hybrid, traced
 from limbeck.diffusion.pictures import save_grid
 from limbeck.diffusion.pretrained import from_diffusers
 from limbeck.diffusion.samplers import euler, heun, karras
 from limbeck.diffusion.schedules import EDM
-from limbeck.diffusion.students import noise_for
+from limbeck.diffusion.students import Student, noise_for
 from limbeck.distill.examples import Labelled, save_data
 from limbeck.errors import ConfigError, nearest
 
@@ -155,6 +156,8 @@ def sample_folder(
     sampler: SamplerName | None = None,
     guidance: float | None = None,
     chosen: str | None = None,
+    base: tuple[Path, int] | None = None,
+    believed: Path | None = None,
     seed: int = 0,
 ) -> Sampled:
     """Generate with a saved model: classes evenly, or one of them.
@@ -164,6 +167,8 @@ def sample_folder(
         count: how many.
         steps, sampler, guidance: of a teacher, see `make`; a student has its own.
         chosen: name of the class wanted.
+        base: folder of the teacher that takes so many first steps of a student.
+        believed: PNG of what the student, and the two together, believe the first picture to be at each step.
         seed: of the noise.
 
     Raises:
@@ -184,5 +189,16 @@ def sample_folder(
     if chosen is not None:
         labels = torch.full((count,), list(saved.classes).index(chosen))
     how: dict[str, Any] = {"steps": steps or 18, "sampler": sampler or "heun", "guidance": guidance}
-    made = make(saved.model, saved.shape, count, labels, classes=len(saved.classes), seed=seed, **how)
+    models: dict[str, Any] = {saved.kind: saved.model}
+    if (base or believed) and not isinstance(saved.model, Student):
+        raise ConfigError(f"{folder} is a {saved.kind}: a base takes steps of a student, and beliefs are shown of one")
+    if base:
+        other = open_model(base[0])
+        if (other.kind, other.shape, other.classes) != ("teacher", saved.shape, saved.classes):
+            raise ConfigError(f"{base[0]} must be a teacher with the pictures and classes of {folder}")
+        models["hybrid"] = hybrid(models[saved.kind], other.model, range(base[1]))
+    if believed:
+        first = noise_for(saved.model, saved.shape, 1, seed), None if labels is None else labels[:1]
+        save_grid(believed, believed_sheet({name: traced(one, *first) for name, one in models.items()}))
+    made = make([*models.values()][-1], saved.shape, count, labels, classes=len(saved.classes), seed=seed, **how)
     return Sampled(made, labels, saved.classes, f"the {saved.kind} in {folder}")

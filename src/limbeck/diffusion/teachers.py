@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from limbeck.diffusion.averages import Average, ramped
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned
 from limbeck.diffusion.loop import run
-from limbeck.diffusion.matching import fake_loss, noised
+from limbeck.diffusion.matching import Noised, fake_loss, noised
 from limbeck.diffusion.sources import Draws, Source
 from limbeck.distill import Player, warmup_stable_decay
 from limbeck.errors import ConfigError
@@ -67,6 +67,8 @@ def train_teacher(
     how: Pretraining | None = None,
     *,
     target: Denoiser | None = None,
+    levels: Callable[[Draws, int], Tensor] | None = None,
+    loss: Callable[[Tensor, Noised], Tensor] = fake_loss,
     judge: Callable[[nn.Module], Mapping[str, float]] | None = None,
     judge_at: Collection[int] = (),
     seed: int = 0,
@@ -83,6 +85,8 @@ def train_teacher(
         source: what it learns.
         how: regime.
         target: frozen denoiser whose answers take the place of x0 (teacher score matching).
+        levels: noise levels of so many pictures, [B], where they do not have the law above.
+        loss: of its answer and the `Noised` pictures that it saw.
         judge: numbers about the averaged denoiser.
         judge_at: after which steps.
         seed: of noise, order and classes left out.
@@ -102,16 +106,17 @@ def train_teacher(
     how = how or Pretraining()
     average = Average(denoiser, partial(ramped, decay=how.average))
 
-    def loss(player: str, draws: Draws, step: int) -> dict[str, Tensor]:
+    def losses(player: str, draws: Draws, step: int) -> dict[str, Tensor]:
         x, cond = source.draw(draws, how.batch)
-        sigma = (how.log_mean + how.log_std * draws.normal("sigma", how.batch)).exp()
+        normal = levels or (lambda draws, count: (how.log_mean + how.log_std * draws.normal("sigma", count)).exp())
+        sigma = normal(draws, how.batch)
         if cond is not None:
             cond = torch.where(draws.uniform("dropped", how.batch) < how.label_dropout, source.classes, cond)
         there = noised(x, sigma, draws.normal("eps", *x.shape), denoiser.data_std)
         if target is not None:
             with torch.no_grad():
                 there = there._replace(target=target(there.x, there.sigma, cond))
-        return {"loss": fake_loss(denoiser(there.x, there.sigma, cond), there)}
+        return {"loss": loss(denoiser(there.x, there.sigma, cond), there)}
 
     warm = min(100, how.steps // 10)
     schedule = partial(warmup_stable_decay, steps=how.steps, warmup=warm, decay=1 - warm / how.steps)
@@ -121,7 +126,7 @@ def train_teacher(
     recipe = "teacher" if target is None else "teacher-score-matching"
     result = run(
         [Player("teacher", modules, optimizer, schedule, after=average.update)],
-        loss,
+        losses,
         lambda step: Draws(seed, step, next(denoiser.parameters()).device),
         steps=how.steps,
         average=average,
