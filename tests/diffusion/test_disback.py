@@ -304,7 +304,9 @@ def test_a_stop_within_a_target_keeps_the_target(teacher: nn.Module, path: Path,
     again = walk(
         teacher, path, tmp_path / "cut", judge=dies_at(0), guide=lambda node: (seen.append(node), node)[1], **how
     )
-    assert same(seen[0], Degradation(path, teacher)[0]) and seen[1] is teacher and len(seen) == 2
+    assert seen[0] is teacher and same(seen[1], Degradation(path, teacher)[0]) and len(seen) == 2
     assert same(again.student, whole.student) and again.judged == whole.judged and again.values == whole.values
     with pytest.raises(TrainingError, match="belongs to another configuration"):
         walk(teacher, path, tmp_path / "cut", judge=dies_at(0), **how | {"interval": 6})
+    with pytest.raises(TrainingError, match="belongs to another configuration"):
+        walk(teacher, path, tmp_path / "cut", judge=dies_at(0), guide=lambda node: guided(node, 2.0, 1), **how)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_distillation import LAW, MEAN, SOURCE, STD, moments, network, small
+from small_distillation import CLASSES, LAW, MEAN, SOURCE, STD, moments, network, small
 from torch import nn
 
 from killing import killed_at
-from limbeck.diffusion.denoisers import Translated
+from limbeck.diffusion.denoisers import Translated, guided
 from limbeck.diffusion.game import Matching, make_pairs
+from limbeck.diffusion.gdd import freeze_trunk
 from limbeck.diffusion.matching import Levels, fake_loss
 from limbeck.diffusion.schedules import DDPM
 from limbeck.diffusion.sources import Exact
@@ -142,10 +143,23 @@ def unweighted(answer, there):
     return (answer - there.target).square().mean()
 
 
+def test_a_student_of_other_guidance_does_not_pass_for_this_one(tmp_path: Path) -> None:
+    def train(guidance: float) -> None:
+        student, fake = one_network(network(0, 2), [2.5]), network(0, 2)
+        distill(student, guided(CLASSES.law, guidance, 2), CLASSES, regime=Regime(updates=2, batch=8), fake=fake,
+                out=tmp_path, progress=False)  # fmt: skip
+
+    train(2.0)
+    train(2.0)
+    with pytest.raises(TrainingError, match="belongs to another configuration"):
+        train(3.0)
+
+
 @pytest.mark.parametrize(
     "other",
     [{"seed": 4}, {"push": Matching(floor=0.1)}, {"fake_levels": Levels(sigma_max=5.0)}, {"critic": True},
-     {"levels": (2.0,)}, {"denoising": unweighted}, {"source": "other"}, {"turns": 2, "updates": 18}],
+     {"levels": (2.0,)}, {"denoising": unweighted}, {"source": "other"}, {"turns": 2, "updates": 18},
+     {"freeze": freeze_trunk}],
     ids=lambda other: next(iter(other)),
 )  # fmt: skip
 def test_another_training_does_not_go_on_in_the_same_folder(other, tmp_path: Path) -> None:

@@ -189,4 +189,5 @@ def guided(
         ratio = with_class.flatten(1).std(1) / out.flatten(1).std(1) if rescale else torch.ones_like(sigma)
         return spread(1 - rescale + rescale * ratio, x) * out
 
+    both.__qualname__ = f"guided by {guidance}, {null}, {interval}, {rescale}"  # what trainings are told apart by
     return both

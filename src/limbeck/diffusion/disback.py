@@ -275,7 +275,7 @@ def backtrack(
         ]
         warnings.warn("\n".join(said), stacklevel=2)
 
-    @lru_cache(maxsize=1)
+    @lru_cache(maxsize=2)
     def target(index: int) -> Denoiser:
         return guide(nodes[last - index - 1] if index < last else teacher)
 
@@ -283,5 +283,6 @@ def backtrack(
         return target(min(target_index(step // regime.turns, interval, official), last))
 
     fake = how.pop("fake", None) or deepcopy(nodes[-1] if last else teacher)
-    config = {"interval": interval, "official": official, "nodes": last, "fake": _digest(fake)} | how.pop("config", {})
+    config = {"interval": interval, "official": official, "nodes": last, "fake": _digest(fake)}
+    config |= {"guide": getattr(target(last), "__qualname__", "")} | how.pop("config", {})
     return distill(student, teacher, source, regime=regime, real=real, fake=fake, config=config, **how)

@@ -213,8 +213,10 @@ def distill(
         rollout=rollout, turns=regime.turns,
     )  # fmt: skip
     settings = {"regime": asdict(regime), "phase": phase, "levels": student.levels, "seed": seed}
-    parts = (push, denoising, fake_levels, adversary, pairs and pairs.weight, also, rollout)  # a function by its name
-    settings["parts"] = [getattr(part, "__qualname__", repr(part)) for part in parts]
+    parts = (push, denoising, fake_levels, adversary, pairs and (pairs.weight, len(pairs.x)), also, rollout)
+    settings["parts"] = [getattr(part, "__qualname__", repr(part)) for part in parts]  # a function by its name
+    settings["teacher"] = getattr(teacher, "__qualname__", type(teacher).__name__)  # its guidance, if it is guided
+    settings["frozen"] = [name for name, one in student.experts[phase].named_parameters() if not one.requires_grad]
     rounds, at = regime.updates * regime.turns, sorted(set(judge_at) & set(range(1, regime.updates + 1)))
     params = sum(one.numel() for one in student.experts[0].parameters())
     result = run(
