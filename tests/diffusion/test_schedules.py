@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from limbeck.diffusion import DDPM, EDM, Cosine, RectifiedFlow, TrigFlow, between, schedule
+from limbeck.diffusion import DDPM, EDM, Cosine, RectifiedFlow, TrigFlow, between
 from limbeck.errors import ConfigError
 
 ALL = [EDM(), RectifiedFlow(), RectifiedFlow(shift=3.0), TrigFlow(), Cosine(), DDPM()]
@@ -128,10 +128,3 @@ def test_a_state_moves_between_schedules_by_one_factor(one, other):
 def test_flow_time_of_an_angle():
     t = torch.tensor([0.3, 1.2], dtype=torch.float64)
     torch.testing.assert_close(RectifiedFlow().time(t.tan()), t.tan() / (1 + t.tan()), rtol=1e-14, atol=0)
-
-
-def test_names():
-    names = {"edm": EDM(), "flow": RectifiedFlow(), "trigflow": TrigFlow(), "cosine": Cosine(), "ddpm": DDPM()}
-    assert all(schedule(name) == made for name, made in names.items())
-    with pytest.raises(ConfigError, match='Did you mean "trigflow"'):
-        schedule("trigflw")

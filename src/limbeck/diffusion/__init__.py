@@ -47,7 +47,7 @@ from limbeck.diffusion.recipe import (
 )
 from limbeck.diffusion.samplers import ddim, euler, heun, karras, multistep
 from limbeck.diffusion.sampling import Sampled, sample_folder
-from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between, schedule
+from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between
 from limbeck.diffusion.sliders import Slider, retention, slider_rule, train_slider, transfer
 from limbeck.diffusion.sources import Draws, Exact, Pictures, Source
 from limbeck.diffusion.students import Student, generate, noise_for, one_network
@@ -80,7 +80,7 @@ __all__ = [
     "multistep", "nearest_training", "noise_for", "one_network", "partition", "patches", "path_losses", "power",
     "precision_recall_coverage", "progress_figure", "psnr", "ramped", "read_diffusion_recipe", "record_degradation",
     "retention", "ring8", "rollout", "run_recipe", "sample_folder", "sample_with", "save_grid", "save_model",
-    "schedule", "sliced_w2", "slider_rule", "super_resolve", "switch", "tangent", "tangent_attention", "to_pixels",
+    "sliced_w2", "slider_rule", "super_resolve", "switch", "tangent", "tangent_attention", "to_pixels",
     "to_signal", "traced", "train_decoder", "train_slider", "train_teacher", "trajectory_figure", "transfer",
     "velocity_of",
 ]

@@ -92,11 +92,7 @@ def record_degradation(
             write_bytes(_file(out, player.updates), save(_packed(model.state_dict(), theta, storage, rank)))
 
     player = Regime().player("degrading", model, lr, model.parameters(), after=keep)
-    game = Game(
-        student=student, real=lambda step: teacher, fake=model, source=source, push=None, adversary=None, pairs=None,
-        batch=batch, phase=0, seed=seed, fake_levels=Levels(), denoising=fake_loss, watch=None, also=None,
-        rollout=None, turns=1,
-    )  # fmt: skip
+    game = Game(student, lambda step: teacher, model, source, batch, seed)
     about = {"nodes": at, "storage": storage, "teacher": _digest(teacher)}
     config = about | {"rank": rank, "lr": lr, "batch": batch, "seed": seed, "student": _digest(student)}
     record = partial(RunRecorder, out / "runs.jsonl", run=out.name, family="diffusion", recipe="degradation", seed=seed)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.diffusion.adversary import Adversary, frozen
 from limbeck.diffusion.denoisers import Denoiser
-from limbeck.diffusion.matching import Levels, Noised, matching_direction, noised, surrogate
+from limbeck.diffusion.matching import Levels, Noised, fake_loss, matching_direction, noised, surrogate
 from limbeck.diffusion.samplers import heun, karras
 from limbeck.diffusion.sources import Draws, Source
 from limbeck.diffusion.students import Student
@@ -184,18 +184,18 @@ class Game:
     real: Callable[[int], Denoiser]
     fake: nn.Module | None
     source: Source
-    push: Push | None
-    adversary: Adversary | None
-    pairs: Pairs | None
     batch: int
-    phase: int
     seed: int
-    fake_levels: Law
-    denoising: Callable[[Tensor, Noised], Tensor]
-    watch: Watch | None
-    also: Also | None
-    rollout: Rollout | None
-    turns: int
+    turns: int = 1
+    phase: int = 0
+    push: Push | None = None
+    adversary: Adversary | None = None
+    pairs: Pairs | None = None
+    fake_levels: Law = Levels()  # noqa: RUF009 (frozen)
+    denoising: Callable[[Tensor, Noised], Tensor] = fake_loss
+    watch: Watch | None = None
+    also: Also | None = None
+    rollout: Rollout | None = None
 
     def scene(self, step: int) -> Scene:
         """Return the round, its pictures not yet made. The classes are those of real data."""
@@ -249,7 +249,8 @@ class Game:
     def _fake(self, scene: Scene, step: int) -> dict[str, Tensor]:
         assert self.fake is not None
         there = scene.noised("fake", self.fake_levels)
-        loss = self.denoising(self.fake(there.x, there.sigma, scene.cond), there)
+        told = getattr(self.push, "told", lambda scene: scene.cond)(scene)  # a push may leave classes out
+        loss = self.denoising(self.fake(there.x, there.sigma, told), there)
         if self.adversary is None or not self.adversary.joint:
             return {"loss": loss}
         critic = self._against(scene, scene.x, step)

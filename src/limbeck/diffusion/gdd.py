@@ -95,13 +95,7 @@ class ProjectedCritic(FeatureCritic):
     """
 
     def __init__(
-        self,
-        denoiser: nn.Module,
-        paths: Sequence[str],
-        x: Tensor,
-        classes: int = 0,
-        level: float = 0.1,
-        seed: int = 0,
+        self, denoiser: nn.Module, paths: Sequence[str], x: Tensor, classes: int = 0, level: float = 0.1, seed: int = 0
     ) -> None:
         super().__init__(denoiser, paths, x, None, seed)
         self.classes, self.level = classes, level
@@ -196,6 +190,5 @@ def distill_gdd(
     average = partial(half_life, images=regime.images, batch=regime.batch)
     student.requires_grad_(True)
     with finite_gradients(student, adversary.critic):
-        return distill(
-            student, None, source, regime=regime, push=None, adversary=adversary, average=average, **how
-        )  # fmt: skip
+        parts: dict[str, Any] = {"push": None, "adversary": adversary, "average": average}
+        return distill(student, None, source, regime=regime, **parts, **how)

@@ -7,7 +7,7 @@ of the same training, and of as many times that as there are students.
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from limbeck.diffusion.students import Student, one_network
 from limbeck.diffusion.teachers import Pretrained, Pretraining, train_teacher
 from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.errors import ConfigError
+from limbeck.fitting.plain import Plain
 
 Split = Literal["contiguous", "similar", "random"]
 
@@ -63,9 +64,8 @@ def partition(
         return even[torch.randperm(classes, generator=random)]
     if embeddings is None or len(embeddings) != classes:
         raise ConfigError(f"similar classes are found by embeddings [{classes}, d]; give embeddings")
-    owner = min((_clustered(embeddings.detach().double(), even, random) for _ in range(8)), key=lambda found: found[0])[
-        1
-    ]
+    x = embeddings.detach().double()
+    _, owner = min((_clustered(x, even, random) for _ in range(8)), key=lambda found: found[0])
     first = torch.stack([(owner == k).nonzero()[0, 0] for k in range(students)])
     return first.argsort().argsort()[owner]
 
@@ -261,7 +261,7 @@ def distill_students(
 
 
 @dataclass(frozen=True)
-class FairComparison:
+class FairComparison(Plain):
     """Several students beside one, at equal and at multiplied training.
 
     Args:
@@ -277,10 +277,6 @@ class FairComparison:
             f"{name}: " + ", ".join(f"{key} {value:,.4g}" for key, value in row.items())
             for name, row in self.rows.items()
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
 
 
 def compare_students(

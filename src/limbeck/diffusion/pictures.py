@@ -138,13 +138,8 @@ def trajectory_figure(law: Mixture, paths: Tensor, who: str = "", points: int = 
     lines = np.concatenate([where, np.full_like(where[:1], np.nan)]).transpose(1, 0, 2).reshape(-1, 2)
 
     def dots(name: str, at: Any, colour: str, size: int) -> dict[str, Any]:
-        return {
-            "name": name,
-            "x": at[:, 0],
-            "y": at[:, 1],
-            "mode": "markers",
-            "marker": {"color": colour, "size": size},
-        }
+        marker = {"color": colour, "size": size}
+        return {"name": name, "x": at[:, 0], "y": at[:, 1], "mode": "markers", "marker": marker}
 
     thin = {"width": 0.7, "color": ACCENT}
     traces = [
@@ -181,9 +176,8 @@ def progress_figure(
     if not any(curves.values()):
         known = sorted({one for judged in runs.values() for said in judged.values() for one in said})
         raise ConfigError(f'no run has "{metric}".{nearest(metric, known)} They have: {", ".join(known) or "nothing"}')
-    traces = [
-        {"name": name, "x": [*own], "y": [*own.values()], "mode": "lines+markers"} for name, own in curves.items()
-    ]
+    lines = {"mode": "lines+markers"}
+    traces = [{"name": name, "x": [*own], "y": [*own.values()]} | lines for name, own in curves.items()]
     figure = chart(f"{metric} while the students learn", "updates of the student", metric, traces, log="y")
     if floor is not None:
         figure.add_hline(y=floor, line_dash="dash", line_color="grey", annotation_text="floor: real data")

@@ -9,12 +9,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from limbeck.errors import ConfigError, nearest
+from limbeck.errors import ConfigError
 
 
 class Schedule(ABC):
@@ -270,29 +269,6 @@ class DDPM(Schedule):
 
     def _time(self, sigma: Tensor) -> Tensor:
         return _interpolated(2 * sigma.log(), self._noise, torch.arange(len(self._noise)).double())
-
-
-_SCHEDULES = {"edm": EDM, "flow": RectifiedFlow, "trigflow": TrigFlow, "cosine": Cosine, "ddpm": DDPM}
-
-
-def schedule(name: str, **settings: Any) -> Schedule:
-    """Return a schedule by its name: edm, flow, trigflow, cosine, ddpm.
-
-    Args:
-        name: which.
-        settings: of its class.
-
-    Raises:
-        ConfigError: an unknown name.
-
-    Example:
-        >>> schedule("flow", shift=3.0)
-        RectifiedFlow(shift=3.0)
-    """
-    if name not in _SCHEDULES:
-        raise ConfigError(f'no schedule is called "{name}", known: {", ".join(_SCHEDULES)}.{nearest(name, _SCHEDULES)}')
-    made: Schedule = _SCHEDULES[name](**settings)
-    return made
 
 
 def between(schedule: Schedule, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
