@@ -259,7 +259,9 @@ def test_a_saved_student_is_begun_by_a_saved_base_and_shown(tmp_path):
     for name, model in ("base", base), ("student", student):
         save_model(model, tmp_path / name, shape=[1, 8, 8], classes=["a", "b"])
     how = {"base": (tmp_path / "base", 1), "believed": tmp_path / "dt.png", "seed": 4}
-    made = sample_folder(tmp_path / "student", 6, **how).made
+    sampled = sample_folder(tmp_path / "student", 6, **how)
+    made = sampled.made
+    assert sampled.who.endswith(f"student, steps 1 to 1 by {tmp_path / 'base'}")
     noise, cond = noise_for(student, [1, 8, 8], 6, 4), torch.arange(6) % 2
     assert made.calls == 2
     assert torch.equal(made.x, hybrid(student, base)(noise, cond))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from limbeck.papers import get
+from limbeck.papers.distilling_diversity_control import _planted
 
 MADE: dict[str, dict[str, Any]] = {
     "disback": {
@@ -21,6 +22,12 @@ MADE: dict[str, dict[str, Any]] = {
         "radius": [[1.0, 1.0, 1.0], [1.7, 2.7, 4.5], [1.6, 1.85, 1.9], [0.7, 0.6, 0.66]],
         "w2": [[0.1] * 3, [2.5] * 3, [0.7] * 3, [0.3] * 3], "accuracy": [[1.0] * 3] * 4, "spread": [[0.1] * 3] * 4,
         "data": 1.01, "data spread": 0.3, "at": [70, 140, 220],
+    },
+    "distilling-diversity-control": {
+        "planted": [[0.02, 1.69], [0.19, 1.41], [0.05, 1.63], [0.19, 1.37], [0.11, 1.57], [0.13, 1.52], [0.04, 1.6],
+                    [0.4, 0.95], [0.32, 1.15]],
+        "models": ["student", "base at 1"], "trained": [0.045, 0.064], "accuracy": [0.99, 0.985],
+        "ink": [[-0.5, -0.4, -0.32, -0.28], [-0.5, -0.4, -0.33, -0.28]],
     },
     "multi-student-distillation": {
         "rows": [[0.5, 0.5], [0.2, 1.0], [0.18, 1.0], [0.1, 1.0], [0.08, 1.0], [0.3, 0.9], [0.3, 1.0]],
@@ -37,7 +44,12 @@ BROKEN: list[tuple[str, tuple[Any, ...], float, int]] = [  # what to change, and
     ("decoupled-dmd", ("radius", 1, 2), 2.0, 1), ("decoupled-dmd", ("radius", 2, 1), 1.2, 1),
     ("decoupled-dmd", ("radius", 3, 2), 1.95, 1), ("multi-student-distillation", ("rows", 0, 0), 0.3, 1),
     ("multi-student-distillation", ("rows", 3, 0), 0.25, 1), ("phased-dmd", ("flow", 2), 0.07, 1),
-    ("phased-dmd", ("between", 1), 0.05, 1), ("phased-dmd", ("jsd", 2), 0.18, 1),
+    ("phased-dmd", ("between", 1), 0.05, 1),
+    ("phased-dmd", ("jsd", 2), 0.18, 1),
+    *(("distilling-diversity-control", place, value, 1) for place, value in (
+        (("planted", 2, 1), 1.5), (("planted", 2, 0), 0.12), (("planted", 3, 1), 1.5), (("planted", 6, 0), 0.08),
+        (("planted", 5, 0), 0.05), (("ink", 1, 2), -0.37), (("ink", 0, 3), -0.35), (("accuracy", 1), 0.96),
+    )),
 ]  # fmt: skip
 
 
@@ -85,3 +97,10 @@ def test_a_quick_run_of_several_students_needs_the_matched_start():
     assert far[0] > 1.8 * far[1] and found["floor"] < 0.03
     assert found["calls"][3] == found["calls"][4] == 4 * found["calls"][1]
     assert found["params"][3] == 4 * found["params"][4]
+
+
+def test_a_quick_run_of_a_planted_collapse_is_repaired_where_it_was_planted():
+    found = _planted(0, 300)
+    ideal, first, repaired, last = (row[1] for row in found[:4])
+    assert ideal == pytest.approx(1.67, abs=0.1) and first == pytest.approx(1.42, abs=0.1)
+    assert repaired > first + 0.15 > last + 0.15 and found[8][0] > 0.25

@@ -201,4 +201,5 @@ def sample_folder(
         first = noise_for(saved.model, saved.shape, 1, seed), None if labels is None else labels[:1]
         save_grid(believed, believed_sheet({name: traced(one, *first) for name, one in models.items()}))
     made = make([*models.values()][-1], saved.shape, count, labels, classes=len(saved.classes), seed=seed, **how)
-    return Sampled(made, labels, saved.classes, f"the {saved.kind} in {folder}")
+    helped = f", steps 1 to {base[1]} by {base[0]}" if base else ""
+    return Sampled(made, labels, saved.classes, f"the {saved.kind} in {folder}{helped}")
