@@ -153,12 +153,7 @@ class Alternating(Regime):
 
 
 def distill_gdd(
-    student: Student,
-    source: Source,
-    adversary: Adversary,
-    *,
-    regime: Alternating | None = None,
-    **how: Any,
+    student: Student, source: Source, adversary: Adversary, *, regime: Alternating | None = None, **how: Any
 ) -> Distilled:
     """Distil by a critic alone: GDD, and GDD-I with `freeze=freeze_trunk`.
 

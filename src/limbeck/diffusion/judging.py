@@ -163,11 +163,7 @@ class Judge:
         return asdict(said.found), asdict(said.floor)
 
     def compare(
-        self,
-        teacher: nn.Module,
-        students: Mapping[str, nn.Module],
-        steps: Sequence[int],
-        guidance: float | None = None,
+        self, teacher: nn.Module, students: Mapping[str, nn.Module], steps: Sequence[int], guidance: float | None = None
     ) -> tuple[Judged, dict[str, Tensor]]:
         """Judge a teacher at several numbers of steps, and students; return the pictures too, by name.
 

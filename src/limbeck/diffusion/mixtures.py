@@ -145,8 +145,7 @@ def class_ring(classes: int = 4, std: float = 0.15) -> Mixture:
 
 def grid25() -> Mixture:
     """25 modes on a square grid from -1 to 1, std 0.04."""
-    line = torch.linspace(-1, 1, 5, dtype=torch.float64)
-    return Mixture(torch.cartesian_prod(line, line), 0.04)
+    return Mixture(torch.cartesian_prod(*[torch.linspace(-1, 1, 5, dtype=torch.float64)] * 2), 0.04)
 
 
 def checker() -> Mixture:
@@ -155,13 +154,10 @@ def checker() -> Mixture:
     Each square is a fine mixture, 8 x 8 Gaussians whose std is half their distance: flat within 3 % inside, blurred by
     0.03 at its edges.
     """
-    step = 2 / 32
-    line = torch.arange(32)
-    cells = torch.cartesian_prod(line, line)
-    square = cells // 8
-    black = square.sum(1) % 2 == 0
-    labels = (square[:, 0] * 2 + square[:, 1] // 2)[black]
-    return Mixture((cells[black].double() + 0.5) * step - 1, step / 2, labels=labels)
+    cells = torch.cartesian_prod(torch.arange(32), torch.arange(32))
+    row, column = (cells // 8).T
+    black = (row + column) % 2 == 0
+    return Mixture((cells[black].double() + 0.5) / 16 - 1, 1 / 32, labels=(2 * row + column // 2)[black])
 
 
 NAMED: dict[str, Callable[[], Mixture]] = {

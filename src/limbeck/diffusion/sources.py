@@ -165,7 +165,7 @@ class Exact:
     @property
     def classes(self) -> int:
         """How many; 0 if they are not told."""
-        return int(self.law.labels.max()) + 1 if self.conditional else 0
+        return self.law.classes if self.conditional else 0
 
     @cached_property
     def data_std(self) -> float:
