@@ -10,7 +10,7 @@ from limbeck.diffusion.features import FeatureNetwork, feature_network, to_signa
 from limbeck.diffusion.metrics import diversity, frechet, judge_images, nearest_training
 from limbeck.diffusion.metrics import precision_recall_coverage as overlap
 from limbeck.distill import Labelled, labelled, read_data
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, TrainingError
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,13 @@ def test_frechet_of_gaussians() -> None:
     found = frechet(y @ torch.linalg.cholesky(s).T, y @ torch.linalg.cholesky(t).T)
     assert found == pytest.approx(5 + 4 - 2 * root, rel=1e-7)
     assert frechet(x, x) == pytest.approx(0, abs=1e-7)
+
+
+def test_pictures_of_a_student_that_diverged_end_no_process() -> None:
+    a = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    for bad in (a * math.nan, a.double() * 1e160):
+        with pytest.raises(TrainingError, match="Lower lr"):
+            frechet(a, bad)
 
 
 def test_precision_and_recall_tell_quality_from_variety() -> None:

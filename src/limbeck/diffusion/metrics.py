@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limbeck.diffusion.features import FeatureNetwork, to_signal
 from limbeck.distill.examples import Labelled
-from limbeck.errors import ConfigError
+from limbeck.errors import ConfigError, TrainingError
 from limbeck.fitting.plain import Plain
 
 CHUNK = 1024
@@ -31,11 +31,16 @@ def frechet(a: Tensor, b: Tensor) -> float:
         >>> round(frechet(a, 2 * a + 3), 6)  # 3^2 + (2 sqrt(2) - sqrt(2))^2
         11.0
 
+    Raises:
+        TrainingError: features that are not finite, or that overflow.
+
     Source: Heusel et al., GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium (2017),
         arXiv 1706.08500.
     """
     x, y = a.double(), b.double()
     s, t = (torch.cov(one.T).reshape(one.shape[1], -1) for one in (x, y))
+    if not (s @ t).isfinite().all():  # eigvals would end the process
+        raise TrainingError("pictures are not finite, or far too large: the student or the teacher diverged. Lower lr")
     roots = torch.linalg.eigvals(s @ t).real.clamp(min=0).sqrt()
     found = (x.mean(0) - y.mean(0)).square().sum() + s.trace() + t.trace() - 2 * roots.sum()
     return float(found.clamp(min=0))

@@ -10,12 +10,13 @@ out: distilled/digits
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -75,6 +76,12 @@ class TeacherSettings(NetworkSettings):
     def _path_alone(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str | Path) else value
 
+    @model_validator(mode="after")
+    def _there_or_trained(self) -> Self:
+        if self.path and (others := sorted(self.model_fields_set - {"path"})):
+            raise ValueError(f"{self.path} is a teacher that is there: leave out {', '.join(others)}")
+        return self
+
 
 class StudentSettings(NetworkSettings):
     """The group `student`.
@@ -91,8 +98,8 @@ class StudentSettings(NetworkSettings):
     @field_validator("sigmas")
     @classmethod
     def _fall(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if any(a <= b for a, b in pairwise((*value, 0.0))):
-            raise ValueError(f"sigmas of the student must fall and be positive, got {list(value)}")
+        if not all(a > b for a, b in pairwise((math.inf, *value, 0.0))):
+            raise ValueError(f"sigmas of the student must fall, be finite and positive, got {list(value)}")
         return value
 
 
@@ -132,7 +139,7 @@ class DiffusionRecipe(Settings):
     average: Number | None = Field(default=None, ge=0, lt=1)
     judge_every: Count = Field(default=0, ge=0)
     judge_count: Count = Field(default=2000, gt=12)
-    judge_steps: tuple[Count, ...] = (8, 12, 18)
+    judge_steps: tuple[Annotated[Count, Field(gt=0)], ...] = (8, 12, 18)
     seed: Count = Field(default=0, ge=0)
     threads: Count = Field(default=1, gt=0)
     out: FilePath
@@ -141,6 +148,8 @@ class DiffusionRecipe(Settings):
     def _guided(self) -> Self:
         if self.method.name == "decoupled" and self.guidance is None:
             raise ValueError("decoupled pushes by guidance: give guidance, for instance 2")
+        if not self.judge_steps:
+            raise ValueError("judge_steps: give at least one number of steps, got none")
         return self
 
 
@@ -359,6 +368,8 @@ def evaluate_folder(student: Path, against: Path, data: Path, limit: int | None 
     Raises:
         ConfigError: no such folder, a student of other pictures or classes than the data.
     """
+    if limit is not None and limit < 13:
+        raise ConfigError(f"limit: so many of each set are compared, at least 13, got {limit}")
     saved = load_model(student)
     source = source_of(data, saved.shape[-1] if data.is_dir() else None, bool(saved.classes))
     require_fit(saved, source, student)

@@ -98,6 +98,8 @@ def make(
 
 def open_model(folder: Path, classes: int | None = None) -> Saved:
     """Read a model that limbeck or diffusers wrote; `classes` are those that a guided one of diffusers is told."""
+    if not any((folder / name).is_file() for name in (NAMES[0], "config.json", "model_index.json")):
+        raise ConfigError(f"{folder} holds no model: expected {NAMES[0]} or config.json in it (limbeck, diffusers)")
     return load_model(folder) if (folder / NAMES[0]).is_file() else from_diffusers(folder, classes)
 
 
@@ -175,7 +177,13 @@ def sample_folder(
         ConfigError: no model there, nothing to make, a class or a choice that the model does not have.
     """
     if count < 1 or (steps is not None and steps < 1):
-        raise ConfigError(f"ask for at least 1 picture in at least 1 step, got {count} in {steps}")
+        raise ConfigError(f"ask for at least 1 picture in at least 1 step, got {count} in {steps or 0} steps")
+    if guidance is not None and not 0 <= guidance < math.inf:
+        raise ConfigError(f"ask for guidance from 0 on, got {guidance:g}")
+    if base and base[1] < 1:
+        raise ConfigError(f"a base takes at least 1 step, got {base[1]}")
+    if abs(seed) >= 2**63:
+        raise ConfigError(f"ask for a seed of 63 bits, got {seed}")
     saved = open_model(folder)
     given = [name for name, one in (("steps", steps), ("sampler", sampler), ("guidance", guidance)) if one is not None]
     if saved.kind != "teacher" and given:

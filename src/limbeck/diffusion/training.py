@@ -10,6 +10,7 @@ One round: the student makes pictures; at its turn it is pushed; then the fake s
 and a critic to tell them from real ones.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -214,10 +215,11 @@ def distill(
     )  # fmt: skip
     settings = {"regime": asdict(regime), "phase": phase, "levels": student.levels, "seed": seed}
     parts = (push, denoising, fake_levels, adversary, pairs and (pairs.weight, len(pairs.x)), also, rollout)
-    settings["parts"] = [getattr(part, "__qualname__", repr(part)) for part in parts]  # a function by its name
+    # a function by its name, also inside of a part: where it lies in memory is another place after a stop
+    settings["parts"] = [re.sub(" at 0x[0-9a-f]+", "", getattr(part, "__qualname__", repr(part))) for part in parts]
     settings["teacher"] = getattr(teacher, "__qualname__", type(teacher).__name__)  # its guidance, if it is guided
     settings["frozen"] = [name for name, one in student.experts[phase].named_parameters() if not one.requires_grad]
-    rounds, at = regime.updates * regime.turns, sorted(set(judge_at) & set(range(1, regime.updates + 1)))
+    rounds, at = regime.updates * regime.turns, [n for n in sorted(set(judge_at)) if 0 < n <= regime.updates]
     params = sum(one.numel() for one in student.experts[0].parameters())
     result = run(
         players,
