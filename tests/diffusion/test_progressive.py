@@ -125,6 +125,9 @@ def test_a_ladder_goes_on_where_it_stopped(tmp_path):
     for steps, student in whole.items():
         noise = noise_for(student, [2], 5, 0)
         assert torch.equal(again[steps](noise), student(noise))
+    other = distil_progressively(network, SOURCE, how, start=8, end=4, truncated=False, progress=False)[4]
+    noise = noise_for(other, [2], 5, 0)
+    assert not torch.equal(other(noise), whole[4](noise))  # the weight matters
 
 
 @pytest.mark.parametrize(("start", "end"), [(8, 3), (12, 1), (4, 4), (4, 0)])

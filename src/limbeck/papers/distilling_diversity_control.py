@@ -28,7 +28,7 @@ class DistillingDiversityControl(Paper):
     claim = "The base model's first step gives a distilled model its variety back, and adapters move between the two."
     metric = "lost distance between samples that the base's first step restores, collapse planted at step 1"
     unit = "percent"
-    baseline = "the collapsed student alone, on the same noise"
+    baseline = "collapsed student"
     extras = ("diffusion",)
     seeds = 3
 
