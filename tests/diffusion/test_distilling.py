@@ -143,6 +143,14 @@ def unweighted(answer, there):
     return (answer - there.target).square().mean()
 
 
+def test_a_part_with_a_function_of_one_s_own_goes_on_after_a_stop(tmp_path: Path) -> None:
+    def push() -> Matching:
+        return Matching(lambda u, above, below: Levels()(u, above, below))  # made anew, as in another process
+
+    first, again = (small(tmp_path, updates=3, push=one) for one in [push(), push()])  # two places in memory
+    assert first.values == again.values
+
+
 def test_a_student_of_other_guidance_does_not_pass_for_this_one(tmp_path: Path) -> None:
     def train(guidance: float) -> None:
         student, fake = one_network(network(0, 2), [2.5]), network(0, 2)
