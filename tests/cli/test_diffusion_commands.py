@@ -35,6 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "class-ring: 8 modes" in done.stdout and "times the teacher's best" in done.stdout
+    assert max(map(len, done.stdout.splitlines()[1:])) <= 80  # after the path of the student
     return folder
 
 

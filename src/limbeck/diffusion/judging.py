@@ -80,12 +80,12 @@ class Judged(Plain):
         lines = [
             f"{words[self.metric]} {found:.3g}: {found / max(least, 1e-12):,.1f} times the teacher's best, {least:.3g} "
             f"in {best.calls} calls; {best.seconds / student.seconds:.3g} times as cheap",
-            f"{'':20}{'calls':>5}{'CPU ms':>9}" + "".join(f"{words[name]:>9}" for name in shown),
+            f"{'':19}{'calls':>5}{'CPU ms':>9}" + "".join(f"{words[name]:>9}" for name in shown),
         ]
         for row in (*self.rows, Row("real data, two sets", 0, 0.0, self.floor)):
             spent = f"{row.calls:>5}{1000 * row.seconds:>9.3g}" if row.calls else f"{'':14}"
             numbers = (row.values.get(name) for name in shown)
-            lines.append(f"{row.name:20}{spent}" + "".join(f"{'–' if v is None else f'{v:.3g}':>9}" for v in numbers))
+            lines.append(f"{row.name:19}{spent}" + "".join(f"{'–' if v is None else f'{v:.3g}':>9}" for v in numbers))
         lines += [f"{self.count:,} of each set, batches of {BATCH}, {self.threads} threads", self.space]
         if (near := student.values.get("memorised")) is not None:
             lines.append(f"distance to the nearest training picture: {near:.2f} of that from those to the next")
