@@ -99,7 +99,7 @@ class StudentSettings(NetworkSettings):
     @classmethod
     def _fall(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not all(a > b for a, b in pairwise((math.inf, *value, 0.0))):
-            raise ValueError(f"sigmas of the student must fall, be finite and positive, got {list(value)}")
+            raise ValueError(f"sigmas of the student must be finite, must fall and be positive, got {list(value)}")
         return value
 
 
