@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from killing import killed_at
-from limbeck.diffusion import Sizes, mixture
+from limbeck.diffusion import DDPM, Sizes, Translated, mixture
 from limbeck.diffusion.folders import load_model, save_model
 from limbeck.diffusion.judging import Judged, Row
-from limbeck.diffusion.methods import METHODS
+from limbeck.diffusion.methods import METHODS, Job
 from limbeck.diffusion.recipe import evaluate_folder, judge_of, read_diffusion_recipe, run_recipe, source_of
 from limbeck.diffusion.sampling import make, sample_folder
 from limbeck.errors import ConfigError, TrainingError
@@ -104,6 +104,20 @@ def test_every_method_moves_its_student(method: str, teacher: str, tmp_path: Pat
     assert before.values["log_density"] != after.values["log_density"]
     assert done.trainable == (1.0 if method != "gdd-i" else pytest.approx(0.908, abs=0.1))
     assert load_model(tmp_path / "out" / "student").kind == ("bundle" if method == "multi-student" else "student")
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"scale-distillation", "gdd", "gdd-i"}))
+def test_a_teacher_of_another_schedule_is_asked_within_its_noise_levels(method: str, tmp_path: Path) -> None:
+    network = Sizes(8, 1).build([2], 4).network
+    with torch.no_grad():
+        network.out.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    folder = save_model(Translated(network, DDPM(), "v"), tmp_path / "ddpm", shape=[2], classes=list("0123"))
+    settings = recipe(tmp_path, data=str(tmp_path / "class-ring"), teacher=str(folder), updates=2, guidance=2.0)
+    options = {"disback": {"steps": 2, "every": 1}, "dmd": {"pairs": 4}}.get(method, {})
+    done = run_recipe(settings | {"method": {"name": method} | options}, progress=False)
+    assert done.judged.rows[-1].values["jsd"] is not None
+    levels = Job(load_model(folder).model, network, None, source_of(Path("ring8")), [2.0], {}, {"seed": 0}).levels()
+    assert levels.sigma_min == pytest.approx(0.01, abs=1e-3) and levels.sigma_max == 80.0
 
 
 def test_a_smaller_student_first_learns_what_the_teacher_says(teacher: str, tmp_path: Path) -> None:

@@ -163,6 +163,19 @@ def test_a_student_of_other_guidance_does_not_pass_for_this_one(tmp_path: Path) 
         train(3.0)
 
 
+@pytest.mark.parametrize("guidance", [None, 2.0])
+def test_a_student_of_another_teacher_does_not_pass_for_this_one(guidance, tmp_path: Path) -> None:
+    def train(teacher):
+        asked = teacher if guidance is None else guided(teacher, guidance, 2)
+        student, fake = one_network(network(0, 2), [2.5]), network(0, 2)
+        distill(student, asked, CLASSES, regime=Regime(updates=2, batch=8), fake=fake, out=tmp_path, progress=False)
+
+    train(network(1, 2))
+    train(network(1, 2))
+    with pytest.raises(TrainingError, match="belongs to another configuration"):
+        train(network(2, 2))
+
+
 @pytest.mark.parametrize(
     "other",
     [{"seed": 4}, {"push": Matching(floor=0.1)}, {"fake_levels": Levels(sigma_max=5.0)}, {"critic": True},

@@ -189,5 +189,7 @@ def guided(
         ratio = with_class.flatten(1).std(1) / out.flatten(1).std(1) if rescale else torch.ones_like(sigma)
         return spread(1 - rescale + rescale * ratio, x) * out
 
-    both.__qualname__ = f"guided by {guidance}, {null}, {interval}, {rescale}"  # what trainings are told apart by
+    # what trainings are told apart by
+    both.__qualname__ = f"guided by {guidance}, {null}, {interval}, {rescale}"
+    both.denoiser = denoiser  # type: ignore[attr-defined]
     return both

@@ -5,7 +5,6 @@ student is distilled from the most degraded node but one to the teacher itself. 
 begins.
 """
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,12 +19,13 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from limbeck.diffusion.denoisers import Denoiser
-from limbeck.diffusion.game import Game
+from limbeck.diffusion.game import Game, Law
 from limbeck.diffusion.matching import Levels, fake_loss, noised
 from limbeck.diffusion.sources import Draws, Source
 from limbeck.diffusion.students import Student, generate
 from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.distill import Trainer, freeze
+from limbeck.distill.players import digest
 from limbeck.errors import ConfigError
 from limbeck.files import write_bytes, write_json
 from limbeck.runs import RunRecorder
@@ -49,6 +49,7 @@ def record_degradation(
     batch: int = 128,
     storage: Storage = "full",
     rank: int = 8,
+    levels: Levels = Levels(),  # noqa: B008 (frozen)
     seed: int = 0,
     progress: bool = True,
 ) -> Path:
@@ -69,6 +70,7 @@ def record_degradation(
         lr, batch: of Adam.
         storage: of the nodes.
         rank: singular values kept by "lora".
+        levels: noise levels that the copy learns; all by default.
         seed: of noise and classes.
         progress: one line on a terminal.
 
@@ -92,9 +94,16 @@ def record_degradation(
             write_bytes(_file(out, player.updates), save(_packed(model.state_dict(), theta, storage, rank)))
 
     player = Regime().player("degrading", model, lr, model.parameters(), after=keep)
-    game = Game(student, lambda step: teacher, model, source, batch, seed)
-    about = {"nodes": at, "storage": storage, "teacher": _digest(teacher)}
-    config = about | {"rank": rank, "lr": lr, "batch": batch, "seed": seed, "student": _digest(student)}
+    game = Game(student, lambda step: teacher, model, source, batch, seed, fake_levels=levels)
+    about = {"nodes": at, "storage": storage, "teacher": digest(teacher)}
+    config = about | {
+        "rank": rank,
+        "levels": repr(levels),
+        "lr": lr,
+        "batch": batch,
+        "seed": seed,
+        "student": digest(student),
+    }
     record = partial(RunRecorder, out / "runs.jsonl", run=out.name, family="diffusion", recipe="degradation", seed=seed)
     if steps:
         Trainer(
@@ -108,11 +117,6 @@ def record_degradation(
 
 def _file(folder: Path, step: int) -> Path:
     return folder / f"node-{step:08d}.safetensors"
-
-
-def _digest(module: nn.Module) -> str:
-    content = save({name: one.detach().cpu().clone().contiguous() for name, one in module.state_dict().items()})
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _packed(node: Tensors, theta: Tensors, storage: Storage, rank: int) -> Tensors:
@@ -156,7 +160,7 @@ class Degradation(Sequence[nn.Module]):
             self.about = json.loads((self.folder / INDEX).read_text())
         except (OSError, ValueError) as error:
             raise ConfigError(f"{folder} holds no finished path, see record_degradation: {error}") from error
-        if (found := _digest(teacher)) != self.about["teacher"]:
+        if (found := digest(teacher)) != self.about["teacher"]:
             raise ConfigError(f"{folder} was recorded from teacher {self.about['teacher']}, this one is {found}")
 
     def __len__(self) -> int:
@@ -197,7 +201,13 @@ def target_index(iteration: int, interval: int, official: bool = False) -> int:
 
 @torch.no_grad()
 def path_losses(
-    path: Sequence[nn.Module], student: Student, source: Source, *, count: int = 1024, seed: int = 0
+    path: Sequence[nn.Module],
+    student: Student,
+    source: Source,
+    *,
+    levels: Law = Levels(),  # noqa: B008 (frozen)
+    count: int = 1024,
+    seed: int = 0,
 ) -> list[list[float]]:
     """Return each node's denoising losses: on data, which should rise, and on the student's pictures, to fall.
 
@@ -207,6 +217,7 @@ def path_losses(
         path: nodes, the teacher first.
         student: as it begins.
         source: data.
+        levels: of the noise.
         count: pictures of each kind.
         seed: of pictures and noise.
     """
@@ -215,7 +226,7 @@ def path_losses(
     device = next(student.parameters(), x).device
     x, cond = x.to(device), None if cond is None else cond.to(device)
     made = generate(student, draws.normal("z", count, student.steps, *source.shape).to(device), cond)
-    sigma, eps = Levels()(draws.uniform("u", count)).to(x), draws.normal("eps", *x.shape).to(x)
+    sigma, eps = levels(draws.uniform("u", count)).to(x), draws.normal("eps", *x.shape).to(x)
     there = [noised(one, sigma, eps, source.data_std) for one in (x, made)]
     return [[float(fake_loss(node(one.x, one.sigma, cond), one)) for one in there] for node in path]
 
@@ -263,7 +274,7 @@ def backtrack(
     """
     nodes = Degradation(path, teacher) if isinstance(path, Path | str) else path
     regime, last = regime or Regime(), len(nodes)
-    losses = path_losses([teacher, *nodes], student, source, count=256)
+    losses = path_losses([teacher, *nodes], student, source, levels=how.get("fake_levels") or Levels(), count=256)
     if last > 1 and losses[-2][1] - losses[-1][1] < 0.1 * (losses[0][1] - losses[-1][1]):
         said = ["the first target already equals the student's law: record fewer steps, or with a lower lr. By node:"]
         said += [
@@ -279,6 +290,6 @@ def backtrack(
         return target(min(target_index(step // regime.turns, interval, official), last))
 
     fake = how.pop("fake", None) or deepcopy(nodes[-1] if last else teacher)
-    config = {"interval": interval, "official": official, "nodes": last, "fake": _digest(fake)}
+    config = {"interval": interval, "official": official, "nodes": last, "fake": digest(fake)}
     config |= {"guide": getattr(target(last), "__qualname__", "")} | how.pop("config", {})
     return distill(student, teacher, source, regime=regime, real=real, fake=fake, config=config, **how)

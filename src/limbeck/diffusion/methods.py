@@ -27,11 +27,13 @@ from limbeck.diffusion.adversary import Adversary, FeatureCritic, PixelCritic
 from limbeck.diffusion.decoupled import Decoupled, Windows
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned, guided
 from limbeck.diffusion.disback import Storage, backtrack, record_degradation
-from limbeck.diffusion.game import make_pairs
+from limbeck.diffusion.game import Matching, make_pairs
 from limbeck.diffusion.gdd import Alternating, ProjectedCritic, distill_gdd, freeze_trunk, innate
 from limbeck.diffusion.matching import Levels
 from limbeck.diffusion.multi_student import distill_students, partition
 from limbeck.diffusion.phased import distill_phases, experts
+from limbeck.diffusion.samplers import karras
+from limbeck.diffusion.schedules import reach
 from limbeck.diffusion.sources import Draws, Source
 from limbeck.diffusion.students import Student, one_network
 from limbeck.diffusion.super_resolution import SCALING, distill_scales
@@ -88,6 +90,15 @@ class Job:
         """A method's regime with what the user chose."""
         return replace(regime or Regime(), **self.given)
 
+    def levels(self, low: float = 0.0, high: float = 1.0) -> Levels:
+        """Noise levels that the teacher knows, 0.002 to 80 at most, or a window of them."""
+        return Levels(*reach(self.network), low=low, high=high)
+
+    @property
+    def matching(self) -> dict[str, Any]:
+        """The push of DMD and what the fake score learns, at these levels."""
+        return {"push": Matching(self.levels(0.02, 0.98)), "fake_levels": self.levels()}
+
     def adversary(
         self, denoiser: nn.Module, weight: float, critic: Critic = "features", joint: bool = True
     ) -> Adversary:
@@ -100,19 +111,23 @@ class Job:
         x, cond = data.draw(Draws(0, 0), 2)
         if not joint:
             return Adversary(ProjectedCritic(denoiser, paths, x, data.classes, seed=seed), weight)
-        return Adversary(FeatureCritic(denoiser, paths, x, cond, seed), weight, joint=True, levels=Levels(high=0.7))
+        return Adversary(
+            FeatureCritic(denoiser, paths, x, cond, seed), weight, joint=True, levels=self.levels(high=0.7)
+        )
 
     def distill(self, teacher: Denoiser | None = None, **parts: Any) -> Trained:
         """One student by the loop of this room."""
-        how = {"regime": self.regime(), "fake": self.fake(), **self.how, **parts}
+        how = {"regime": self.regime(), "fake": self.fake(), **self.matching, **self.how, **parts}
         done = distill(self.student(), teacher or self.teacher, self.source, **how)
         return done.student, [done]
 
 
 def dmd(job: Job, *, pairs: Count = 0, weight: Number = 0.25) -> Trained:
     """Distribution matching, with a regression of this weight on so many pairs of noise and the teacher's picture."""
-    made = make_pairs(job.teacher, job.source, pairs, seed=job.how["seed"], weight=weight) if pairs else None
-    return job.distill(pairs=made)
+    if not pairs:
+        return job.distill()
+    sigmas, seed = karras(18, *reach(job.network)), job.how["seed"]
+    return job.distill(pairs=make_pairs(job.teacher, job.source, pairs, sigmas=sigmas, seed=seed, weight=weight))
 
 
 def dmd2(job: Job, *, critic: Critic = "features", weight: Number = 0.01) -> Trained:
@@ -123,7 +138,9 @@ def dmd2(job: Job, *, critic: Critic = "features", weight: Number = 0.01) -> Tra
 
 def decoupled(job: Job, *, schedule: Windows = "hybrid") -> Trained:
     """Matching without guidance, and guidance as a push of its own, at noise levels of its own."""
-    return job.distill(job.network, push=Decoupled(job.guidance or 0.0, job.source.classes, schedule))
+    levels = job.levels(0.02, 0.98)
+    push = Decoupled(job.guidance or 0.0, job.source.classes, schedule, levels=levels)
+    return job.distill(job.network, push=push)
 
 
 def disback(
@@ -132,9 +149,17 @@ def disback(
     """The fake score's way from the teacher to the untrained student, recorded and walked back."""
     student, brief = job.student(), {name: job.how[name] for name in ("seed", "progress")}
     path = record_degradation(
-        student, job.network, job.source, job.how["out"] / "path", steps=steps, every=every, storage=storage, **brief
+        student,
+        job.network,
+        job.source,
+        job.how["out"] / "path",
+        steps=steps,
+        every=every,
+        storage=storage,
+        levels=job.levels(),
+        **brief,
     )
-    how: dict[str, Any] = {"interval": interval, "guide": job.guide, "regime": job.regime(), **job.how}
+    how: dict[str, Any] = {"interval": interval, "guide": job.guide, "regime": job.regime(), **job.matching, **job.how}
     done = backtrack(student, job.network, job.source, path, **how)
     return done.student, [done]
 
@@ -156,7 +181,9 @@ def gdd_i(job: Job, *, critic: Critic = "values", r1: Number = 0.1) -> Trained:
 def phased(job: Job) -> Trained:
     """Distribution matching, an expert for each of the student's noise levels."""
     student = experts(job.first, [[sigma] for sigma in job.sigmas])
-    done = distill_phases(student, job.teacher, job.source, fake=job.network, regime=job.regime(), **job.how)
+    done = distill_phases(
+        student, job.teacher, job.source, fake=job.network, regime=job.regime(), **job.matching, **job.how
+    )
     return done[-1].student, done
 
 
@@ -167,7 +194,8 @@ def multi_student(
     owner = partition(job.source.classes, students, split, seed=job.how["seed"])
     done = distill_students(
         job.first, job.teacher, job.source, owner, fake=job.network, levels=job.sigmas, regime=job.regime(),
-        adversary=partial(job.adversary, weight=weight) if weight else None, **{**job.how, "judge": None},
+        adversary=partial(job.adversary, weight=weight) if weight else None,
+        **{**job.matching, **job.how, "judge": None},
     )  # fmt: skip
     return done.bundle, [run for own in done.runs for run in own]
 

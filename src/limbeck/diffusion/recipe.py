@@ -33,6 +33,7 @@ from limbeck.diffusion.networks import Sizes
 from limbeck.diffusion.pictures import contact_sheet, progress_figure, save_grid, trajectory_figure, ways
 from limbeck.diffusion.samplers import euler, karras
 from limbeck.diffusion.sampling import open_model, sheet
+from limbeck.diffusion.schedules import reach
 from limbeck.diffusion.sources import Draws, Exact, Pictures
 from limbeck.diffusion.students import Student, generate, noise_for, one_network
 from limbeck.diffusion.teachers import Pretraining, train_teacher
@@ -326,7 +327,7 @@ def _drawn_ways(recipe: DiffusionRecipe, source: Exact, models: dict[str, nn.Mod
     told, noise = None if cond is None else cond[:60], torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
     for who, model in models.items():
         if who == "teacher":
-            sample = partial(euler, model, noise, karras(), told)
+            sample = partial(euler, model, noise, karras(18, *reach(model)), told)
         elif isinstance(model, Student):
             sample = partial(generate, model, noise_for(model, source.shape, 60, 0), told)
         else:

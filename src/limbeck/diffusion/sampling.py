@@ -19,7 +19,7 @@ from limbeck.diffusion.hybrid import believed_sheet, hybrid, traced
 from limbeck.diffusion.pictures import save_grid
 from limbeck.diffusion.pretrained import from_diffusers
 from limbeck.diffusion.samplers import euler, heun, karras
-from limbeck.diffusion.schedules import EDM
+from limbeck.diffusion.schedules import reach
 from limbeck.diffusion.students import Student, noise_for
 from limbeck.distill.examples import Labelled, save_data
 from limbeck.errors import ConfigError, nearest
@@ -82,10 +82,8 @@ def make(
         noise, calls = noise_for(model, shape, count, seed), own
     else:
         noise, calls = torch.randn(count, *shape, generator=random), 2 * steps - 1 if sampler == "heun" else steps
-        schedule: Any = getattr(model, "schedule", EDM())
-        low, high = schedule.sigma(torch.tensor([schedule.smallest, schedule.largest]).double()).tolist()
         asked: Any = model if guidance is None else guided(model, guidance, classes)
-        draw = partial(SAMPLERS[sampler], asked, sigmas=karras(steps, max(low, 0.002), min(high, 80.0)))
+        draw = partial(SAMPLERS[sampler], asked, sigmas=karras(steps, *reach(model)))
     told = [None] * len(noise.split(BATCH)) if cond is None else cond.split(BATCH)
     draw(noise[:1], cond=None if cond is None else cond[:1])  # the first call is slow
     parts, spent = [], []

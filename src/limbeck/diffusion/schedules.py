@@ -271,6 +271,21 @@ class DDPM(Schedule):
         return _interpolated(2 * sigma.log(), self._noise, torch.arange(len(self._noise)).double())
 
 
+def reach(model: object) -> tuple[float, float]:
+    """Return the least and the largest noise level that a model knows, within 0.002 to 80.
+
+    Args:
+        model: a denoiser; one without a schedule of its own is taken to know all.
+
+    Example:
+        >>> reach(None)
+        (0.002, 80.0)
+    """
+    schedule: Schedule = getattr(model, "schedule", EDM())
+    ends = schedule.sigma(torch.tensor([schedule.smallest, schedule.largest], dtype=torch.float64)).tolist()
+    return max(ends[0], 0.002), min(ends[1], 80.0)
+
+
 def between(schedule: Schedule, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """How x_t follows from a less noisy x_s: x_t = alpha x_s + sigma eps.
 

@@ -30,6 +30,7 @@ from limbeck.diffusion.sources import Source
 from limbeck.diffusion.students import Student
 from limbeck.diffusion.watch import Watch
 from limbeck.distill import Player, constant, every
+from limbeck.distill.players import digest
 from limbeck.distill.processes import accelerator as processes
 from limbeck.errors import ConfigError
 
@@ -217,7 +218,9 @@ def distill(
     parts = (push, denoising, fake_levels, adversary, pairs and (pairs.weight, len(pairs.x)), also, rollout)
     # a function by its name, also inside of a part: where it lies in memory is another place after a stop
     settings["parts"] = [re.sub(" at 0x[0-9a-f]+", "", getattr(part, "__qualname__", repr(part))) for part in parts]
-    settings["teacher"] = getattr(teacher, "__qualname__", type(teacher).__name__)  # its guidance, if it is guided
+    told = getattr(teacher, "__qualname__", type(teacher).__name__)  # its guidance, if it is guided
+    asked = getattr(teacher, "denoiser", teacher)
+    settings["teacher"] = [told, digest(asked) if isinstance(asked, nn.Module) else ""]
     settings["frozen"] = [name for name, one in student.experts[phase].named_parameters() if not one.requires_grad]
     rounds, at = regime.updates * regime.turns, [n for n in sorted(set(judge_at)) if 0 < n <= regime.updates]
     params = sum(one.numel() for one in student.experts[0].parameters())
