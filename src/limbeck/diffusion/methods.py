@@ -9,6 +9,8 @@
 | `gdd`, `gdd-i` | a critic alone; with a frozen trunk | Zheng, Yang 2024 |
 | `phased` | matching, one expert for each range of noise | Fan et al. 2025 |
 | `multi-student` | matching and a critic, one student for each group of classes | Song et al. 2024 |
+| `consistency` | the ODE of the teacher, or of data alone, by a rule of pairs or by tangents | Song et al. 2023 |
+| `rcm` | consistency by tangents on data, and distribution matching on its own pictures | Zheng et al. 2025 |
 | `scale-distillation` | the model of an easier magnification (super-resolution) | Noroozi et al. 2024 |
 """
 
@@ -24,6 +26,8 @@ from pydantic import TypeAdapter, ValidationError, model_validator
 from torch import nn
 
 from limbeck.diffusion.adversary import Adversary, FeatureCritic, PixelCritic
+from limbeck.diffusion.consistency import RULES, distil_consistency
+from limbeck.diffusion.continuous import Tangent
 from limbeck.diffusion.decoupled import Decoupled, Windows
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned, guided
 from limbeck.diffusion.disback import Storage, backtrack, record_degradation
@@ -32,12 +36,14 @@ from limbeck.diffusion.gdd import Alternating, ProjectedCritic, distill_gdd, fre
 from limbeck.diffusion.matching import Levels
 from limbeck.diffusion.multi_student import distill_students, partition
 from limbeck.diffusion.phased import distill_phases, experts
+from limbeck.diffusion.rcm import distil_rcm
 from limbeck.diffusion.samplers import karras
 from limbeck.diffusion.schedules import reach
 from limbeck.diffusion.sources import Draws, Source
 from limbeck.diffusion.students import Student, one_network
 from limbeck.diffusion.super_resolution import SCALING, distill_scales
 from limbeck.diffusion.training import Distilled, Regime, distill
+from limbeck.diffusion.trigflow import few_levels
 from limbeck.errors import nearest
 from limbeck.settings import Count, Number, Settings
 
@@ -200,6 +206,25 @@ def multi_student(
     return done.bundle, [run for own in done.runs for run in own]
 
 
+def consistency(
+    job: Job, *, rule: Literal["scm", "cd", "ct", "ict", "ect", "lcm", "dcm"] = "cd", steps: Count = 2
+) -> Trained:
+    """A consistency model, asked in 1 to 4 steps; ct, ict, ect learn from data alone, scm wants the clock "angle"."""
+    chosen: Any = Tangent() if rule == "scm" else RULES[rule]()
+    teacher = None if rule in ("ct", "ict", "ect") else job.teacher
+    student = one_network(job.first, few_levels(steps, job.source.data_std))
+    done = distil_consistency(student, job.source, chosen, teacher, regime=job.regime(), **job.how)
+    return done.student, [done]
+
+
+def rcm(job: Job, *, lam: Number = 0.1, steps: Count = 2) -> Trained:
+    """Consistency by tangents, and matching of weight lam, asked in 1 to 4 steps; wants the clock "angle"."""
+    student = one_network(job.first, few_levels(steps, job.source.data_std))
+    how: dict[str, Any] = {"lam": lam, "fake": job.fake(), "regime": job.regime(), **job.how}
+    done = distil_rcm(student, job.teacher, job.source, **how)
+    return done.student, [done]
+
+
 def scale_distillation(job: Job, *, factors: tuple[Count, ...] = (2, 4), longer: Count = 4) -> Trained:
     """Super-resolution by a ladder of factors; the first model learns for `longer` times the updates of the others."""
     regime = job.regime(SCALING)
@@ -210,7 +235,8 @@ def scale_distillation(job: Job, *, factors: tuple[Count, ...] = (2, 4), longer:
 
 METHODS: dict[str, Callable[..., Trained]] = {
     "dmd": dmd, "dmd2": dmd2, "decoupled": decoupled, "disback": disback, "gdd": gdd, "gdd-i": gdd_i,
-    "phased": phased, "multi-student": multi_student, "scale-distillation": scale_distillation,
+    "phased": phased, "multi-student": multi_student, "consistency": consistency, "rcm": rcm,
+    "scale-distillation": scale_distillation,
 }  # fmt: skip
 
 

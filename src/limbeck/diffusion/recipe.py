@@ -22,6 +22,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from limbeck.diffusion.denoisers import Clock
 from limbeck.diffusion.features import feature_network
 from limbeck.diffusion.folders import Saved, load_model, save_model
 from limbeck.diffusion.judging import Judge, Judged, Row
@@ -56,6 +57,7 @@ class NetworkSettings(Settings):
     width: Count | None = Field(default=None, gt=0)
     blocks: Count | None = Field(default=None, gt=0)
     levels: Count | None = Field(default=None, ge=0)
+    clock: Clock | None = None
 
 
 class TeacherSettings(NetworkSettings):
@@ -63,7 +65,7 @@ class TeacherSettings(NetworkSettings):
 
     Args:
         path: folder of a model, limbeck's or diffusers'.
-        width, blocks, levels: or the sizes of one to be trained.
+        width, blocks, levels, clock: or the sizes of one to be trained.
         steps, batch, lr: and how, see `Pretraining`.
     """
 
