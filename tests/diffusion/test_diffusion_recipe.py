@@ -64,11 +64,13 @@ def test_a_recipe_gives_a_student_that_makes_what_was_judged(tmp_path: Path) -> 
     assert len((out / "runs.jsonl").read_text().splitlines()) >= 8
 
 
-def test_a_finished_run_says_so_and_another_is_refused(tmp_path: Path) -> None:
+def test_a_finished_run_says_so_and_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run_recipe(recipe(tmp_path), progress=False)
     known = run_recipe(recipe(tmp_path), progress=False)
     assert known.again and "nothing was trained now" in known.summary()
     assert known.judged.rows == done.judged.rows and known.seconds == done.seconds
+    monkeypatch.chdir(tmp_path)  # the same places, said otherwise
+    assert run_recipe(recipe(Path()), progress=False).again
     with pytest.raises(TrainingError):
         run_recipe(recipe(tmp_path, seed=1), progress=False)
 

@@ -215,7 +215,8 @@ def run_recipe(recipe: DiffusionRecipe | Mapping[str, Any], *, progress: bool = 
     """
     if not isinstance(recipe, DiffusionRecipe):
         recipe = check_settings(DiffusionRecipe, recipe, source="recipe")
-    asked = recipe.model_dump(mode="json")
+    where = {"data": str(recipe.data.resolve()), "out": str(recipe.out.resolve())}
+    asked = recipe.model_dump(mode="json") | where
     result = recipe.out / "result.json"
     if result.is_file() and (known := json.loads(result.read_text())).get("recipe") == asked:
         judged = known["judged"] | {"rows": [Row(**row) for row in known["judged"]["rows"]]}
