@@ -156,6 +156,8 @@ def test_shipped_recipes_are_short_and_read(path: Path) -> None:
         ({"method": {"name": "disback", "storage": "zip"}}, r'"storage" of disback: .*full.*zip'),
         ({"method": "decoupled"}, "decoupled pushes by guidance: give guidance"),
         ({"guidance": 2}, "guidance 2 needs classes, and the data tells none"),
+        ({"batch": 10**8}, "less than or equal to 65536"),
+        ({"method": {"name": "rcm", "lam": -1.0}}, '"lam" of rcm.*greater than or equal to 0'),
         ({"student": {"sigmas": [1, 2]}}, r"must fall and be positive, got \[1.0, 2.0\]"),
         ({"teacher": "nowhere"}, "nowhere"),
         ({"teacher": {"widht": 3}}, 'unknown key "widht" in teacher. Did you mean "width"'),

@@ -20,9 +20,9 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from torch import nn
 
 from limbeck.diffusion.adversary import Adversary, FeatureCritic, PixelCritic
@@ -217,7 +217,7 @@ def consistency(
     return done.student, [done]
 
 
-def rcm(job: Job, *, lam: Number = 0.1, steps: Count = 2) -> Trained:
+def rcm(job: Job, *, lam: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 0.1, steps: Count = 2) -> Trained:
     """Consistency by tangents, and matching of weight lam, asked in 1 to 4 steps; wants the clock "angle"."""
     student = one_network(job.first, few_levels(steps, job.source.data_std))
     how: dict[str, Any] = {"lam": lam, "fake": job.fake(), "regime": job.regime(), **job.how}

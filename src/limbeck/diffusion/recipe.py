@@ -71,7 +71,7 @@ class TeacherSettings(NetworkSettings):
 
     path: FilePath | None = None
     steps: Count | None = Field(default=None, gt=0)
-    batch: Count | None = Field(default=None, gt=0)
+    batch: Count | None = Field(default=None, gt=0, le=65_536)
     lr: Number | None = Field(default=None, gt=0)
 
     @model_validator(mode="before")
@@ -135,7 +135,7 @@ class DiffusionRecipe(Settings):
     method: Method = Method()
     guidance: Number | None = Field(default=None, ge=0)
     updates: Count = Field(default=1000, gt=0)
-    batch: Count | None = Field(default=None, gt=0)
+    batch: Count | None = Field(default=None, gt=0, le=65_536)
     lr: Number | None = Field(default=None, gt=0)
     fake_lr: Number | None = Field(default=None, gt=0)
     turns: Count | None = Field(default=None, gt=0)
