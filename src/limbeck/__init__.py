@@ -13,15 +13,32 @@ from typing import TYPE_CHECKING, Any
 from limbeck.errors import LimbeckError
 
 if TYPE_CHECKING:
-    from limbeck import distill, embeddings, fitting, laws, lm, papers, planning, report, runs, study, theory, vision
+    from limbeck import (
+        atoms,
+        diffusion,
+        distill,
+        embeddings,
+        fitting,
+        graphs,
+        laws,
+        lm,
+        papers,
+        planning,
+        recsys,
+        report,
+        runs,
+        study,
+        theory,
+        vision,
+    )  # fmt: skip
     from limbeck.laws import fit
     from limbeck.runs import RunRecorder, RunTable, read_runs
 
 __version__ = "0.1.0"
 
 _ROOMS = (
-    "diffusion", "distill", "embeddings", "fitting", "laws", "lm", "papers", "planning", "report", "runs", "study",
-    "theory", "vision",
+    "atoms", "diffusion", "distill", "embeddings", "fitting", "graphs", "laws", "lm", "papers", "planning", "recsys",
+    "report", "runs", "study", "theory", "vision",
 )  # fmt: skip
 _NAMES = {"fit": "laws", "read_runs": "runs", "RunTable": "runs", "RunRecorder": "runs"}
 
@@ -29,16 +46,19 @@ __all__ = [
     "LimbeckError",
     "RunRecorder",
     "RunTable",
+    "atoms",
     "diffusion",
     "distill",
     "embeddings",
     "fit",
     "fitting",
+    "graphs",
     "laws",
     "lm",
     "papers",
     "planning",
     "read_runs",
+    "recsys",
     "report",
     "runs",
     "study",

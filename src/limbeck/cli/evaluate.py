@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,9 +42,10 @@ def evaluate(
 
         return judge_folder(student, against, data, limit, seed)
     if kind:
-        from limbeck.vision import evaluate_folder
+        from limbeck.distill.folders import room_of
 
-        return evaluate_folder(student, against, str(data), limit)
+        module = importlib.import_module(f"limbeck.{room_of(student) or 'vision'}.recipe")
+        return module.evaluate_folder(student, against, data, limit)
     from limbeck import lm
 
     how: dict[str, Any] = {"baseline": baseline, "length": length, "limit": limit, "level": level, "seed": seed}

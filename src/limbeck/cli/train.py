@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -12,7 +13,11 @@ import typer
 from limbeck.cli.arguments import JsonOption, SeedOption, emit, option
 from limbeck.errors import LimbeckError
 
-ROOMS = ("lm", "vision", "diffusion")
+ROOMS = {
+    "lm": "", "vision": "read_classifier_recipe", "diffusion": "read_diffusion_recipe", "recsys": "read_click_recipe",
+    "graphs": "read_graph_recipe", "atoms": "read_atoms_recipe",
+}  # fmt: skip
+"""Rooms that a recipe may name; each but the first has a module `recipe` with `run_recipe` and this reader."""
 
 
 def demo(
@@ -70,21 +75,17 @@ def distill(
 
     Diffusion models: room: diffusion, data: digits, method: dmd2 (dmd, gdd, phased, ...), out; see recipes/diffusion.
 
+    Click logs, graphs, atoms: room: recsys, graphs or atoms; see recipes/recsys, recipes/graphs, recipes/atoms.
+
     The same command continues after a stop; a finished run says so. Several processes: torchrun --nproc_per_node 2 -m
     limbeck distill recipe.yaml. Recipes for every method are in recipes/lm.
     """
     if (room := room_of(recipe)) != "lm":
         if cost:
             raise LimbeckError("--preview counts language models: give fewer steps to try a recipe of another room")
-        found: Any
-        if room == "vision":
-            from limbeck import vision
-
-            found = vision.run_recipe(vision.read_classifier_recipe(recipe, overrides or []), progress=not as_json)
-        else:
-            from limbeck.diffusion.recipe import read_diffusion_recipe, run_recipe
-
-            found = run_recipe(read_diffusion_recipe(recipe, overrides or []), progress=not as_json)
+        module = importlib.import_module(f"limbeck.{room}.recipe")
+        settled = getattr(module, ROOMS[room])(recipe, overrides or [])
+        found = module.run_recipe(settled, progress=not as_json)
         emit(as_json, found.to_dict(), found.summary())
         return
     from limbeck.lm import distill as run

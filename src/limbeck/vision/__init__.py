@@ -7,6 +7,7 @@ is worth beside its teacher. A teacher is a network, an ONNX file, an array of a
 # fmt: off
 # isort: off
 from limbeck.distill.examples import Labelled, labelled, of_dataset, read_data, save_data
+from limbeck.distill.regime import Regime
 from limbeck.vision.augmentation import Augmentation
 from limbeck.vision.evaluation import Comparison, Judgement, best_temperature, evaluate, flat, judge
 from limbeck.vision.file_types import magika, read_files
@@ -19,7 +20,7 @@ from limbeck.vision.recipe import (
 from limbeck.vision.teachers import (
     Answers, Batch, Chosen, Kept, Module, Onnx, Several, Teacher, answers, log_probabilities, teacher_of,
 )
-from limbeck.vision.training import Distilled, Regime, distill
+from limbeck.vision.training import Distilled, distill
 
 __all__ = [
     "Answers", "Augmentation", "Batch", "Chosen", "ClassifierRecipe", "ClassifierResult", "Comparison", "Distilled",

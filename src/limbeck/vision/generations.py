@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import nn
 
 from limbeck.distill.examples import Labelled, require_apart
+from limbeck.distill.regime import Regime
 from limbeck.errors import ConfigError
 from limbeck.fitting.model import Array
 from limbeck.settings import Count, Number, Settings
@@ -26,7 +27,7 @@ from limbeck.vision.augmentation import Augmentation
 from limbeck.vision.evaluation import Comparison, Judgement, evaluate, judge
 from limbeck.vision.methods import Method, method_of
 from limbeck.vision.teachers import Answers, Module, answers, log_probabilities, teacher_of
-from limbeck.vision.training import Regime, distill
+from limbeck.vision.training import distill
 
 Student = Callable[[int], nn.Module]
 """Makes the student of a generation, by its number."""

@@ -1,19 +1,16 @@
 """Small classifiers, what stands in front of one, and folders that keep them."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from limbeck.distill.folders import load_folder, save_folder
 from limbeck.errors import ConfigError
-from limbeck.files import write_bytes, write_json
 
 
 @dataclass(frozen=True)
@@ -113,9 +110,9 @@ class Normalised(nn.Module):
 
 
 def save_network(network: nn.Module, made: Network, shape: Sequence[int], classes: Sequence[str], out: Path) -> Path:
-    """Write a network of `Network` to a folder: `network.safetensors` and `network.json`."""
-    write_bytes(out / "network.safetensors", save({k: v.contiguous() for k, v in network.state_dict().items()}))
-    return write_json(out / "network.json", asdict(made) | {"shape": list(shape), "classes": list(classes)}).parent
+    """Write a network of `Network` to a folder, see `save_folder`."""
+    about = asdict(made) | {"shape": list(shape), "classes": list(classes)}
+    return save_folder(network, {"room": "vision"} | about, out)
 
 
 class Saved(NamedTuple):
@@ -133,16 +130,15 @@ def load_network(folder: Path | str) -> Saved:
     Raises:
         ConfigError: not such a folder.
     """
-    folder = Path(folder)
-    try:
-        note = json.loads((folder / "network.json").read_text())
-        shape, classes = note["shape"], tuple(note["classes"])
-        made = Network(tuple(note["hidden"]), tuple(note["channels"]), note["dropout"], note["histogram"])
-        network = made.build(shape, len(classes), seed=0)
-        network.load_state_dict(load_file(folder / "network.safetensors"))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"{folder} is not a folder of a classifier that limbeck wrote ({error})") from error
-    return Saved(network.eval(), made, shape, classes)
+
+    def sizes(about: Mapping[str, Any]) -> Network:
+        return Network(tuple(about["hidden"]), tuple(about["channels"]), about["dropout"], about["histogram"])
+
+    def make(about: Mapping[str, Any]) -> nn.Module:
+        return sizes(about).build(about["shape"], len(about["classes"]), seed=0)
+
+    network, about = load_folder(folder, "vision", make)
+    return Saved(network, sizes(about), about["shape"], tuple(about["classes"]))
 
 
 def require_kind(saved: Saved, shape: Sequence[int], classes: Sequence[str] | None, what: str) -> None:

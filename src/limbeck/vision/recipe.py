@@ -23,6 +23,7 @@ import torch
 from pydantic import Field, model_validator
 
 from limbeck.distill.examples import Labelled, read_data, require_apart, save_data
+from limbeck.distill.regime import Regime, TrainingSettings, cpu_threads
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
@@ -33,7 +34,7 @@ from limbeck.vision.generations import Generations, GenerationSettings
 from limbeck.vision.methods import Method
 from limbeck.vision.networks import Network, load_network, require_kind, save_network
 from limbeck.vision.teachers import Answers, Chosen, Module, Onnx, Several, Teacher, log_probabilities, teacher_of
-from limbeck.vision.training import Distilled, Regime, distill
+from limbeck.vision.training import Distilled, distill
 
 MAGIKA = "magika"
 """The teacher of file types, which reads any folder of files."""
@@ -78,7 +79,7 @@ class AugmentationSettings(Settings):
     views: Count = Field(default=0, ge=0)
 
 
-class ClassifierRecipe(Settings):
+class ClassifierRecipe(TrainingSettings):
     """Everything that the distillation of a classifier needs.
 
     Args:
@@ -94,10 +95,7 @@ class ClassifierRecipe(Settings):
         generations: of self-distillation or of a lineage, in place of the method; see `GenerationSettings`.
         augmentation: of pictures.
         keep: ask the teacher once for every view, and keep its answers.
-        steps, batch, lr, optimizer, weight_decay, schedule, warmup, clip, evaluate_every: see `Regime`.
-        seed: of the split, of fresh networks, of the order.
-        threads: CPU threads.
-        out: folder of the student and the records.
+        steps, batch, lr, seed, out, ...: see `TrainingSettings`.
     """
 
     room: Literal["vision"] = "vision"
@@ -112,18 +110,6 @@ class ClassifierRecipe(Settings):
     generations: GenerationSettings | None = None
     augmentation: AugmentationSettings = AugmentationSettings()
     keep: bool = False
-    steps: Count = Field(default=800, gt=0)
-    batch: Count = Field(default=64, gt=0)
-    lr: Number = Field(default=0.01, gt=0)
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    weight_decay: Number = Field(default=0.0, ge=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: Count = Field(default=0, ge=0)
-    clip: Number | None = Field(default=None, gt=0)
-    evaluate_every: Count = Field(default=0, ge=0)
-    seed: Count = Field(default=0, ge=0)
-    threads: Count = Field(default=1, gt=0)
-    out: FilePath
 
     @model_validator(mode="after")
     def _consistent(self) -> "ClassifierRecipe":
@@ -143,12 +129,6 @@ class ClassifierRecipe(Settings):
         """None, one or several."""
         given = self.teacher
         return [] if given is None else list(given) if isinstance(given, Sequence) else [given]
-
-    @property
-    def regime(self) -> Regime:
-        """How the student is trained."""
-        names = ("steps", "batch", "optimizer", "weight_decay", "schedule", "warmup", "clip", "evaluate_every")
-        return Regime(learning_rate=self.lr, **{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -202,9 +182,7 @@ def run_recipe(recipe: ClassifierRecipe | Mapping[str, Any], *, progress: bool =
     """
     if not isinstance(recipe, ClassifierRecipe):
         recipe = check_settings(ClassifierRecipe, recipe, source="recipe")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(recipe.threads)
-    try:
+    with cpu_threads(recipe.threads):
         ready = prepare(recipe, progress)
         student, made = student_of(recipe, ready.learn)
         how: Any = {"regime": recipe.regime, "augmentation": Augmentation(**recipe.augmentation.model_dump())}
@@ -214,8 +192,6 @@ def run_recipe(recipe: ClassifierRecipe | Mapping[str, Any], *, progress: bool =
         else:
             kept = recipe.out / "kept" if recipe.keep else None
             result = distill(ready.teacher, student, ready.learn, loss=recipe.method, keep=kept, **how)
-    finally:
-        torch.set_num_threads(threads)
     learn = ready.learn
     folder = save_network(result.student, made, learn.inputs.shape[1:], learn.classes, recipe.out / "student")
     save_data(ready.test, recipe.out / "held-out.npz")

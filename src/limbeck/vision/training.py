@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from limbeck.distill import Player, Trainer, constant, cosine
+from limbeck.distill import Trainer
 from limbeck.distill.examples import Labelled
 from limbeck.distill.processes import processes
+from limbeck.distill.regime import Regime
 from limbeck.errors import ConfigError
 from limbeck.runs import RunRecorder
 from limbeck.vision.augmentation import Augmentation
@@ -21,48 +22,6 @@ from limbeck.vision.evaluation import Comparison, evaluate, flat
 from limbeck.vision.methods import Method, method_of, require_fit
 from limbeck.vision.slots import Lesson, Reading
 from limbeck.vision.teachers import Answers, Kept, Module, Teacher, answers, teacher_of
-
-
-@dataclass(frozen=True)
-class Regime:
-    """How a classifier is trained.
-
-    Args:
-        steps: updates.
-        batch: examples a step; at most what there are.
-        learning_rate: peak.
-        optimizer: "adam", "adamw" or "sgd", whose momentum is 0.9.
-        weight_decay: of the optimiser.
-        schedule: "cosine" to 0, or "constant".
-        warmup: steps of linear warm-up.
-        clip: largest gradient norm; None does not clip.
-        evaluate_every: steps between evaluations; 0 evaluates once, at the end.
-    """
-
-    steps: int = 800
-    batch: int = 64
-    learning_rate: float = 0.01
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    weight_decay: float = 0.0
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: int = 0
-    clip: float | None = None
-    evaluate_every: int = 0
-
-    def player(self, module: nn.Module) -> Player:
-        """Who trains a module so."""
-        if self.steps < 1 or self.batch < 1 or not self.learning_rate > 0:
-            raise ConfigError(f"steps, batch and learning_rate must be positive, got {self}")
-        kinds: dict[str, Any] = {
-            "adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": partial(torch.optim.SGD, momentum=0.9),
-        }  # fmt: skip
-        if self.optimizer not in kinds:
-            raise ConfigError(f'optimizer must be one of {", ".join(kinds)}, got "{self.optimizer}"')
-        optimizer = kinds[self.optimizer](module.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedules: dict[str, Any] = {"cosine": partial(cosine, steps=self.steps), "constant": constant}
-        return Player(
-            "student", module, optimizer, partial(schedules[self.schedule], warmup=self.warmup), clip=self.clip
-        )
 
 
 @dataclass(frozen=True)
@@ -179,7 +138,6 @@ def distill(
         assert test is not None
         return {name: value for name, value in flat(evaluate(student, judged_by, test)).items() if value is not None}
 
-    every = regime.evaluate_every
     trainer = Trainer(
         [regime.player(modules)],
         lesson,
@@ -190,7 +148,7 @@ def distill(
         recorder=None if out is None else _recorder(Path(out), method, student, data, seed, columns or {}),
         columns=lambda step: {"samples": step * reading.size},
         evaluate=measure if test is not None else None,
-        evaluate_at=sorted({*range(every, regime.steps, every), regime.steps} if every else {regime.steps}),
+        evaluate_at=regime.evaluate_at,
         checkpoint_every=max(100, regime.steps // 10) if out is not None else None,
         progress=progress,
         label=_label(method, judged_by, test if teacher is not None else None),

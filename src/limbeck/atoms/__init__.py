@@ -1,0 +1,1 @@
+"""Interatomic potentials: energies, forces and virials of any atoms, and small potentials from large ones."""

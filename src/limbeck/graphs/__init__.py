@@ -1,0 +1,1 @@
+"""Distilling data sets of graphs: a few frequent computation trees in place of all graphs."""
