@@ -108,7 +108,7 @@ def test_a_shipped_recipe_is_short_and_runs(path: Path, tmp_path: Path) -> None:
     [
         ({"teacher": None}, "needs a teacher"),
         ({"test": 1.5}, "share from 0 to 1"),
-        ({"teacher": "absent/"}, "not a folder of a classifier"),
+        ({"teacher": "absent/"}, "not a folder of a network of vision"),
         ({"stduent": {}}, 'Did you mean "student"'),
         ({"steps": 0}, "greater than 0"),
         ({"room": "lm"}, "unknown room"),

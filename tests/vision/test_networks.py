@@ -38,7 +38,7 @@ def test_a_damaged_folder_is_refused(tmp_path: Path, damage: str) -> None:
     sizes = Network(hidden=(2,))
     save_network(sizes.build([4], 3, 0), sizes, [4], "abc", tmp_path)
     (tmp_path / damage).write_text("{}")
-    with pytest.raises(ConfigError, match="not a folder of a classifier"):
+    with pytest.raises(ConfigError, match="not a folder of a network of vision"):
         load_network(tmp_path)
 
 

@@ -54,12 +54,12 @@ def load_folder(
     folder = Path(folder)
     try:
         about = json.loads((folder / "network.json").read_text())
-        if about["room"] != room:
-            raise ValueError(f"it is of the room {about['room']}")
+        if (found := about.get("room")) != room:
+            raise ValueError(f"its room is {found}")
         network = make(about)
         network.load_state_dict(load_file(folder / "network.safetensors"))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"{folder} is not a folder of a network of {room} that limbeck wrote ({error})") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{folder} is not a folder of a network of {room} that limbeck wrote: {error!r}") from error
     return network.eval(), about
 
 
