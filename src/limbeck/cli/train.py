@@ -149,11 +149,14 @@ def reproduce(
     again: Annotated[bool, option("Run even what --out has finished.", "--again")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 2,
     out: Annotated[Path | None, option("Keep records here, and do not repeat finished ones.")] = None,
+    page: Annotated[Path | None, option("Write all of it, with pictures, as one HTML page.", "--html")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a paper's small experiment: claim, baseline, measured with its standard error, and whether it holds here.
 
     Example: limbeck reproduce hestness-predictable --quick
+
+    Example: limbeck reproduce --all --out reproductions --html reproductions.html
     """
     from limbeck import papers
 
@@ -168,6 +171,10 @@ def reproduce(
     chosen = None if seeds is None else [int(seed) for seed in seeds.split(",")]
     work: dict[str, Any] = {"workers": workers, "out": out, "again": again, "progress": not as_json}
     records = papers.reproduce(None if every else slugs, quick=quick, seeds=chosen, **work)
-    emit(as_json, [record.to_dict() for record in records], papers.table(records))
+    if page is not None:
+        from limbeck.report import write_gallery
+
+        write_gallery(records, papers.counts(records), page)
+    emit(as_json, [record.to_dict() for record in records], papers.table(records) + (f"\n{page}" if page else ""))
     if any(record.error for record in records):
         sys.exit(1)

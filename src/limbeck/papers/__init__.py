@@ -8,9 +8,9 @@ the numbers by one rule.
 from limbeck.papers._figure import Figure, Series
 from limbeck.papers._paper import Numbers, Outcome, Paper, catalogue, get, papers, stacked
 from limbeck.papers._reproduce import reproduce
-from limbeck.papers._reproduction import Reproduction, table, verdict
+from limbeck.papers._reproduction import Reproduction, counts, table, verdict
 
 __all__ = [
-    "Figure", "Numbers", "Outcome", "Paper", "Reproduction", "Series", "catalogue", "get", "papers", "reproduce",
-    "stacked", "table", "verdict",
+    "Figure", "Numbers", "Outcome", "Paper", "Reproduction", "Series", "catalogue", "counts", "get", "papers",
+    "reproduce", "stacked", "table", "verdict",
 ]  # fmt: skip

@@ -142,10 +142,14 @@ def table(records: Sequence[Reproduction]) -> str:
         lines.add_column(header, no_wrap=header in ("paper", "holds"))
     for one in records:
         lines.add_row(one.slug, one.effect, one.baseline, one.answer)
-    words = {"yes": "hold", "not visible": "not visible at this scale", "no": "do not hold", "crashed": "crashed"}
-    counts = {answer: sum(one.answer == answer for one in records) for answer in words}
-    found = ", ".join(f"{count} {words[answer]}" for answer, count in counts.items() if count)
     quick = " · quick runs are smoke tests, not evidence" if any(one.quick for one in records) else ""
     crashes = [f"{one.slug}: {one.error}" for one in records if one.error]
-    seconds = sum(one.seconds for one in records)
-    return render(lines, "", *crashes, f"of {len(records)}: {found} · {seconds:.0f} s of one core{quick}")
+    return render(lines, "", *crashes, f"{counts(records)}{quick}")
+
+
+def counts(records: Sequence[Reproduction]) -> str:
+    """Return how many claims hold, do not, or cannot be seen, and what it took."""
+    words = {"yes": "hold", "not visible": "not visible at this scale", "no": "do not hold", "crashed": "crashed"}
+    known = {answer: sum(one.answer == answer for one in records) for answer in words}
+    found = ", ".join(f"{count} {words[answer]}" for answer, count in known.items() if count)
+    return f"of {len(records)}: {found} · {sum(one.seconds for one in records):.0f} s of one core"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -58,17 +59,13 @@ class Picture:
 
 def render(content: ReportContent) -> str:
     """Return the page as HTML."""
-    from jinja2 import Environment, StrictUndefined
     from plotly.io import from_json
-    from plotly.offline import get_plotlyjs
 
-    page = _file("page.html")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     fit, forecasts = content.fit, content.predictions
     if not forecasts and fit is not None and (outlook := words.outlook(fit, content.level)):
         forecasts = (outlook,)
     view: dict[str, Any] = {
-        "content": content,
+        "title": content.title, "content": content,
         "question": words.question(content),
         "forecasts": [_forecast(f) for f in forecasts],
         "notes": [*content.notes, *(words.holdout_words(fit) if fit is not None else [])],
@@ -76,7 +73,6 @@ def render(content: ReportContent) -> str:
         "reproduce": _reproduce(content),
         "ways": [Picture.of(from_json(one)) for one in content.ways],
         "first": None, "first_height": 130 + 84 * len(content.predictions), "law": None, "planner": None,
-        "css": Markup(_file("page.css")), "script": Markup(_file("page.js")), "plotly": Markup(get_plotlyjs()),
         "number": number, "percent": percent, "interval": interval,
         "loss": lambda value: "–" if value is None else f"{value:#.4g}",
     }  # fmt: skip
@@ -97,7 +93,20 @@ def render(content: ReportContent) -> str:
             "planner": plan, "planner_law": Markup(plan.law), "planner_size": Markup(plan.size),
             "planner_json": _embedded(json.dumps(plan.data)),
         }  # fmt: skip
-    return environment.from_string(page).render(view)
+    return filled("page.html", view)
+
+
+def filled(template: str, view: Mapping[str, Any]) -> str:
+    """Return a template of this folder as one HTML page, with style, script and Plotly inside."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined,
+        loader=PackageLoader("limbeck.report", "."),
+    )  # fmt: skip
+    inside = {"css": Markup(_file("page.css")), "script": Markup(_file("page.js")), "plotly": Markup(get_plotlyjs())}
+    return environment.get_template(template).render(inside | dict(view))
 
 
 def _file(name: str) -> str:
