@@ -1,1 +1,22 @@
-"""Click models: networks that read a user's history and say how likely a click is, and their distillation."""
+"""Click models: networks that read a user's history and say how likely a click is, and their distillation.
+
+`read_clicks` brings a log, `Suan(...).build` a network, `train_clicks` trains it alone or beside a teacher, `judge`
+says what it is worth. A network reads a `ClickBatch` and gives logits; `rank` scores many items for one user.
+"""
+
+# fmt: off
+# isort: off
+from limbeck.recsys.batches import ClickBatch, batch_of, reading
+from limbeck.recsys.clicks import Clicks, Schema, clicks_of, read_clicks, synthetic
+from limbeck.recsys.cost import Cost, rank
+from limbeck.recsys.evaluation import ClickJudgement, auc, calibrated, group_auc, judge, judge_logits, scores
+from limbeck.recsys.networks import Embeddings, Sizes, load_network, save_network, share_tables, sizes_of
+from limbeck.recsys.suan import Suan
+from limbeck.recsys.training import Lesson, TrainedClicks, one_epoch, soft_clicks, train_clicks
+
+__all__ = [
+    "ClickBatch", "ClickJudgement", "Clicks", "Cost", "Embeddings", "Lesson", "Schema", "Sizes", "Suan",
+    "TrainedClicks", "auc", "batch_of", "calibrated", "clicks_of", "group_auc", "judge", "judge_logits",
+    "load_network", "one_epoch", "rank", "read_clicks", "reading", "save_network", "scores", "share_tables",
+    "sizes_of", "soft_clicks", "synthetic", "train_clicks",
+]
