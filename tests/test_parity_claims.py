@@ -10,7 +10,6 @@ import pytest
 TESTS = Path(__file__).parent
 WAITING = {
     "dpa3-atomistic",
-    "mirage-graph-distillation",
     "suan-ctr",
     "unimixer",
 }
