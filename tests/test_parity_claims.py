@@ -10,7 +10,6 @@ import pytest
 TESTS = Path(__file__).parent
 WAITING = {
     "dpa3-atomistic",
-    "suan-ctr",
     "unimixer",
 }
 """Files whose methods are not built yet. Never add to it."""

@@ -231,7 +231,7 @@ class Suan(Sizes):
     def __post_init__(self) -> None:
         whole = (self.width, self.length, self.heads, self.dilation, *self.hidden)
         if min(whole) < 1 or min(self.blocks, self.window) < 0:
-            raise ValueError(f"positive (blocks and window may be 0), got {self}")
+            raise ConfigError(f"sizes must be positive (blocks and window may be 0), got {self}")
 
     def make(self, schema: Schema) -> nn.Module:
         """Return the network, with weights from torch's generator."""
