@@ -14,7 +14,7 @@ from limbeck.errors import LimbeckError, MissingExtraError
 
 COMMANDS: dict[str, list[Callable[..., None]]] = {
     "": [train.demo, laws.fit, laws.predict, train.distill, train.answer, evaluate.evaluate, evaluate.sample,
-         evaluate.export, decide.report, train.reproduce, machine.doctor],
+         evaluate.export, train.study, decide.report, train.reproduce, machine.doctor],
     "compare": [laws.compare_laws, methods.compare_methods, families.compare_families, families.compare_splits,
                 losses.compare_losses],
     "plan": [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep, curves.plan_batch,

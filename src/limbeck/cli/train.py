@@ -97,6 +97,38 @@ def distill(
         emit(as_json, result.to_dict(), result.summary())
 
 
+def study(
+    file: Annotated[Path, typer.Argument(help="A study: a YAML file of about eight lines.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Changes to it: within=4 recipe.lr=0.01")] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Processes of one thread each.", min=1)] = 2,
+    ray: Annotated[str | None, option("Run the trials on this Ray cluster: its address, auto, or local.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go round the circle with recipes of a room: ladder, law, plan, distillation, and the check of the prediction.
+
+    Example: limbeck study study.yaml --workers 4
+
+    \b
+    room: vision                                             # or lm, diffusion
+    recipe: {data: digits, teacher: {hidden: [128, 128]}, method: kd, lr: 0.003}
+    ladder: {student.hidden: [[4], [8], [16]], steps: [100, 200, 400]}   # every combination is run
+    seeds: [0, 1]
+    plan: {student.hidden: [[8], [16], [32]], steps: [800, 1600]}        # what may be chosen
+    within: 8                                                # times the compute of the largest run
+    out: studies/digits
+
+    What the chosen run will reach is written to OUT/prediction.json before it is run. The same command continues after
+    a stop. Studies of every room are in recipes/studies.
+    """
+    from limbeck.report import report_of
+    from limbeck.study import Stages, on_ray, on_this_machine, read_study, run_study
+
+    settings = read_study(file, overrides or [])
+    execute = on_this_machine(workers) if ray is None else on_ray(ray)
+    result = run_study(settings, execute, base=file.parent, stages=Stages(5, quiet=as_json))
+    emit(as_json, result.to_dict(), f"\nreport: {report_of(settings.out)}")
+
+
 def room_of(recipe: Path) -> str:
     """The room that a recipe names; language models if it names none, or cannot be read yet."""
     import yaml

@@ -273,8 +273,7 @@ def _run(recipe: DiffusionRecipe, progress: bool) -> DiffusionResult:
         words, names = f"{data.name}: {len(source.law.means)} modes", tuple(map(str, range(source.classes)))
     about: dict[str, Any] = {"shape": source.shape, "classes": names if source.classes else ()}
     of_data = source.shape, source.classes, source.data_std
-    sizes, how = POINTS if len(source.shape) == 1 else SMALL if max(source.shape) <= 16 else LARGE
-    sizes, seconds = _replaced(sizes, recipe.teacher), 0.0
+    (sizes, how), seconds = networks_for(recipe, source), 0.0
     given = {f.name: getattr(recipe, f.name) for f in fields(Regime) if getattr(recipe, f.name, None) is not None}
     if recipe.method.name == "scale-distillation":
         if recipe.guidance is not None or recipe.teacher.path or recipe.student.model_fields_set:
@@ -337,6 +336,21 @@ def _drawn_ways(recipe: DiffusionRecipe, source: Exact, models: dict[str, nn.Mod
             continue
         figure = trajectory_figure(source.law, ways(model, source.data_std, sample), who)
         write_text(recipe.out / f"ways-{who}.json", str(figure.to_json()))
+
+
+def networks_for(recipe: DiffusionRecipe, source: Pictures | Exact) -> tuple[Sizes, Pretraining]:
+    """Return sizes and regime of the recipe's teacher for these data."""
+    sizes, how = POINTS if len(source.shape) == 1 else SMALL if max(source.shape) <= 16 else LARGE
+    return _replaced(sizes, recipe.teacher), how
+
+
+def params_of_student(recipe: DiffusionRecipe) -> int:
+    """Return how many parameters the student of a recipe will have, before anything is trained."""
+    if recipe.teacher.path is not None and not recipe.student.model_fields_set - {"sigmas"}:
+        return open_model(recipe.teacher.path).params
+    source = source_of(recipe.data, recipe.size, recipe.conditional)
+    sizes = _replaced(networks_for(recipe, source)[0], recipe.student)
+    return sum(one.numel() for one in sizes.build(source.shape, source.classes, source.data_std, 0).parameters())
 
 
 def _replaced(known: Any, given: Settings) -> Any:

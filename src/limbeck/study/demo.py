@@ -6,17 +6,13 @@ command goes on after a stop.
 """
 
 import json
-import platform
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from limbeck import __version__
-from limbeck.errors import ConfigError
 from limbeck.files import write_json, write_text
 from limbeck.lm.corpus import Corpus, embedded_corpus, load_corpus, text_corpus
 from limbeck.lm.folders import model_folder
@@ -24,6 +20,7 @@ from limbeck.lm.jobs import DistilJob, FreshStudent, PretrainJob, Regime
 from limbeck.planning import Shortlist, choose_by_short_runs
 from limbeck.runs.quantities import si
 from limbeck.study.design import FULL, QUICK, Design
+from limbeck.study.folder import claim, longest, versions
 from limbeck.study.forecast import ForecastBook
 from limbeck.study.ladder import Ladder, fit_ladder, forecast_large
 from limbeck.study.stages import Stages
@@ -75,7 +72,7 @@ def demo(
     stages = stages or Stages(6)
     out.mkdir(parents=True, exist_ok=True)
     settings = {"text": str(text) if text else None, "tokenizer": tokenizer, "seed": seed, "design": repr(design)}
-    _claim(out / "demo.json", settings)
+    claim(out / "demo.json", settings)
     book = ForecastBook(out / "prediction.json")
     plan = _Jobs(out, design, tokenizer, seed)
 
@@ -153,10 +150,10 @@ def demo(
         "samples": [sample],
         "noise": ladder.noise.to_dict(),
         "corpus": facts.__dict__,
-        "seconds": _longest(out / "summary.json", stages.seconds),
+        "seconds": longest(out / "summary.json", stages.seconds),
         "settings": settings,
         "command": _command(out, text, tokenizer, seed, quick),
-        "versions": {"limbeck": __version__, "python": sys.version.split()[0], "platform": platform.platform()},
+        "versions": versions(),
     }  # fmt: skip
     write_json(out / "summary.json", summary)
     return DemoResult(summary, ladder, shortlist, out)
@@ -256,26 +253,6 @@ def _corpus(folder: Path, text: Path | None) -> Corpus:
     corpus = text_corpus(text) if text else embedded_corpus()
     corpus.save(folder)
     return corpus
-
-
-def _claim(path: Path, settings: dict[str, Any]) -> None:
-    """Note what the folder is for, or refuse to mix it with another demo."""
-    if not path.is_file():
-        write_json(path, settings)
-        return
-    theirs = json.loads(path.read_text())
-    for key, value in settings.items():
-        if theirs.get(key) != value:
-            raise ConfigError(
-                f"{path.parent} holds a demo with {key} = {theirs.get(key)}; now it is {value}. "
-                "Choose another --out, or delete the folder."
-            )
-
-
-def _longest(path: Path, seconds: dict[str, float]) -> dict[str, float]:
-    """Wall time of each stage: a call that only reads finished work does not hide what the work took."""
-    before = json.loads(path.read_text())["seconds"] if path.is_file() else {}
-    return {name: max(round(value, 1), before.get(name, 0.0)) for name, value in seconds.items()}
 
 
 def _verdict(outcome: dict[str, Any]) -> str:
