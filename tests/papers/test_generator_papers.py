@@ -37,6 +37,12 @@ MADE: dict[str, dict[str, Any]] = {
         "flow": [0.03, 0.02, 0.16], "jsd": [0.19, 0.2, 0.21], "between": [0.06, 0.3], "entropy": [2.0] * 3,
         "floor": 2.08,
     },
+    "snoopi": {
+        "digits": [*([r, t, 3 + r, 4 + 2 * r] for r, t in ((0.5, 0.49), (0.54, 0.53), (0.6, 0.57), (0.75, 0.65),
+                   (0.85, 0.7), (0.97, 0.72), (1.0, 0.6))), [0.6, 0.57, 3.7, 7.0], [0.65, 0.5, 6.3, 30.0],
+                   [1.0, 1.0, 2.9, 4.0], [0.77, 0.73, 4.6, 6.5]],
+        "scales": [[0.1, 0.12, 0.11]] * 4,
+    },
 }  # fmt: skip
 BROKEN: list[tuple[str, tuple[Any, ...], float, int]] = [  # what to change, and how many checks fail then
     ("disback", ("digits", 2, 0), 6.0, 1), ("disback", ("digits", 2, 1), 2.2, 1),
@@ -46,6 +52,7 @@ BROKEN: list[tuple[str, tuple[Any, ...], float, int]] = [  # what to change, and
     ("multi-student-distillation", ("rows", 3, 0), 0.25, 1), ("phased-dmd", ("flow", 2), 0.07, 1),
     ("phased-dmd", ("between", 1), 0.05, 1),
     ("phased-dmd", ("jsd", 2), 0.18, 1),
+    ("snoopi", ("digits", 5, 0), 0.89, 1), ("snoopi", ("digits", 0, 0), 0.56, 1), ("snoopi", ("digits", 8, 3), 11.0, 1),
     *(("distilling-diversity-control", place, value, 1) for place, value in (
         (("planted", 2, 1), 1.5), (("planted", 2, 0), 0.12), (("planted", 3, 1), 1.5), (("planted", 6, 0), 0.08),
         (("planted", 5, 0), 0.05), (("ink", 1, 2), -0.37), (("ink", 0, 3), -0.35), (("accuracy", 1), 0.96),
@@ -97,6 +104,15 @@ def test_a_quick_run_of_several_students_needs_the_matched_start():
     assert far[0] > 1.8 * far[1] and found["floor"] < 0.03
     assert found["calls"][3] == found["calls"][4] == 4 * found["calls"][1]
     assert found["params"][3] == 4 * found["params"][4]
+
+
+def test_snoopi_says_what_was_removed_and_at_which_price():
+    found = concluded("snoopi", MADE["snoopi"])
+    assert list(found.effects) == pytest.approx([47.0] * 3, abs=0.2)
+    assert found.notes[0] == "the wanted digit in 49 % without, 72 % at alpha = 1, 60 % at 1.5; most at 1"
+    assert "both random 0.110 ± 0.000, swing 0.020" in found.notes[2] and found.details["removed"][9] == pytest.approx(1.0, abs=0.01)
+    assert [one.y for one in found.figure.series][3] == pytest.approx([0.49, 0.57, 0.5], rel=0.01)
+    assert "quick" in concluded("snoopi", MADE["snoopi"] | {"scales": None}).notes[2]
 
 
 def test_a_quick_run_of_a_planted_collapse_is_repaired_where_it_was_planted():

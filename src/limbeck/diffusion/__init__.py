@@ -53,7 +53,7 @@ from limbeck.diffusion.samplers import ddim, euler, heun, karras, multistep
 from limbeck.diffusion.sampling import Sampled, sample_folder
 from limbeck.diffusion.schedules import DDPM, EDM, Cosine, RectifiedFlow, Schedule, TrigFlow, between
 from limbeck.diffusion.sliders import Slider, retention, slider_rule, train_slider, transfer
-from limbeck.diffusion.sources import Draws, Exact, Pictures, Source
+from limbeck.diffusion.sources import Draws, Exact, Pictures, Prompts, Source
 from limbeck.diffusion.students import Student, generate, noise_for, one_network
 from limbeck.diffusion.super_resolution import (
     Conditioned, Conditioning, conditioned, distill_scales, judge_super_resolution, patches, psnr, super_resolve,
@@ -71,9 +71,10 @@ __all__ = [
     "FairComparison", "FeatureCritic", "FeatureNetwork", "ImageJudgement", "Judge", "Judged", "Kind", "Ladder",
     "Levels", "LogNormal", "Matching", "MeanFlow", "MeanVariance", "Mixed", "Mixture", "MixtureJudgement", "Normalised",
     "Pairs", "Pictures", "PixelCritic", "Preconditioned", "Prediction", "Pretrained", "Pretraining", "ProjectedCritic",
-    "Push", "RandomGuidance", "RandomRollout", "RectifiedFlow", "Regime", "Row", "Rule", "Sampled", "Saved", "Scene",
-    "Schedule", "Shifted", "ShiftedUniform", "Shrinking", "Sizes", "Skipping", "Slider", "Source", "Step", "Stopping",
-    "Student", "Students", "Tangent", "TimeWeight", "Translated", "TrigFlow", "TwoSteps", "TwoTimes", "UniformTime",
+    "Prompts", "Push", "RandomGuidance", "RandomRollout", "RectifiedFlow", "Regime", "Row", "Rule", "Sampled", "Saved",
+    "Scene", "Schedule", "Shifted", "ShiftedUniform", "Shrinking", "Sizes", "Skipping", "Slider", "Source", "Step",
+    "Stopping", "Student", "Students", "Tangent", "TimeWeight", "Translated", "TrigFlow", "TwoSteps", "TwoTimes",
+    "UniformTime",
     "attention", "attention_jvp", "backtrack", "believed_sheet", "between", "biased_loss", "check_tangent", "checker",
     "class_ring", "commitment", "compare_students", "conditioned", "contact_sheet", "ddim", "distil_consistency",
     "distil_progressively", "distil_rcm", "distill", "distill_gdd", "distill_phases", "distill_scales",

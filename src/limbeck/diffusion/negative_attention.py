@@ -35,6 +35,9 @@ class Normalised:
 
         Z = Z+ + phi (Z+ - Z-);  Z <- Z min(1, tau |Z+| / |Z|);  blend Z + (1 - blend) Z+,  |.| a position's L1 norm
 
+    Both defaults are those of the attention layers in the authors' code, which calls phi + 1 the scale; its pipelines
+    blend by 0.25 to 0.5.
+
     Args:
         tau: largest growth of the norm.
         blend: share of the result.

@@ -16,6 +16,8 @@ TIME_SCALE = 1000.0
 """diffusers' models tell times by numbers up to about a thousand; its consistency pipelines multiply by this too."""
 ANGLE_SCALE = 8.0
 """Of an angle: the derivative by the time grows with it."""
+HIDDEN = -1e4
+"""Added to an attention score, it leaves nothing."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,15 @@ class Sizes:
         blocks: residual blocks; of a U-Net, layers at each resolution.
         levels: resolutions of a U-Net, each half the one before and twice as wide; 0 for a perceptron.
         clock: what tells it the noise level, see `Preconditioned`; "angle" for consistency by tangents.
+        heads: of a cross-attention to the classes after each block of a perceptron, by which a picture can be told
+            several of them, see `ResidualPerceptron`; 0 tells one by modulation.
     """
 
     width: int = 256
     blocks: int = 3
     levels: int = 0
     clock: Clock = "log"
+    heads: int = 0
 
     def build(
         self, shape: Sequence[int], classes: int = 0, data_std: float = 0.5, seed: int = 0, boundary: float = 0.0
@@ -54,8 +59,10 @@ class Sizes:
             >>> denoiser(torch.zeros(3, 2), torch.ones(3), torch.tensor([0, 1, 4])).tolist()
             [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
         """
-        if min(self.width, self.blocks) < 1 or self.levels < 0:
-            raise ConfigError(f"width and blocks must be at least 1 and levels at least 0, got {self}")
+        if min(self.width, self.blocks) < 1 or min(self.levels, self.heads) < 0:
+            raise ConfigError(f"width and blocks must be at least 1, levels and heads at least 0, got {self}")
+        if self.heads and (self.width % self.heads or self.levels or not classes):
+            raise ConfigError(f"heads: a perceptron with classes, of a width that they divide, has them, got {self}")
         if self.levels and (len(shape) != 3 or any(side % 2 ** (self.levels - 1) for side in shape[1:])):
             raise ConfigError(
                 f"a U-Net of {self.levels} levels halves pictures {self.levels - 1} times: it cannot read "
@@ -71,6 +78,9 @@ class ResidualPerceptron(nn.Module):
     """A perceptron with residual blocks that the noise level and the class modulate.
 
         h <- h + SiLU(W (LayerNorm(h) (1 + a) + b)),  (a, b) = linear(SiLU(linear(Fourier(noise)) + class))
+
+    With heads (`Sizes`) the class is no part of the modulation: after each block the hidden vector, one token, reads
+    all classes that it is told, h <- h + attention(h, classes). Their order does not matter.
 
     The last layer begins at 0.
 
@@ -94,22 +104,46 @@ class ResidualPerceptron(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in blocks)
         self.modulations = nn.ModuleList(nn.Linear(width, 2 * width) for _ in blocks)
         self.maps = nn.ModuleList(nn.Linear(width, width) for _ in blocks)
+        self.readers = nn.ModuleList(_reader(width, sizes.heads) for _ in (blocks if sizes.heads else ()))
         self.out = nn.Linear(width, size)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Map [B, ...] and the clocks, [B] or [B, clocks], to [B, ...]."""
+        """Map [B, ...] and the clocks, [B] or [B, clocks], to [B, ...].
+
+        With heads, cond may be several classes, [B, n], of which those below 0 are padding.
+        """
         angles = (noise.reshape(x.shape[0], -1, 1) * self.frequencies).flatten(1)
-        told = self.noise(torch.cat([angles.sin(), angles.cos()], 1))
+        told, prompt = self.noise(torch.cat([angles.sin(), angles.cos()], 1)), {}
         if self.labels is not None:
             none = self.labels.num_embeddings - 1
-            told = told + self.labels(x.new_full(x.shape[:1], none, dtype=torch.long) if cond is None else cond)
+            cond = x.new_full(x.shape[:1], none, dtype=torch.long) if cond is None else cond
+            if self.readers:
+                tokens, mask = self.read(cond)
+                prompt = {"encoder_hidden_states": tokens, "attention_mask": HIDDEN * ~mask[:, None]}
+            else:
+                told = told + self.labels(cond)
         told, h = silu(told), self.into(x.flatten(1))
-        for norm, modulation, map_ in zip(self.norms, self.modulations, self.maps, strict=True):
+        for k, (norm, modulation, map_) in enumerate(zip(self.norms, self.modulations, self.maps, strict=True)):
             a, b = modulation(told).chunk(2, 1)
             h = h + silu(map_(norm(h) * (1 + a) + b))
+            h = h + self.readers[k](h[:, None], **prompt)[:, 0] if prompt else h
         return self.out(h).reshape(x.shape)  # type: ignore[no-any-return]
+
+    def read(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what attention reads of classes, [B] or [B, n]: [B, n, width], and which count, bool [B, n]."""
+        assert self.labels is not None
+        cond = cond.reshape(len(cond), -1)
+        return self.labels(cond.clamp(min=0)), cond >= 0
+
+
+def _reader(width: int, heads: int) -> nn.Module:
+    """Cross-attention of one token to classes; that of diffusers, for `negative`."""
+    from diffusers.models.attention_processor import Attention
+
+    made: nn.Module = Attention(width, width, heads=heads, dim_head=width // heads)
+    return made
 
 
 class Diffusers(nn.Module):

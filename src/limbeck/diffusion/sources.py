@@ -186,3 +186,55 @@ class Exact:
         """The law's components."""
         content = b"".join(buffer.numpy().tobytes() for buffer in self.law.buffers())
         return f"{zlib.crc32(content):08x} {self.conditional} {self.only}"
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Data whose classes are told as sets of one or two: "either of these", in any order.
+
+    What is drawn with each picture is [B, 2]: its class, and another one or -1, which is padding. A network with heads
+    (`Sizes`) reads it. It is a stand-in for prompts of words: "a pet" without its "cat" is a dog.
+
+    Args:
+        source: with classes.
+        alone: share of pictures whose class alone is told.
+
+    Raises:
+        ConfigError: fewer than two classes.
+
+    Example:
+        >>> from limbeck.diffusion.mixtures import mixture
+        >>> x, told = Prompts(Exact(mixture("class_ring"), True), alone=0.0).draw(Draws(0, 0), 3)
+        >>> told.shape, bool((told[:, 0] != told[:, 1]).all())
+        (torch.Size([3, 2]), True)
+    """
+
+    source: Source
+    alone: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.source.classes < 2:
+            raise ConfigError(
+                f"a set of classes needs two of them to choose from, the source has {self.source.classes}"
+            )
+
+    shape = property(lambda self: self.source.shape)
+    classes = property(lambda self: self.source.classes)
+    data_std = property(lambda self: self.source.data_std)
+
+    def draw(self, draws: Draws, count: int) -> tuple[Tensor, Tensor]:
+        """Draw data and the sets."""
+        x, own = self.source.draw(draws, count)
+        assert own is not None
+        other = draws.integers("other", self.classes - 1, count)
+        other = torch.where(draws.uniform("alone", count) < self.alone, -1, other + (other >= own))
+        told, turned = torch.stack([own, other], 1), draws.uniform("order", count) < 0.5
+        return x, torch.where(turned[:, None], told.flip(1), told)
+
+    def of_classes(self, classes: Sequence[int]) -> Self:
+        """Data of these classes alone; the other class of a set is any."""
+        return replace(self, source=self.source.of_classes(classes))
+
+    def describe(self) -> str:
+        """The data, and the share."""
+        return f"{self.source.describe()} sets {self.alone}"

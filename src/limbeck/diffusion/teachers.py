@@ -111,7 +111,8 @@ def train_teacher(
         normal = levels or (lambda draws, count: (how.log_mean + how.log_std * draws.normal("sigma", count)).exp())
         sigma = normal(draws, how.batch)
         if cond is not None:
-            cond = torch.where(draws.uniform("dropped", how.batch) < how.label_dropout, source.classes, cond)
+            dropped = draws.uniform("dropped", how.batch) < how.label_dropout
+            cond = torch.where(dropped.reshape(-1, *[1] * (cond.ndim - 1)), source.classes, cond)
         there = noised(x, sigma, draws.normal("eps", *x.shape), denoiser.data_std)
         if target is not None:
             with torch.no_grad():
