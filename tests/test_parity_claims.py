@@ -9,7 +9,6 @@ import pytest
 
 TESTS = Path(__file__).parent
 WAITING = {
-    "dpa3-atomistic",
     "unimixer",
 }
 """Files whose methods are not built yet. Never add to it."""

@@ -31,7 +31,7 @@ from limbeck.distill.quantiser import fake_quantise
 from limbeck.distill.regime import Regime, TrainingSettings, cpu_threads
 from limbeck.distill.relational import batch_similarity, class_similarity, dist
 from limbeck.distill.review import Review
-from limbeck.distill.schedules import constant, cosine, decay_start, warmup_stable_decay
+from limbeck.distill.schedules import constant, cosine, decay_start, exponential, warmup_stable_decay
 from limbeck.distill.topk import cakld, kept_divergence, topk_kl
 from limbeck.distill.trainer import Trainer, TrainingResult
 from limbeck.distill.transforms import bucketed, softened, standardise, standardised, transformed
@@ -44,7 +44,7 @@ __all__ = [
     "Trainer", "TrainingResult", "TrainingSettings", "adapters", "adaptive_kl", "alpha_divergence", "always",
     "attention_transfer", "batch_similarity", "beta_kernel", "bucketed", "cakld", "captured", "class_similarity",
     "constant", "contrastive", "cosine", "cpu_threads", "cross_entropy", "decay_start", "dist", "dkd", "effective_size",
-    "efficiency", "entropy_aware_kl", "evaluating", "every", "fake_quantise", "forward_kl", "freeze",
+    "efficiency", "entropy_aware_kl", "evaluating", "every", "exponential", "fake_quantise", "forward_kl", "freeze",
     "fused_divergence", "generalized_jsd", "get_loss", "gradient_signal", "hard_label", "hint", "jeffreys",
     "kept_divergence", "labelled", "list_mle", "load_folder", "loss_names", "multi_level", "neyman", "of_dataset",
     "of_generator", "pass_window", "pearson", "pkt", "pld", "pyramid", "rank", "ranking_loss", "read_checkpoint",

@@ -68,3 +68,15 @@ def cosine(update: int, *, steps: int, warmup: int = 0, floor: float = 0.0) -> f
         return constant(update, warmup=warmup)
     progress = min(1.0, (update - warmup) / max(1, steps - warmup))
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def exponential(update: int, *, steps: int, floor: float, warmup: int = 0) -> float:
+    """Linear warm-up, then a fall by the same share at every update, to `floor` at `steps`.
+
+    `factor(u) = min(1, (u + 1) / warmup) floor^(u / steps)`
+
+    Example:
+        >>> [round(exponential(update, steps=100, floor=0.01), 3) for update in (0, 50, 100)]
+        [1.0, 0.1, 0.01]
+    """
+    return float(constant(update, warmup=warmup) * floor ** (update / steps))
