@@ -230,5 +230,5 @@ def test_sparse_attention_makes_no_square_of_the_history():
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"window": -1}, {"heads": 5}])
 def test_sizes_that_cannot_be(wrong):
-    with pytest.raises(ConfigError, match="heads do not divide|must be positive"):
+    with pytest.raises(ConfigError, match=r"heads do not divide|must be positive"):
         replace(Suan(), **wrong).build(LOG.schema, 0)

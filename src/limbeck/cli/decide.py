@@ -120,6 +120,18 @@ def plan_keep(
     return plan.to_dict() | {"rows": rows}, plan.summary(), plan
 
 
+@shown("Write a page with the AUC of every grade against its time.")
+def plan_grade(
+    runs: Annotated[str, typer.Argument(help="Runs of a ladder of click networks: its folder, or a table.")],
+    latency: Annotated[float, quantity("Most milliseconds of a request for 200 items: 5.")],
+) -> Any:
+    """Which click network to serve within a time, and which to distil it from.
+
+    Example: limbeck plan grade distilled/click-ladder --latency 5
+    """
+    return lb.planning.plan_grade(runs, latency)
+
+
 @shown()
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a demo, or with a fit.json.")]) -> Any:
     """Write report.html into a folder: one file, no network, with plots and an interactive planner.

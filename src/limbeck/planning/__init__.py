@@ -17,6 +17,7 @@ from limbeck.planning.crossover import (
     LogRatio, Sweep, crossings, decision_accuracy, lower_envelope, regime, value_of_rung,
 )
 from limbeck.planning.estimate import Estimate, Source
+from limbeck.planning.grade import Grade, GradePlan, plan_grade
 from limbeck.planning.keep import KeepOption, KeepPlan, choose_examples, plan_keep, read_features
 from limbeck.planning.loss_comparison import LossComparison, MethodResult, SettingResult, compare_losses
 from limbeck.planning.observational import ObservedTask, observe_runs, observe_task
@@ -31,15 +32,15 @@ from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teache
 from limbeck.planning.two_parts import TwoPartPlan, allocate_two_parts
 
 __all__ = [
-    "SCENARIOS", "BatchPlan", "BitOption", "BitPlan", "Candidate", "ComputePlan", "Decay", "Estimate",
-    "InferencePlan", "KeepOption", "KeepPlan", "LogRatio", "LossComparison", "MethodComparison", "MethodResult",
-    "ObservedTask", "Option", "PublishedComparison", "Ranking", "Recipe", "Route", "SchedulePlan",
-    "SettingResult", "Shortlist", "Source", "SplitPlan", "SplitRow", "Sweep", "Target", "TaskForecast",
-    "TaskForecasts", "Teacher", "TeacherPlan", "Training", "TwoPartPlan", "allocate_two_parts", "best_decay",
-    "best_teacher_loss", "choose_bits", "choose_by_short_runs", "choose_examples", "choose_teacher",
-    "compare_curves", "compare_losses", "compare_methods", "compare_published", "compare_schedules",
-    "compare_splits", "compute_optimal", "crossings", "decision_accuracy", "distillation_flops",
-    "forecast_tasks", "inference_aware", "lower_envelope", "observe_runs", "observe_task", "plan_batch",
-    "plan_keep", "rank_methods", "read_features", "read_teachers", "recipe", "regime", "split_methods",
-    "standard_schedules", "trainings", "value_of_rung",
+    "SCENARIOS", "BatchPlan", "BitOption", "BitPlan", "Candidate", "ComputePlan", "Decay", "Estimate", "Grade",
+    "GradePlan", "InferencePlan", "KeepOption", "KeepPlan", "LogRatio", "LossComparison", "MethodComparison",
+    "MethodResult", "ObservedTask", "Option", "PublishedComparison", "Ranking", "Recipe", "Route",
+    "SchedulePlan", "SettingResult", "Shortlist", "Source", "SplitPlan", "SplitRow", "Sweep", "Target",
+    "TaskForecast", "TaskForecasts", "Teacher", "TeacherPlan", "Training", "TwoPartPlan", "allocate_two_parts",
+    "best_decay", "best_teacher_loss", "choose_bits", "choose_by_short_runs", "choose_examples",
+    "choose_teacher", "compare_curves", "compare_losses", "compare_methods", "compare_published",
+    "compare_schedules", "compare_splits", "compute_optimal", "crossings", "decision_accuracy",
+    "distillation_flops", "forecast_tasks", "inference_aware", "lower_envelope", "observe_runs", "observe_task",
+    "plan_batch", "plan_grade", "plan_keep", "rank_methods", "read_features", "read_teachers", "recipe",
+    "regime", "split_methods", "standard_schedules", "trainings", "value_of_rung",
 ]

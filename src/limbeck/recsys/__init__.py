@@ -10,13 +10,18 @@ from limbeck.recsys.batches import ClickBatch, batch_of, reading
 from limbeck.recsys.clicks import Clicks, Schema, clicks_of, read_clicks, synthetic
 from limbeck.recsys.cost import Cost, rank
 from limbeck.recsys.evaluation import ClickJudgement, auc, calibrated, group_auc, judge, judge_logits, scores
+from limbeck.recsys.ladder import Ladder, Rung, climb
 from limbeck.recsys.networks import Embeddings, Sizes, load_network, save_network, share_tables, sizes_of
+from limbeck.recsys.recipe import (
+    ClickComparison, ClickRecipe, ClickResult, evaluate_folder, read_click_recipe, run_recipe,
+)
 from limbeck.recsys.suan import Suan
 from limbeck.recsys.training import Lesson, TrainedClicks, one_epoch, soft_clicks, train_clicks
 
 __all__ = [
-    "ClickBatch", "ClickJudgement", "Clicks", "Cost", "Embeddings", "Lesson", "Schema", "Sizes", "Suan",
-    "TrainedClicks", "auc", "batch_of", "calibrated", "clicks_of", "group_auc", "judge", "judge_logits",
-    "load_network", "one_epoch", "rank", "read_clicks", "reading", "save_network", "scores", "share_tables",
+    "ClickBatch", "ClickComparison", "ClickJudgement", "ClickRecipe", "ClickResult", "Clicks", "Cost", "Embeddings",
+    "Ladder", "Lesson", "Rung", "Schema", "Sizes", "Suan", "TrainedClicks", "auc", "batch_of", "calibrated",
+    "clicks_of", "climb", "evaluate_folder", "group_auc", "judge", "judge_logits", "load_network", "one_epoch",
+    "rank", "read_click_recipe", "read_clicks", "reading", "run_recipe", "save_network", "scores", "share_tables",
     "sizes_of", "soft_clicks", "synthetic", "train_clicks",
 ]

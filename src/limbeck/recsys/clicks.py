@@ -146,7 +146,7 @@ def read_clicks(where: Path | str, like: Schema | None = None) -> Clicks:
 
     Example:
         >>> print(read_clicks("synthetic").summary())
-        synthetic: 40,000 events of 500 users, 300 items, 30.5 % clicked
+        synthetic: 40,000 events of 500 users, 300 items, 38.0 % clicked
     """
     path = Path(where).expanduser()
     if not path.exists() and path.name == "synthetic":
@@ -289,9 +289,9 @@ def synthetic(
 ) -> Clicks:
     """A made-up log whose click probabilities are known, under `truth`.
 
-    Every user is interested in one of eight genres, and turns to another at one event in twelve. An item is clicked
-    with probability sigmoid(a_user + b_item + 2.4 [its genre is the user's] - 1.1): who reads the last events well
-    knows the genre, which no mean over the whole past does.
+    Every user has a mood and a favourite among four genres, and changes both at one event in thirty. An item is clicked
+    with probability sigmoid(mood + charm of the item + 2.4 [its genre is the favourite] - 1.1): who reads the last
+    events well knows both, which no mean over the whole past does.
 
     Args:
         users: how many.
@@ -300,20 +300,21 @@ def synthetic(
         seed: of everything.
         like: see `read_clicks`.
     """
-    draw, genres = np.random.default_rng(seed), 8
+    draw, shape = np.random.default_rng(seed), (users, events)
     popular = 1 / np.arange(1, items + 1)
-    item = draw.choice(items, (users, events), p=popular / popular.sum())
-    genre, charm, mood = draw.integers(genres, size=items), draw.normal(0, 0.5, items), draw.normal(0, 0.5, users)
-    turns = draw.random((users, events)) < 1 / 12
+    item = draw.choice(items, shape, p=popular / popular.sum())
+    genre, charm = draw.integers(4, size=items), draw.normal(0, 0.7, items)
+    turns = draw.random(shape) < 1 / 30
     turns[:, 0] = True
     latest = np.maximum.accumulate(np.where(turns, np.arange(events), 0), axis=1)
-    interest = np.take_along_axis(draw.integers(genres, size=(users, events)), latest, axis=1)
-    z = mood[:, None] + charm[item] + 2.4 * (genre[item] == interest) - 1.1
+    favourite = np.take_along_axis(draw.integers(4, size=shape), latest, axis=1)
+    mood = np.take_along_axis(draw.normal(0, 1.2, shape), latest, axis=1)
+    z = mood + charm[item] + 2.4 * (genre[item] == favourite) - 1.1
     p = 1 / (1 + np.exp(-z))
-    gaps = np.where(draw.random((users, events)) < 0.2, draw.exponential(86_400, (users, events)), 60)
+    gaps = np.where(draw.random(shape) < 0.2, draw.exponential(86_400, shape), 60)
     columns = {
         "user": np.repeat(np.arange(users), events), "item": item.ravel(), "item_genre": genre[item].ravel(),
         "time": (1_700_000_000 + gaps.cumsum(1)).astype(np.int64).ravel(),
-        "label": (draw.random((users, events)) < p).astype(np.int64).ravel(), "truth": p.ravel(),
+        "label": (draw.random(shape) < p).astype(np.int64).ravel(), "truth": p.ravel(),
     }  # fmt: skip
     return clicks_of(pl.DataFrame(columns), "synthetic", like)

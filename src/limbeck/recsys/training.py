@@ -190,7 +190,8 @@ def train_clicks(
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def measure(step: int) -> dict[str, float]:
-        return judge(network, clicks).to_dict()
+        judged = judge(network, clicks)
+        return judged.to_dict() | {"error": 1 - judged.auc}
 
     length = max(int(one.length) for one in (network, teacher) if one is not None)  # type: ignore[arg-type]
     cost = Cost.of(network, clicks)
@@ -227,7 +228,8 @@ def train_clicks(
         torch.manual_seed(seed)
         result = trainer.run()
     both.eval()
-    judged: dict[str, Any] = result.evaluations[regime.steps]
+    judged: dict[str, Any] = dict(result.evaluations[regime.steps])
+    del judged["error"]
     return TrainedClicks(
         network, ClickJudgement(**judged | {"examples": int(judged["examples"])}),
         None if teacher is None else judge(teacher, clicks), cost, result.steps, result.seconds, result.evaluations,
