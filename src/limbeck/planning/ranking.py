@@ -30,7 +30,7 @@ class Ranking(Plan):
         names: best first.
         at, column, quantity: the target scale, and what is compared.
         loss: of the mean run of each method there.
-        better: probability that method i is better than method j, [methods][methods].
+        better: probability that method i is better than method j, [method, method].
         accuracy: common scale -> share of pairs that are in the target's order there.
         rung: smallest common scale whose order is the target's with probability 0.9, None where none is.
         notes: caveats, in words.

@@ -138,7 +138,7 @@ def train_clicks(
 ) -> TrainedClicks:
     """Train a click network on the first events of every user and judge it on the last.
 
-    L = L_ce(student) [+ L_ce(teacher)] [+ weight * soft_clicks(student, teacher)], see `Lesson`.
+    L = L_ce(student) + L_ce(teacher) + weight * soft_clicks(student, teacher), each where the way has it, see `Lesson`.
 
     Args:
         network: the student, trained in place.
