@@ -5,21 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_graphs import LABELS, some_graph
 
 from limbeck.errors import ConfigError
 from limbeck.graphs.data import Graph, undirected
 from limbeck.graphs.mining import bit_masks, frequent_sets
 from limbeck.graphs.trees import computation_trees
 
-LABELS = (1, 8, 12)
 Rooted = tuple[int, tuple[Any, ...]]
-
-
-def some_graph(seed: int, nodes: int = 14, edges: int = 20) -> Graph:
-    rng = np.random.default_rng(seed)
-    pairs = {tuple(sorted(rng.choice(nodes, 2, replace=False).tolist())) for _ in range(edges)}
-    bonds = [(*pair, int(rng.integers(3))) for pair in sorted(pairs)]
-    return undirected(rng.choice(LABELS, nodes).tolist(), bonds)
 
 
 def permuted(graph: Graph, seed: int) -> Graph:

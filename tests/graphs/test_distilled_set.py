@@ -4,22 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_graphs import molecules
 
 from limbeck.errors import ConfigError
-from limbeck.graphs.data import GraphData, balanced, undirected
+from limbeck.graphs.data import balanced
 from limbeck.graphs.summary import Summary, condense, random_graphs
 from limbeck.graphs.trees import computation_trees
-
-
-def molecules(count: int = 40, seed: int = 0) -> GraphData:
-    """Rings and chains with a few different ends: rings of class 1."""
-    rng, graphs = np.random.default_rng(seed), []
-    for k in range(count):
-        size, label = int(rng.integers(4, 8)), k % 2
-        edges = [(j, j + 1, 0) for j in range(size - 1)] + [(0, size - 1, 1)] * label
-        nodes = [*([0] * (size - 1)), int(rng.integers(3))]
-        graphs.append(undirected(nodes, edges, label))
-    return GraphData(tuple(graphs), ("chain", "ring"), ("C", "N", "O"), ("single", "double"), "molecules")
 
 
 def test_supports_and_counts_are_those_of_the_graphs() -> None:

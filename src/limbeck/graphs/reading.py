@@ -79,48 +79,45 @@ def read_tu(part: Callable[[str], str | None], name: str) -> GraphData:
         ConfigError: a part that is needed is absent, holds something else than whole numbers, or does not fit.
     """
 
-    def numbers(which: str, rows: int | None = None, needed: bool = False) -> Ints:
+    def numbers(which: str, rows: int | None = None, columns: int = -1) -> Ints:
         text = part(which)
-        if text is None and not needed:
-            return np.zeros((rows or 0, 1), np.int64)
+        if text is None and rows is not None:
+            return np.zeros((rows, 1), np.int64)
         try:
-            lines = [line.split(",") for line in (text or "").splitlines() if line.strip()]
-            found = np.array([[int(float(cell)) for cell in line] for line in lines], np.int64)
-            found = found.reshape(len(lines), -1)
+            lines = (text or "").split("\n")
+            found = np.loadtxt(lines, delimiter=",", ndmin=2) if (text or "").strip() else np.zeros((0, abs(columns)))
+            if (found % 1).any() or columns not in (-1, found.shape[1]):
+                raise ValueError(f"found {found.shape[1]} columns, {int((found % 1 != 0).sum())} fractions")
         except ValueError as error:
             raise ConfigError(f"{name}_{which}.txt must hold whole numbers in equal lines ({error})") from error
-        if needed and not len(found) and which != "A":
-            raise ConfigError(f"{name}_{which}.txt is absent or empty")
-        if rows is not None and len(found) != rows:
-            raise ConfigError(f"{name}_{which}.txt has {len(found)} lines, expected {rows}")
-        return found
+        if len(found) != (rows or len(found)) or not (len(found) or rows == 0 or which == "A"):
+            raise ConfigError(f"{name}_{which}.txt has {len(found)} lines, expected {rows or 'one for each'}")
+        return found.astype(np.int64)
 
-    owner = numbers("graph_indicator", needed=True)[:, 0] - 1
-    classes, labels = np.unique(numbers("graph_labels", needed=True)[:, 0], return_inverse=True)
-    edges = numbers("A", needed=True).reshape(-1, 2) - 1
+    owner = numbers("graph_indicator", columns=1)[:, 0] - 1
+    classes, labels = np.unique(numbers("graph_labels", columns=1)[:, 0], return_inverse=True)
+    edges = numbers("A", columns=2) - 1
     node_names, nodes = _coded(numbers("node_labels", len(owner)))
     bond_names, bonds = _coded(numbers("edge_labels", len(edges)))
-    if not 0 <= owner.min() <= owner.max() < len(labels):
-        raise ConfigError(f"{name}: nodes belong to graphs 1 to {owner.max() + 1}, there are {len(labels)} labels")
-    if len(edges) and not 0 <= edges.min() <= edges.max() < len(owner):
-        raise ConfigError(f"{name}: edges join nodes 1 to {edges.max() + 1}, there are {len(owner)}")
+    for what, ends, count in (("nodes belong to graphs", owner, len(labels)), ("edges join nodes", edges, len(owner))):
+        if ends.size and not 0 <= ends.min() <= ends.max() < count:
+            raise ConfigError(f"{name}: {what} {ends.min() + 1} to {ends.max() + 1}, there are {count}")
     if (owner[edges[:, 0]] != owner[edges[:, 1]]).any():
         raise ConfigError(f"{name}: an edge joins two graphs")
-    rows = [np.flatnonzero(owner == k) for k in range(len(labels))]
+    own, of_edges = (_by_graph(owner[rows], len(labels)) for rows in (np.arange(len(owner)), edges[:, 0]))
     place = np.zeros(len(owner), np.int64)
-    for own in rows:
-        place[own] = np.arange(len(own))
-    of_edges = np.split(*_by_graph(owner[edges[:, 0]], len(labels)))
+    for rows in own:
+        place[rows] = np.arange(len(rows))
     graphs = [
-        undirected(nodes[own].tolist(), np.column_stack([place[edges[at]], bonds[at]]).tolist(), int(label))
-        for own, at, label in zip(rows, of_edges, labels, strict=True)
+        undirected(nodes[rows].tolist(), np.column_stack([place[edges[at]], bonds[at]]).tolist(), int(label))
+        for rows, at, label in zip(own, of_edges, labels, strict=True)
     ]
     return GraphData(tuple(graphs), tuple(map(str, classes)), node_names, bond_names, name)
 
 
-def _by_graph(owner: Ints, count: int) -> tuple[Ints, Ints]:
-    """The order of edges by graph, and where each graph's end."""
-    return np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner, minlength=count))[:-1]
+def _by_graph(owner: Ints, count: int) -> list[Ints]:
+    """The rows of each graph."""
+    return np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner, minlength=count))[:-1])
 
 
 def _coded(columns: Ints) -> tuple[tuple[str, ...], Ints]:

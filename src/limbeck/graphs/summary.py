@@ -216,14 +216,15 @@ def condense(
         found = [{p: s for p, s in own.items() if sum(p in one for one in found) == 1} for own in found]
         if empty := [name for name, own in zip(data.classes, found, strict=True) if not own]:
             raise ConfigError(f'class "{empty[0]}" has no set of its own: leave out exclusive, or lower theta')
-    often = [dict(zip(*np.unique(one, return_counts=True), strict=True)) for one in ids]
-    patterns = [
-        Pattern(p, k, support, _counts(p, [often[g] for g in own]))
-        for k, (own, sets) in enumerate(zip(members, found, strict=True))
-        for p, support in sets.items()
-    ]
-    kept, names = trees.keep(tree for one in patterns for tree in one.trees)
-    patterns = [one._replace(trees=tuple(names[tree] for tree in one.trees)) for one in patterns]
+    kept, names = trees.keep(tree for own in found for one in own for tree in one)
+    often = _often(ids, len(trees), names)
+    patterns = []
+    for label, (own, sets) in enumerate(zip(members, found, strict=True)):
+        for one, support in sets.items():
+            new = tuple(names[tree] for tree in one)
+            having = often[own][:, new]
+            counts = having[(having > 0).all(1)].mean(0).tolist()
+            patterns.append(Pattern(new, label, support, tuple(counts)))
     about = (data.classes, data.nodes, data.bonds, tuple(least), len(data), data.bytes)
     return Summary(kept, tuple(patterns), *about, seconds=perf_counter() - began)
 
@@ -245,10 +246,13 @@ class _Miner:
             return np.inf
 
 
-def _counts(trees: tuple[int, ...], graphs: Sequence[Mapping[int, int]]) -> tuple[float, ...]:
-    """Mean number of nodes with each tree in the graphs that have them all."""
-    having = [[one[tree] for tree in trees] for one in graphs if all(tree in one for tree in trees)]
-    return tuple(np.mean(having, axis=0).tolist())
+def _often(ids: Sequence[Ints], count: int, names: Mapping[int, int]) -> Ints:
+    """How often each graph has each of the trees that have a new number, [graphs, trees]."""
+    new = np.full(count, -1)
+    new[list(names)] = list(names.values())
+    place, tree = np.repeat(np.arange(len(ids)), [len(one) for one in ids]), new[np.concatenate(ids)]
+    codes = (place * len(names) + tree)[tree >= 0]
+    return np.bincount(codes, minlength=len(ids) * len(names)).reshape(len(ids), len(names))
 
 
 def random_graphs(data: GraphData, budget: int, seed: int) -> list[Graph]:
