@@ -16,19 +16,23 @@ def points(name: str, seed: int, quick: bool, width: int = 64) -> tuple[Any, Any
     return source, room.train_teacher(begin, source, how, seed=seed, progress=False).denoiser
 
 
-def digits(seed: int, quick: bool) -> tuple[Any, Any, Callable[[Any], dict[str, float]]]:
-    """Return digits as a source, a trained teacher of them, and what judges a student: Fréchet distance and coverage.
+def digits(
+    seed: int, quick: bool, steps: int = 3000, **sizes: Any
+) -> tuple[Any, Any, Callable[[Any], dict[str, float]]]:
+    """Return digits as a source, a teacher trained for so many steps, and what judges a student.
 
-    The features are those of a small classifier of the same digits, which no training sees.
+    It says Fréchet distance, recall and coverage, in the features of a small classifier of the same digits, which no
+    training sees; `sizes` are the network's.
     """
     from limbeck import diffusion as room
     from limbeck.distill import read_data
 
     data = read_data("digits")
     source, network = room.Pictures(data), room.feature_network(data, seed=0)
-    begin = room.Sizes().build(source.shape, source.classes, source.data_std, seed)
-    how = room.Pretraining(steps=500 if quick else 3000)
-    teacher = room.train_teacher(begin, source, how, seed=seed, progress=False).denoiser
+    begin = room.Sizes(**sizes).build(source.shape, source.classes, source.data_std, seed)
+    teacher = room.train_teacher(
+        begin, source, room.Pretraining(500 if quick else steps), seed=seed, progress=False
+    ).denoiser
 
     def judge(student: Any) -> dict[str, float]:
         noise = room.noise_for(student, source.shape, len(data), 1000 + seed)
