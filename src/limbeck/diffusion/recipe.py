@@ -23,10 +23,11 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from limbeck.diffusion.denoisers import Clock
+from limbeck.diffusion.enlarging import factor_of
 from limbeck.diffusion.features import feature_network
 from limbeck.diffusion.folders import Saved, load_model, save_model
 from limbeck.diffusion.judging import Judge, Judged, Row
-from limbeck.diffusion.magnifying import magnify
+from limbeck.diffusion.magnifying import evaluate_magnified, magnify
 from limbeck.diffusion.methods import Job, Method
 from limbeck.diffusion.mixtures import NAMED, mixture
 from limbeck.diffusion.multi_student import match_teacher
@@ -279,8 +280,14 @@ def _run(recipe: DiffusionRecipe, progress: bool) -> DiffusionResult:
         if recipe.guidance is not None or recipe.teacher.path or recipe.student.model_fields_set:
             raise ConfigError("scale-distillation trains its teachers: leave out guidance, student, a teacher's path")
         common = {"seed": recipe.seed, "out": recipe.out, "progress": progress}
-        student, runs, judged, rows = magnify(recipe.method, source, judge, sizes, given, common)
-        folder = save_model(student, recipe.out / "student", shape=source.shape, classes=())
+        runs, judged, rows = magnify(recipe.method, source, judge, sizes, given, common)
+        note = {"data": str(data.resolve() if data.exists() else data.name), "seed": recipe.seed}
+        for name, factor, run in zip(
+            ("teacher", "student"), recipe.method.options.get("factors", (2, 4))[-2:], runs[-2:], strict=True
+        ):
+            folder = save_model(
+                run.student, recipe.out / name, shape=source.shape, classes=(), note=note | {"factor": factor}
+            )
         save_grid(recipe.out / "samples.png", contact_sheet(rows))
         took = [run.seconds for run in runs]
         return DiffusionResult(str(folder), words, recipe.updates, 1.0, sum(took[:-1]), took[-1], {}, judged)
@@ -389,6 +396,8 @@ def evaluate_folder(student: Path, against: Path, data: Path, limit: int | None 
     if limit is not None and limit < 13:
         raise ConfigError(f"limit: so many of each set are compared, at least 13, got {limit}")
     saved = load_model(student)
+    if factor_of(saved) is not None:
+        return evaluate_magnified(saved, open_model(against), data, limit or 2000)
     source = source_of(data, saved.shape[-1] if data.is_dir() else None, bool(saved.classes))
     require_fit(saved, source, student)
     teacher = require_fit(open_model(against), source, against, "teacher")

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.diffusion.denoisers import guided
+from limbeck.diffusion.enlarging import apart, enlarge, factor_of, pictures_for
 from limbeck.diffusion.features import to_pixels
 from limbeck.diffusion.folders import NAMES, Saved, load_model
 from limbeck.diffusion.hybrid import believed_sheet, hybrid, traced
-from limbeck.diffusion.pictures import save_grid
+from limbeck.diffusion.pictures import contact_sheet, save_grid
 from limbeck.diffusion.pretrained import from_diffusers
 from limbeck.diffusion.samplers import euler, heun, karras
 from limbeck.diffusion.schedules import reach
@@ -118,12 +119,14 @@ class Sampled:
         labels: class of each; None where there are none.
         classes: their names.
         who: the model, in words.
+        rows: what is shown in place of the pictures alone, by name.
     """
 
     made: Made
     labels: Tensor | None
     classes: Sequence[str]
     who: str
+    rows: Mapping[str, Tensor] | None = None
 
     def summary(self) -> str:
         """One line."""
@@ -140,7 +143,9 @@ class Sampled:
     def save(self, out: Path | None = None, grid: Path | None = None) -> None:
         """Write them as arrays that `read_data` reads (.npz), or as one picture (PNG)."""
         x = self.made.x
-        if grid is not None:
+        if grid is not None and self.rows is not None:
+            save_grid(grid, contact_sheet({name: sheet(one) for name, one in self.rows.items()}))
+        elif grid is not None:
             shown = sheet(x, len(x))
             save_grid(grid, shown, math.ceil(math.sqrt(len(shown))))
         if out is not None:
@@ -158,6 +163,7 @@ def sample_folder(
     chosen: str | None = None,
     base: tuple[Path, int] | None = None,
     believed: Path | None = None,
+    data: Path | None = None,
     seed: int = 0,
 ) -> Sampled:
     """Generate with a saved model: classes evenly, or one of them.
@@ -168,6 +174,8 @@ def sample_folder(
         steps, sampler, guidance: of a teacher, see `make`; a student has its own.
         chosen: name of the class wanted.
         base: folder of the teacher that takes so many first steps of a student.
+        data: of a model of super-resolution: pictures that are made small, and large again by it; by default those of
+            its own data that it did not learn from.
         believed: PNG of what the student, and the two together, believe the first picture to be at each step.
         seed: of the noise.
 
@@ -183,6 +191,14 @@ def sample_folder(
     if abs(seed) >= 2**63:
         raise ConfigError(f"ask for a seed of 63 bits, got {seed}")
     saved = open_model(folder)
+    if factor := factor_of(saved):
+        others = {"sampler": sampler, "guidance": guidance, "class": chosen, "base": base, "dt": believed}
+        if odd := [name for name, one in others.items() if one is not None]:
+            raise ConfigError(f"{folder} makes pictures {factor} times larger: leave out {odd[0]}")
+        pictures, own = pictures_for(saved, data)
+        rows, seconds = enlarge(saved, apart(pictures, own, count)[2], steps or 1, seed)
+        who = f"the model in {folder}, {factor} times larger than they were (of {pictures.name})"
+        return Sampled(Made(rows["large"], steps or 1, seconds), None, (), who, rows)
     given = [name for name, one in (("steps", steps), ("sampler", sampler), ("guidance", guidance)) if one is not None]
     if saved.kind != "teacher" and given:
         raise ConfigError(f"{folder} is a {saved.kind}, whose steps and guidance are its own: leave out {given[0]}")
