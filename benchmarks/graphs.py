@@ -119,7 +119,7 @@ def measure(name: str, theta: float, rounds: int) -> dict[str, Any]:
     theirs = written_first(data, ours.theta)
     sets = [Counter(one.support for one in ours.patterns if one.label == k) for k in range(len(data.classes))]
     agree = sets == [Counter(one.values()) for one in theirs]
-    network = Network("gin", DEPTH).build(len(data.nodes), len(data.bonds), len(data.classes), seed=0)
+    network = Network(kind="gin", depth=DEPTH).build(len(data.nodes), len(data.bonds), len(data.classes), seed=0)
     epoch = Regime(steps=len(data) // 32, batch=32)
     ways: dict[str, Callable[[], Any]] = {
         "limbeck": lambda: condense(data, depth=DEPTH, theta=theta),

@@ -79,9 +79,9 @@ def test_a_shipped_recipe_is_short_and_runs(path: Path, tmp_path: Path) -> None:
         ({"theta": 999}, "the largest usable theta is"),
         ({"method": "random"}, "method random needs budget: 20000"),
         ({"method": "full", "cap": 3}, "method full makes no use of cap"),
-        ({"network": {"kind": "ginn"}}, 'unknown kind "ginn"'),
+        ({"network": {"kind": "ginn"}}, 'unknown kind "ginn" in network'),
         ({"netwrk": {}}, 'Did you mean "network"'),
-        ({"network": "folder/"}, "network is sizes, not a path"),
+        ({"network": {"depth": 0}}, "greater than 0"),
         ({"test": 0.6, "validation": 0.4}, "must leave graphs to learn from"),
         ({"teacher": "absent/"}, "not a folder of a network of graphs"),
         ({"data": "absent"}, "does not exist"),
@@ -94,6 +94,6 @@ def test_mistakes_in_a_recipe(tmp_path: Path, changes: dict[str, Any], words: st
 
 def test_mistakes_are_told_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text("room: graphs\ndata: mutag\ntheta: 0.5\ndepth: 0\nout: out\n")
-    with pytest.raises(ConfigError, match=r"line 4: .depth. must be greater than 0"):
+    path.write_text("room: graphs\ndata: mutag\ntheta: 0.5\nnetwork: {depth: 0}\nout: out\n")
+    with pytest.raises(ConfigError, match=r"line 4: .depth. in network must be greater than 0"):
         read_graph_recipe(path, ["seed=1"])

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from limbeck.distill import evaluating, load_folder, save_folder
 from limbeck.errors import ConfigError
 from limbeck.graphs.data import Graph, GraphData, to_pyg
+from limbeck.settings import Count, Number, Settings
 
 
-@dataclass(frozen=True)
-class Network:
+class Network(Settings):
     """A graph classifier, by its sizes.
 
     Args:
         kind: "gin", "sage" (mean), "gat" or "gcn". What the first three say of a node follows from its computation
             tree; the normalisation of the last looks at both ends of an edge, and so differs between a tree and the
             graph that it came from.
-        depth: layers.
+        depth: layers, and so the depth of the trees that they see.
         hidden: width.
         dropout: after every layer.
         pooling: of nodes, or of the roots of a forest: "mean" or "sum".
     """
 
     kind: Literal["gin", "sage", "gat", "gcn"] = "gin"
-    depth: int = 2
-    hidden: int = 32
-    dropout: float = 0.0
+    depth: Count = Field(default=2, gt=0)
+    hidden: Count = Field(default=32, gt=0)
+    dropout: Number = Field(default=0.0, ge=0, lt=1)
     pooling: Literal["mean", "sum"] = "mean"
 
     def build(self, nodes: int, bonds: int, classes: int, seed: int) -> Classifier:
@@ -51,9 +51,6 @@ class Classifier(nn.Module):
         nodes, bonds: number of known labels; the next number is that of all unknown ones, whose embedding is 0.
         classes: number of classes.
 
-    Raises:
-        ConfigError: a size that cannot work.
-
     Example:
         >>> from limbeck.graphs.data import undirected
         >>> network = Network(kind="sage").build(nodes=3, bonds=1, classes=2, seed=0)
@@ -63,8 +60,6 @@ class Classifier(nn.Module):
 
     def __init__(self, made: Network, nodes: int, bonds: int, classes: int) -> None:
         super().__init__()
-        if made.depth < 1 or made.hidden < 1 or not 0 <= made.dropout < 1:
-            raise ConfigError(f"depth and hidden must be positive and dropout from 0 to 1, got {made}")
         self.made, width = made, made.hidden
         self.nodes = nn.Embedding(nodes + 1, width, padding_idx=nodes)
         self.bonds = nn.ModuleList(nn.Embedding(bonds + 1, width, padding_idx=bonds) for _ in range(made.depth))
@@ -124,10 +119,9 @@ def logits_of(network: nn.Module, graphs: Sequence[Graph], size: int = 512) -> T
 
 
 class Saved(NamedTuple):
-    """A network of a folder, how it was made, and the names of classes and of labels of nodes and edges."""
+    """A network of a folder, and the names of classes and of labels of nodes and edges."""
 
     network: Classifier
-    made: Network
     classes: tuple[str, ...]
     nodes: tuple[str, ...]
     bonds: tuple[str, ...]
@@ -146,10 +140,10 @@ class Saved(NamedTuple):
         return data.named(self.nodes, self.bonds)
 
 
-def save_network(network: nn.Module, made: Network, data: GraphData, folder: Path) -> Path:
+def save_network(network: Classifier, data: GraphData, folder: Path) -> Path:
     """Write a network with the names of the data that it was made for, see `save_folder`."""
     names = {"classes": data.classes, "nodes": data.nodes, "bonds": data.bonds}
-    return save_folder(network, {"room": "graphs"} | asdict(made) | names, folder)
+    return save_folder(network, {"room": "graphs", "made": network.made.model_dump()} | names, folder)
 
 
 def load_network(folder: Path | str) -> Saved:
@@ -159,11 +153,9 @@ def load_network(folder: Path | str) -> Saved:
         ConfigError: not such a folder.
     """
 
-    def made_of(about: dict[str, Any]) -> Network:
-        return Network(**{name: about[name] for name in Network.__dataclass_fields__})
-
     def make(about: dict[str, Any]) -> Classifier:
-        return made_of(about).build(len(about["nodes"]), len(about["bonds"]), len(about["classes"]), seed=0)
+        nodes, bonds, classes = (len(about[name]) for name in ("nodes", "bonds", "classes"))
+        return Network(**about["made"]).build(nodes, bonds, classes, seed=0)
 
     network, about = load_folder(folder, "graphs", make)
-    return Saved(network, made_of(about), *(tuple(about[name]) for name in ("classes", "nodes", "bonds")))
+    return Saved(network, *(tuple(about[name]) for name in ("classes", "nodes", "bonds")))

@@ -29,22 +29,7 @@ from limbeck.graphs.networks import Classifier, Network, load_network, logits_of
 from limbeck.graphs.reading import read_graphs, save_graphs
 from limbeck.graphs.summary import condense, random_graphs
 from limbeck.graphs.training import Judgement, judge, train
-from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
-
-
-class NetworkSettings(Settings):
-    """The groups `network` and `teacher`: see `Network`, whose depth is that of the recipe; a teacher may be a path."""
-
-    path: FilePath | None = None
-    kind: Literal["gin", "sage", "gat", "gcn"] = "gin"
-    hidden: Count = Field(default=32, gt=0)
-    dropout: Number = Field(default=0.0, ge=0, lt=1)
-    pooling: Literal["mean", "sum"] = "mean"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _path_alone(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str | Path) else value
+from limbeck.settings import Count, FilePath, Number, check_settings, read_settings
 
 
 class GraphRecipe(TrainingSettings):
@@ -58,8 +43,7 @@ class GraphRecipe(TrainingSettings):
         theta, budget, closed_only, exclusive, cap: see `condense`; random takes the budget too.
         weighting: frequency or none, of patterns within a class.
         counts: a root counts in the pool as often as graphs have its tree.
-        depth: layers of the network, and so of the trees.
-        network: that learns.
+        network: that learns, see `Network`; its depth is that of the trees.
         teacher: a larger network that it learns from too: trained first, on all graphs, or a folder.
         loss, temperature, ce_weight: of that, see `train`.
         steps, batch, lr, seed, out, ...: see `TrainingSettings`.
@@ -78,9 +62,8 @@ class GraphRecipe(TrainingSettings):
     cap: Count | None = Field(default=None, gt=0)
     weighting: Literal["frequency", "none"] = "frequency"
     counts: bool = False
-    depth: Count = Field(default=2, gt=0)
-    network: NetworkSettings = NetworkSettings()
-    teacher: NetworkSettings | None = None
+    network: Network = Network()
+    teacher: Network | FilePath | None = None
     loss: str = "forward_kl"
     temperature: Number = Field(default=4.0, gt=0)
     ce_weight: Number = Field(default=0.1, ge=0, le=1)
@@ -97,13 +80,9 @@ class GraphRecipe(TrainingSettings):
         if uses and (self.theta is None) == (self.budget is None):
             either = "theta: 0.5 or budget: 20000, not both" if self.method == "mirage" else "budget: 20000"
             raise ValueError(f"method {self.method} needs {either}")
-        if self.test + self.validation >= 1 or self.network.path:
-            raise ValueError("test and validation must leave graphs to learn from, and network is sizes, not a path")
+        if self.test + self.validation >= 1:
+            raise ValueError("test and validation must leave graphs to learn from: together below 1")
         return self
-
-    def made(self, of: NetworkSettings) -> Network:
-        """A network of this recipe."""
-        return Network(of.kind, self.depth, of.hidden, of.dropout, of.pooling)
 
 
 @dataclass(frozen=True)
@@ -170,22 +149,18 @@ def run_recipe(recipe: GraphRecipe | Mapping[str, Any], *, progress: bool = True
     names = learn.used()
     learn, choose, test = (one.named(*names) for one in (learn, choose, test))
     graphs, said, seconds = _condensed(recipe, learn)
+    network = _build(recipe.network, learn, recipe.seed)
     how: dict[str, Any] = {"choose": choose.graphs, "regime": recipe.regime, "seed": recipe.seed, "progress": progress}
-    made = recipe.made(recipe.network)
-    network = _build(made, learn, recipe.seed)
     with cpu_threads(recipe.threads):
         teacher = _teacher(recipe, learn, how)
         how |= {name: getattr(recipe, name) for name in ("loss", "temperature", "ce_weight", "out")}
-        words = {"recipe": recipe.method, "dataset": data.name}
-        done = train(network, graphs, teacher=teacher, columns=words, **how)
+        done = train(network, graphs, teacher=teacher, columns={"recipe": recipe.method, "dataset": data.name}, **how)
         found = judge(logits_of(network, test.graphs), test.labels)
-    folder = save_network(network, made, learn, recipe.out / "student")
+    folder = save_network(network, learn, recipe.out / "student")
     save_graphs(test, recipe.out / "held-out.json")
-    sizes = (len(graphs), sum(one.bytes for one in graphs), learn.bytes)
+    sizes = (len(graphs), sum(one.bytes for one in graphs), learn.bytes, seconds, done.seconds)
     full = recipe.method == "full" or teacher is not None
-    result = GraphResult(
-        str(folder), data.summary(), said, *sizes, seconds, done.seconds, full, done.best_step, found
-    )  # fmt: skip
+    result = GraphResult(str(folder), data.summary(), said, *sizes, full, done.best_step, found)
     write_json(recipe.out / "result.json", result.to_dict())
     return result
 
@@ -195,10 +170,9 @@ def _condensed(recipe: GraphRecipe, learn: GraphData) -> tuple[list[Graph], str,
     if recipe.method == "full":
         return balanced(learn.graphs), "all graphs", 0.0
     if recipe.method == "random":
-        assert recipe.budget is not None
-        return random_graphs(learn, recipe.budget, recipe.seed), "real graphs at random", 0.0
-    names = ("depth", "theta", "budget", "closed_only", "exclusive", "cap")
-    found = condense(learn, **{name: getattr(recipe, name) for name in names})
+        return random_graphs(learn, recipe.budget or 0, recipe.seed), "real graphs at random", 0.0
+    how = {name: getattr(recipe, name) for name in ("theta", "budget", "closed_only", "exclusive", "cap")}
+    found = condense(learn, depth=recipe.network.depth, **how)
     found.save(recipe.out / "distilled.json")
     return found.graphs(recipe.weighting == "frequency", recipe.counts), found.summary(), found.seconds
 
@@ -209,17 +183,16 @@ def _build(made: Network, data: GraphData, seed: int) -> Classifier:
 
 def _teacher(recipe: GraphRecipe, learn: GraphData, how: Mapping[str, Any]) -> Classifier | None:
     """A teacher of a folder, or one that is trained on all graphs first."""
+    if isinstance(recipe.teacher, Path):
+        saved = load_network(recipe.teacher)
+        if saved[1:] != (learn.classes, learn.nodes, learn.bonds):
+            raise ConfigError(f"the teacher in {recipe.teacher} knows other classes or labels than {learn.name}")
+        return saved.network
     if recipe.teacher is None:
         return None
-    if recipe.teacher.path is not None:
-        saved = load_network(recipe.teacher.path)
-        if (saved.classes, saved.nodes, saved.bonds) != (learn.classes, learn.nodes, learn.bonds):
-            raise ConfigError(f"the teacher in {recipe.teacher.path} knows other classes or labels than {learn.name}")
-        return saved.network
-    made = recipe.made(recipe.teacher)
-    network = _build(made, learn, recipe.seed + 1000)
+    network = _build(recipe.teacher, learn, recipe.seed + 1000)
     train(network, balanced(learn.graphs), out=recipe.out / "teacher", **how)
-    save_network(network, made, learn, recipe.out / "teacher")
+    save_network(network, learn, recipe.out / "teacher")
     return network
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from limbeck.errors import ConfigError
-from limbeck.files import write_json
+from limbeck.files import write_bytes
 from limbeck.graphs.data import Graph, GraphData, Ints, balanced
 from limbeck.graphs.mining import LIMIT, bit_masks, frequent_sets, threshold
-from limbeck.graphs.trees import Tree, Trees, computation_trees
+from limbeck.graphs.trees import Trees, computation_trees
 
 
 class Pattern(NamedTuple):
@@ -98,15 +99,9 @@ class Summary:
             f"{self.source_bytes:,}: {self.source_bytes / self.bytes:.1f} times smaller, in {self.seconds:.2f} s"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values: the whole set."""
-        names = {"classes": self.classes, "nodes": self.nodes, "bonds": self.bonds, "theta": self.theta}
-        sizes = {"source_graphs": self.source_graphs, "source_bytes": self.source_bytes, "seconds": self.seconds}
-        return names | sizes | {"levels": self.trees.levels, "patterns": [one._asdict() for one in self.patterns]}
-
     def save(self, path: Path | str) -> Path:
         """Write the set as JSON."""
-        return write_json(path, self.to_dict())
+        return write_bytes(path, TypeAdapter(Summary).dump_json(self, indent=1))
 
     @classmethod
     def load(cls, path: Path | str) -> Summary:
@@ -116,23 +111,14 @@ class Summary:
             ConfigError: not such a file.
         """
         try:
-            content = json.loads(Path(path).read_text())
-            levels = tuple(
-                tuple(Tree(int(x), tuple((int(a), int(c)) for a, c in children)) for x, children in level)
-                for level in content.pop("levels")
-            )
-            patterns = tuple(
-                Pattern(tuple(one["trees"]), int(one["label"]), int(one["support"]), tuple(one["counts"]))
-                for one in content.pop("patterns")
-            )
-            lists: Any = {name: tuple(one) if isinstance(one, list) else one for name, one in content.items()}
-            found = cls(trees=Trees(levels), patterns=patterns, **lists)
-            below = [0, *map(len, levels)]
-            fit = all(0 <= c < below[k] for k, level in enumerate(levels) for one in level for _, c in one.children)
-            fit = fit and all(0 <= k < below[-1] for one in patterns for k in one.trees)
-            if not (fit and all(0 <= one.label < len(found.classes) for one in patterns)):
+            found = TypeAdapter(cls).validate_json(Path(path).read_bytes())
+            levels = ((), *found.trees.levels)
+            numbers = [(c, len(below)) for below, at in pairwise(levels) for tree in at for _, c in tree.children]
+            numbers += [(tree, len(levels[-1])) for one in found.patterns for tree in one.trees]
+            numbers += [(one.label, len(found.classes)) for one in found.patterns]
+            if not all(0 <= k < size for k, size in numbers):
                 raise ValueError("a number points beyond its list")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(f"{path} is not a distilled set of graphs that limbeck wrote ({error})") from error
         return found
 

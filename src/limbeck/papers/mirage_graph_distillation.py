@@ -85,7 +85,7 @@ class MirageGraphDistillation(Paper):
             at = {"choose": choose.graphs, "seed": seed, "regime": Regime(steps, 10**6, evaluate_every=1)}
 
             def tried(way: str, graphs: Any, kind: Any = "gin") -> None:
-                network = Network(kind).build(len(data.nodes), len(data.bonds), len(data.classes), seed)
+                network = Network(kind=kind).build(len(data.nodes), len(data.bonds), len(data.classes), seed)
                 train(network, graphs, **at)
                 auc = judge(logits_of(network, test.graphs), test.labels).auc
                 found["auc"].setdefault(f"{name} {kind} {way}", []).append(auc)
