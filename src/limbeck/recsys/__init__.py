@@ -15,13 +15,16 @@ from limbeck.recsys.networks import Embeddings, Sizes, load_network, save_networ
 from limbeck.recsys.recipe import (
     ClickComparison, ClickRecipe, ClickResult, evaluate_folder, read_click_recipe, run_recipe,
 )
+from limbeck.recsys.sinkhorn import Temperature, sinkhorn
 from limbeck.recsys.suan import Suan
 from limbeck.recsys.training import Lesson, TrainedClicks, one_epoch, soft_clicks, train_clicks
+from limbeck.recsys.unimixer import MixerNetwork, Rounding, UniMixer, rounding
 
 __all__ = [
     "ClickBatch", "ClickComparison", "ClickJudgement", "ClickRecipe", "ClickResult", "Clicks", "Cost", "Embeddings",
-    "Ladder", "Lesson", "Rung", "Schema", "Sizes", "Suan", "TrainedClicks", "auc", "batch_of", "calibrated",
+    "Ladder", "Lesson", "MixerNetwork", "Rounding", "Rung", "Schema", "Sizes", "Suan", "Temperature", "TrainedClicks",
+    "UniMixer", "auc", "batch_of", "calibrated",
     "clicks_of", "climb", "evaluate_folder", "group_auc", "judge", "judge_logits", "load_network", "one_epoch",
-    "rank", "read_click_recipe", "read_clicks", "reading", "run_recipe", "save_network", "scores", "share_tables",
-    "sizes_of", "soft_clicks", "synthetic", "train_clicks",
+    "rank", "read_click_recipe", "read_clicks", "reading", "rounding", "run_recipe", "save_network", "scores", "share_tables",
+    "sinkhorn", "sizes_of", "soft_clicks", "synthetic", "train_clicks",
 ]
