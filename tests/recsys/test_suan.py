@@ -9,7 +9,7 @@ import torch
 
 from limbeck.errors import ConfigError
 from limbeck.recsys import Suan, batch_of, synthetic
-from limbeck.recsys.attention import Distance, ProfileAttention, SelfAttention, offsets, time_bucket
+from limbeck.recsys.attention import Distance, ProfileAttention, SelfAttention, time_bucket
 from limbeck.recsys.suan import Block, Fusion
 
 LOG = synthetic(users=12, events=30, items=40)
@@ -75,7 +75,7 @@ def test_reference_vectors(parity, walk_sections):
         distance.load_state_dict({"place": place, "time": buckets})
         gaps = (times[:, None] - times[:, :, None]).abs()
         assert time_bucket(gaps).tolist() == case["buckets"]
-        reach = distance(times[:, :-1], valid[:, :-1], times[:, -1], offsets(case["L"] + 1, 0, 1), False)
+        reach = distance(times[:, :-1], valid[:, :-1], times[:, -1])
         seen, offered = model(x[:, :-1], x[:, -1:], profile, valid[:, :-1], reach)
         torch.testing.assert_close(torch.cat([seen, offered], 1), y, rtol=0, atol=1e-12)
 
@@ -180,11 +180,11 @@ def test_gathered_keys_give_what_a_mask_gives(align, dense_offer):
 
 
 def test_a_window_of_one_sees_itself_alone():
-    distance, attention = spread(Distance(4)), spread(SelfAttention(6, 2))
+    distance, attention = spread(Distance(4, 1, 9)), spread(SelfAttention(6, 2))
     draw = torch.Generator().manual_seed(0)
     events, offers = (torch.randn(2, n, 6, dtype=torch.float64, generator=draw) for n in (4, 1))
     times = torch.tensor([[1, 5, 90, 700]] * 2)
-    reach = distance(times, torch.ones(2, 4, dtype=torch.bool), times[:, -1], offsets(5, 1, 9), False)
+    reach = distance(times, torch.ones(2, 4, dtype=torch.bool), times[:, -1])
     for x, found in zip((events, offers), attention(events, offers, reach), strict=True):
         torch.testing.assert_close(found, attention.out(attention.value(x)))
 
@@ -225,7 +225,7 @@ def test_sparse_attention_makes_no_square_of_the_history():
         network.distance.register_forward_hook(lambda m, g, found, name=name: shapes.update({name: found.among.shape}))
         network(batch_of(LOG, LOG.test[:1], 400)._replace(dense=torch.zeros(1, 1, dtype=torch.float64)))
     assert list(shapes["dense"]) == [1, 1, 400, 400]
-    assert list(shapes["sparse"]) == [1, 1, 400, 17]  # 8, and 40 to 360
+    assert list(shapes["sparse"]) == [1, 1, 400, 18]  # 8, and every 40th
 
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"window": -1}, {"heads": 5}])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 BUCKETS = 129
 EDGES = torch.tensor([math.ceil(math.exp(0.301 * k)) for k in range(1, BUCKETS)])
@@ -52,14 +53,16 @@ class Reach(NamedTuple):
     """Who looks at whom, and what is added to the logits for it; the same for all heads and blocks.
 
     Args:
-        keys: places of the events that each event looks at, int64 [L, m]; None for all of them, m = L.
-        among: bias between events, [B, 1, L, m]; -1e9 where it may not look.
+        window, dilation: of sparse attention between events; a window of 0 is dense.
+        among: bias between events, [B, 1, L, m], -1e9 where one may not look; m = L, or if sparse the places i - k + 1
+            to i, and then those of i's remainder modulo r.
         seen: places of the events that an offer looks at, int64 [s].
         offered: bias of an offer to those, [B, 1, 1, s].
         own: bias of an offer to itself, a number.
     """
 
-    keys: Tensor | None
+    window: int
+    dilation: int
     among: Tensor
     seen: Tensor
     offered: Tensor
@@ -71,37 +74,46 @@ class Distance(nn.Module):
 
     Args:
         length: most events of a history.
+        window, dilation: see `offsets`.
+        dense_offer: offers look at every event.
     """
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, window: int = 0, dilation: int = 1, dense_offer: bool = False) -> None:
         super().__init__()
-        self.length = length
+        self.length, self.window, self.dilation, self.dense_offer = length, window, dilation, dense_offer
         self.place = nn.Parameter(torch.empty(2 * length + 1).normal_(std=0.02))
         self.time = nn.Parameter(torch.empty(BUCKETS).normal_(std=0.02))
 
-    def forward(self, times: Tensor, valid: Tensor, now: Tensor, steps: Tensor, dense_offer: bool) -> Reach:
+    def forward(self, times: Tensor, valid: Tensor, now: Tensor) -> Reach:
         """Return who looks at whom.
 
         Args:
             times: of the events, int64 [B, L].
             valid: which there are, [B, L].
             now: time of the offers, int64 [B].
-            steps: what `offsets` gave for L + 1.
-            dense_offer: offers look at every event.
         """
         count = times.shape[1]
-        seen = torch.arange(count) if dense_offer else count - steps[steps > 0].flip(0)
-        offered = self.place[seen - count + self.length] + self.time[time_bucket((now[:, None] - times[:, seen]).abs())]
+        back = offsets(count + 1, 0 if self.dense_offer else self.window, self.dilation)[1:].flip(0)
+        seen = count - back
+        offered = self.place[self.length - back] + self.time[time_bucket((now[:, None] - times[:, seen]).abs())]
         offered = offered.masked_fill(~valid[:, seen], NEVER)[:, None, None]
-        own = self.place[self.length] + self.time[0]
         rows = torch.arange(count)[:, None]
-        sparse = len(steps) <= count
-        places = rows - steps[steps < count] if sparse else rows.T.expand(count, count)
-        real, back = (places >= 0) & (places <= rows), places - rows
-        places = places.clamp(min=0)
-        bias = self.place[back + self.length] + self.time[time_bucket((times[:, places] - times[..., None]).abs())]
-        among = bias.masked_fill(~(real & (valid[:, places] | (back == 0))), NEVER)
-        return Reach(places if sparse else None, among[:, None], seen, offered, own)
+        places = rows.T.expand(count, count)
+        real = places <= rows
+        if self.window:
+            front = -count % self.dilation
+            near = rows + torch.arange(1 - self.window, 1)
+            far = torch.arange(0, count + front, self.dilation) + (rows + front) % self.dilation - front
+            places, real = (
+                torch.cat([near, far], 1),
+                torch.cat([near >= 0, (far >= 0) & (rows - far >= self.window)], 1),
+            )
+        distance, places = places - rows, places.clamp(0, count - 1)
+        gaps = (times[:, places] - times[..., None]).abs()
+        bias = self.place[distance.clamp(-self.length) + self.length] + self.time[time_bucket(gaps)]
+        among = bias.masked_fill(~(real & (valid[:, places] | (distance == 0))), NEVER)
+        own = self.place[self.length] + self.time[0]
+        return Reach(self.window, self.dilation, among[:, None], seen, offered, own)
 
 
 def _split(x: Tensor, heads: int) -> Tensor:
@@ -114,11 +126,44 @@ def _join(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+def _near(x: Tensor, window: int) -> Tensor:
+    """[B, h, L, d] to the last `window` of each, [B, h, L, window, d]."""
+    return pad(x, (0, 0, window - 1, 0)).unfold(2, window, 1).transpose(-1, -2)
+
+
+def _apart(x: Tensor, dilation: int) -> Tensor:
+    """[B, h, L, d] by remainder of the place, zeros in front, [B, h, dilation, ceil(L / dilation), d]."""
+    padded = pad(x, (0, 0, -x.shape[2] % dilation, 0))
+    return padded.reshape(*x.shape[:2], -1, dilation, x.shape[3]).transpose(2, 3)
+
+
+def _together(x: Tensor, count: int) -> Tensor:
+    """Undo `_apart`."""
+    return x.transpose(2, 3).flatten(2, 3)[:, :, -count:]
+
+
+def sparse_attention(q: Tensor, k: Tensor, v: Tensor, reach: Reach) -> Tensor:
+    """Attention of every place to those in its reach: (k + L / r) logits a row, no square of the length is made.
+
+    Near keys are windows of the sequence; far ones are attended to within each remainder modulo r.
+
+    Args:
+        q, k, v: [B, h, L, d], q scaled.
+        reach: of a sparse `Distance`.
+    """
+    count, window, dilation = q.shape[2], reach.window, reach.dilation
+    near = torch.einsum("bhid,bhimd->bhim", q, _near(k, window))
+    far = _together(_apart(q, dilation) @ _apart(k, dilation).mT, count)
+    weight = (torch.cat([near, far], -1) + reach.among).softmax(-1)
+    near = torch.einsum("bhim,bhimd->bhid", weight[..., :window], _near(v, window))
+    return near + _together(_apart(weight[..., window:], dilation) @ _apart(v, dilation), count)
+
+
 class SelfAttention(nn.Module):
     """Attention of events to events, and of every offer to the events and itself.
 
     softmax(q k^T / sqrt(D/h) + bias) v W_o, without biases in the maps. The keys and values of the events are computed
-    once, however many offers there are; sparse attention computes the logits of the keys in reach and no others.
+    once, however many offers there are.
 
     Args:
         width: D.
@@ -135,12 +180,10 @@ class SelfAttention(nn.Module):
         q, k, v = (_split(one(events), self.heads) for one in (self.query, self.key, self.value))
         mine, own_key, own_value = (_split(one(offers), self.heads) for one in (self.query, self.key, self.value))
         scale = q.shape[-1] ** -0.5
-        if reach.keys is None:
-            found = (scale * q @ k.mT + reach.among).softmax(-1) @ v
+        if reach.window:
+            found = sparse_attention(scale * q, k, v, reach)
         else:
-            near_k, near_v = k[:, :, reach.keys], v[:, :, reach.keys]
-            logits = torch.einsum("bhid,bhimd->bhim", scale * q, near_k) + reach.among
-            found = torch.einsum("bhim,bhimd->bhid", logits.softmax(-1), near_v)
+            found = (scale * q @ k.mT + reach.among).softmax(-1) @ v
         k, v = (k, v) if len(reach.seen) == k.shape[2] else (k[:, :, reach.seen], v[:, :, reach.seen])
         own = scale * (mine * own_key).sum(-1, keepdim=True) + reach.own
         weight = torch.cat([scale * mine @ k.mT + reach.offered, own], -1).softmax(-1)

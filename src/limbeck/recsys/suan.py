@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.errors import ConfigError
-from limbeck.recsys.attention import BUCKETS, Distance, ProfileAttention, Reach, SelfAttention, offsets, time_bucket
+from limbeck.recsys.attention import BUCKETS, Distance, ProfileAttention, Reach, SelfAttention, time_bucket
 from limbeck.recsys.batches import ClickBatch
 from limbeck.recsys.clicks import Schema
 from limbeck.recsys.networks import Embeddings, Sizes
@@ -156,7 +156,7 @@ class SuanNetwork(nn.Module):
         self.age, self.aged = nn.Embedding(BUCKETS, d), nn.Linear(d, width, bias=False)
         self.place = nn.Parameter(torch.empty(sizes.length + 1, width).normal_(std=0.02))
         nn.init.normal_(self.age.weight, std=0.05)
-        self.distance = Distance(sizes.length)
+        self.distance = Distance(sizes.length, sizes.window, sizes.dilation, sizes.dense_offer)
         self.blocks = nn.ModuleList(Block(width, d, sizes.heads, sizes.align) for _ in range(sizes.blocks))
         self.dense = DenseFeatures(schema.dense)
         widths = [width + d * len(schema.profile) + width + schema.dense, *sizes.hidden]
@@ -182,8 +182,7 @@ class SuanNetwork(nn.Module):
         events = self.event_tables(batch.history[:, -self.length :]).flatten(-2) + beside[:, :-1]
         offers = candidate + beside[:, -1:]
         profile = self.profile_tables(batch.profile)
-        steps = offsets(count + 1, self.sizes.window, self.sizes.dilation)
-        reach = self.distance(times, valid, batch.time, steps, self.sizes.dense_offer) if len(self.blocks) else None
+        reach = self.distance(times, valid, batch.time) if len(self.blocks) else None
         for block in self.blocks:
             events, offers = block(events, offers, profile, valid, reach)
         user = torch.cat([profile.flatten(1), self.dense(batch.dense)], 1)[:, None]
