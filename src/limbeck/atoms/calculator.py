@@ -75,6 +75,7 @@ def dynamics(
     Raises:
         TrainingError: the dynamics ran away.
     """
+    from ase.constraints import FixCom
     from ase.md.langevin import Langevin
     from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
     from ase.md.verlet import VelocityVerlet
@@ -85,8 +86,11 @@ def dynamics(
     atoms.calc = calculator
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperature * (1 if friction else 2), rng=rng)
     Stationary(atoms)
+    atoms.set_constraint(FixCom())
     mover = (
-        Langevin(atoms, timestep * units.fs, temperature_K=temperature, friction=friction / units.fs, rng=rng)
+        Langevin(
+            atoms, timestep * units.fs, temperature_K=temperature, friction=friction / units.fs, fixcm=False, rng=rng
+        )
         if friction
         else VelocityVerlet(atoms, timestep * units.fs)
     )

@@ -35,10 +35,15 @@ class Dynamics(Settings):
     timestep: Number = Field(default=2.0, gt=0)
     friction: Number = Field(default=0.02, gt=0)
 
+    @property
+    def frames(self) -> int:
+        """How many frames all trajectories together have, if none ends early."""
+        return self.starts * (self.steps // self.every)
+
 
 def visited(
     teacher: Potential, starts: Sequence[Any], how: Dynamics | None = None, *, seed: int = 0, dataset: int = 0
-) -> tuple[list[Any], list[str]]:
+) -> list[Any]:
     """Frames of a teacher's own trajectories with its energies, forces and stress.
 
     Frames of one trajectory share `info["group"]`, so that a split never puts neighbours in time on both sides.
@@ -50,15 +55,11 @@ def visited(
         seed: of velocities and kicks.
         dataset: whose reference level the teacher is asked for.
 
-    Returns:
-        the frames, and notes on trajectories that ended early.
-
     Raises:
         TrainingError: every trajectory ran away.
     """
     how, asked = how or Dynamics(), Potentials(teacher, dataset)
     frames: list[Any] = []
-    lost: dict[str, int] = {}
     for k in range(how.starts):
         kelvin = how.temperatures[k % len(how.temperatures)]
         settings: dict[str, Any] = how.model_dump(include={"steps", "every", "timestep", "friction"})
@@ -68,14 +69,12 @@ def visited(
             )
         except TrainingError:
             found = []
-        if len(found) < how.steps // how.every:
-            lost[f"{kelvin:g} K"] = lost.get(f"{kelvin:g} K", 0) + 1
         for one in found:
             one.info["group"] = f"trajectory {k}"
         frames += found
     if not frames:
         raise TrainingError("the teacher's dynamics ran away from every start: train it longer, or lower temperatures")
-    return frames, [f"{count} trajectories at {where} ended early" for where, count in lost.items()]
+    return frames
 
 
 def _unknown(atoms: Any) -> bool:

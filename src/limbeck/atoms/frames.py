@@ -63,6 +63,7 @@ def frozen(atoms: Any) -> Any:
     from ase.calculators.singlepoint import SinglePointCalculator
 
     copy, stressed = atoms.copy(), atoms.pbc.all()
+    copy.set_constraint()
     stress = {"stress": atoms.get_stress()} if stressed else {}
     copy.calc = SinglePointCalculator(
         copy, energy=atoms.get_potential_energy(), forces=atoms.get_forces(apply_constraint=False), **stress
@@ -254,7 +255,10 @@ def example_of(potential: Potential, atoms: Any) -> Example:
         virial = -atoms.get_stress(voigt=False) * atoms.get_volume()
     energy, forces = known.get("energy", np.nan), np.asarray(known.get("forces", np.full((len(atoms), 3), np.nan)))
     return Example(
-        graph, torch.tensor([float(energy)]).double(), torch.from_numpy(forces).double(), torch.from_numpy(virial)[None]
+        graph,
+        torch.tensor([float(energy)], dtype=torch.float64),
+        torch.from_numpy(forces).double(),
+        torch.from_numpy(virial)[None],
     )
 
 

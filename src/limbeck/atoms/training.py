@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from limbeck.atoms.cost import flops_of
 from limbeck.atoms.descriptor import summed
 from limbeck.atoms.frames import Example, batch_of, example_of
 from limbeck.atoms.model import Potential, Predicted
@@ -62,7 +62,7 @@ def misfits(said: Predicted, example: Example) -> dict[str, Tensor]:
         said: by a potential.
         example: the truth.
     """
-    atoms = torch.bincount(example.graph.frame)
+    atoms = torch.bincount(example.graph.frame).double()
     parts = {
         "energy": (said.energy - example.energy) / atoms,
         "forces": said.forces - example.forces,
@@ -160,7 +160,7 @@ class Trained:
     def summary(self) -> str:
         """What it is worth, in plain text."""
         sizes = self.potential.sizes
-        kind = f"{sizes.layers} layers, {'with' if sizes.angles else 'without'} angles"
+        kind = f"{sizes.layers} layer{'s' * (sizes.layers != 1)}, {'with' if sizes.angles else 'without'} angles"
         lines = [f"{kind}, {self.potential.params:,} parameters: {self.steps:,} steps in {self.seconds:.1f} s"]
         return "\n  ".join(lines + (self.judged.summary().splitlines() if self.judged else ["not judged"]))
 
@@ -234,11 +234,10 @@ def train_potential(
         return {"loss": found["force_mae"]} | found
 
     known: dict[str, Any] = {"params": potential.params, "seed": seed, "family": "potential"}
-    where = Path(out) if out is not None else None
+    where, flops = Path(out) if out is not None else None, 0
     if where is not None:
         known |= {"run": where.name, "layers": potential.sizes.layers, **(columns or {})}
-        with FlopCounterMode(display=False) as counted:
-            loss("", batch(0), 0)["loss"].backward()
+        flops = flops_of(lambda: loss("", batch(0), 0)["loss"].backward())
         potential.zero_grad()
     trainer = Trainer(
         [player], loss, batch, steps=regime.steps,
@@ -249,7 +248,7 @@ def train_potential(
         },
         recorder=None if where is None else partial(RunRecorder, where / "runs.jsonl", **known),
         columns=lambda step: {
-            "samples": step * batch.size, "flops": step * counted.get_total_flops(),
+            "samples": step * batch.size, "flops": step * flops,
         },
         evaluate=measure if held else None, evaluate_at=regime.evaluate_at if held else (),
         checkpoint_every=max(100, regime.steps // 10) if where is not None else None,
