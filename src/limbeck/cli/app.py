@@ -13,8 +13,8 @@ from limbeck.cli import curves, decide, embed, evaluate, families, laws, losses,
 from limbeck.errors import LimbeckError, MissingExtraError
 
 COMMANDS: dict[str, list[Callable[..., None]]] = {
-    "": [train.demo, laws.fit, laws.predict, train.distill, train.answer, evaluate.evaluate, evaluate.sample,
-         evaluate.export, train.study, decide.report, train.reproduce, machine.doctor],
+    "": [train.demo, laws.fit, laws.predict, laws.calibrate, train.distill, train.answer, evaluate.evaluate,
+         evaluate.sample, evaluate.export, train.study, decide.report, train.reproduce, machine.doctor],
     "compare": [laws.compare_laws, methods.compare_methods, families.compare_families, families.compare_splits,
                 losses.compare_losses],
     "plan": [decide.plan_compute, decide.plan_teacher, decide.plan_bits, decide.plan_keep, decide.plan_grade,

@@ -11,6 +11,7 @@ from limbeck.planning._points import split_methods
 from limbeck.planning.allocation import ComputePlan, InferencePlan, compute_optimal, inference_aware
 from limbeck.planning.batch import BatchPlan, plan_batch
 from limbeck.planning.bits import BitOption, BitPlan, choose_bits
+from limbeck.planning.calibration import Calibration, Held, calibrate
 from limbeck.planning.comparison import MethodComparison, Target, compare_curves, compare_methods
 from limbeck.planning.costs import SCENARIOS, distillation_flops
 from limbeck.planning.crossover import (
@@ -32,15 +33,15 @@ from limbeck.planning.teacher import Option, Teacher, TeacherPlan, choose_teache
 from limbeck.planning.two_parts import TwoPartPlan, allocate_two_parts
 
 __all__ = [
-    "SCENARIOS", "BatchPlan", "BitOption", "BitPlan", "Candidate", "ComputePlan", "Decay", "Estimate", "Grade",
-    "GradePlan", "InferencePlan", "KeepOption", "KeepPlan", "LogRatio", "LossComparison", "MethodComparison",
-    "MethodResult", "ObservedTask", "Option", "PublishedComparison", "Ranking", "Recipe", "Route",
-    "SchedulePlan", "SettingResult", "Shortlist", "Source", "SplitPlan", "SplitRow", "Sweep", "Target",
-    "TaskForecast", "TaskForecasts", "Teacher", "TeacherPlan", "Training", "TwoPartPlan", "allocate_two_parts",
-    "best_decay", "best_teacher_loss", "choose_bits", "choose_by_short_runs", "choose_examples",
-    "choose_teacher", "compare_curves", "compare_losses", "compare_methods", "compare_published",
-    "compare_schedules", "compare_splits", "compute_optimal", "crossings", "decision_accuracy",
-    "distillation_flops", "forecast_tasks", "inference_aware", "lower_envelope", "observe_runs", "observe_task",
-    "plan_batch", "plan_grade", "plan_keep", "rank_methods", "read_features", "read_teachers", "recipe",
-    "regime", "split_methods", "standard_schedules", "trainings", "value_of_rung",
+    "SCENARIOS", "BatchPlan", "BitOption", "BitPlan", "Calibration", "Candidate", "ComputePlan", "Decay", "Estimate",
+    "Grade", "GradePlan", "Held", "InferencePlan", "KeepOption", "KeepPlan", "LogRatio", "LossComparison",
+    "MethodComparison", "MethodResult", "ObservedTask", "Option", "PublishedComparison", "Ranking", "Recipe", "Route",
+    "SchedulePlan", "SettingResult", "Shortlist", "Source", "SplitPlan", "SplitRow", "Sweep", "Target", "TaskForecast",
+    "TaskForecasts", "Teacher", "TeacherPlan", "Training", "TwoPartPlan", "allocate_two_parts", "best_decay",
+    "best_teacher_loss", "calibrate", "choose_bits", "choose_by_short_runs", "choose_examples", "choose_teacher",
+    "compare_curves", "compare_losses", "compare_methods", "compare_published", "compare_schedules", "compare_splits",
+    "compute_optimal", "crossings", "decision_accuracy", "distillation_flops", "forecast_tasks", "inference_aware",
+    "lower_envelope", "observe_runs", "observe_task", "plan_batch", "plan_grade", "plan_keep", "rank_methods",
+    "read_features", "read_teachers", "recipe", "regime", "split_methods", "standard_schedules", "trainings",
+    "value_of_rung",
 ]
