@@ -100,26 +100,73 @@ def test_every_method_moves_its_student(method: str, teacher: str, tmp_path: Pat
         changes["method"] = {"name": method, "steps": 4, "every": 2, "interval": 1}
     if method == "phased":
         changes["student"] = {"sigmas": [2.5, 0.5]}
+    if method == "progressive":
+        changes["method"] = {"name": method, "start": 4, "end": 2}
     done = run_recipe(recipe(tmp_path, **changes), progress=False)
     before, after = done.judged.rows[-2:]
-    assert after.calls == (2 if method in ("phased", "consistency", "rcm") else 1)
+    assert after.calls == {"slider": 35}.get(
+        method, 2 if method in ("phased", "consistency", "rcm", "progressive") else 1
+    )
     assert before.values["log_density"] != after.values["log_density"]
     assert done.trainable == (1.0 if method != "gdd-i" else pytest.approx(0.908, abs=0.1))
-    assert load_model(tmp_path / "out" / "student").kind == ("bundle" if method == "multi-student" else "student")
+    kind = {"multi-student": "bundle", "slider": "teacher"}.get(method, "student")
+    assert load_model(tmp_path / "out" / "student").kind == kind
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"scale-distillation", "gdd", "gdd-i", "consistency", "rcm"}))
+OWN = {"scale-distillation", "gdd", "gdd-i", "consistency", "rcm", "progressive", "slider"}
+"""They train networks as limbeck makes them."""
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - OWN))
 def test_a_teacher_of_another_schedule_is_asked_within_its_noise_levels(method: str, tmp_path: Path) -> None:
     network = Sizes(8, 1).build([2], 4).network
     with torch.no_grad():
         network.out.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
     folder = save_model(Translated(network, DDPM(), "v"), tmp_path / "ddpm", shape=[2], classes=list("0123"))
-    settings = recipe(tmp_path, data=str(tmp_path / "class-ring"), teacher=str(folder), updates=2, guidance=2.0)
+    settings = recipe(tmp_path, data=str(tmp_path / "class-ring"), teacher=str(folder), updates=2)
+    settings |= {} if method == "pg-sb" else {"guidance": 2.0}
     options = {"disback": {"steps": 2, "every": 1}, "dmd": {"pairs": 4}}.get(method, {})
     done = run_recipe(settings | {"method": {"name": method} | options}, progress=False)
     assert done.judged.rows[-1].values["jsd"] is not None
     levels = Job(load_model(folder).model, network, None, source_of(Path("ring8")), [2.0], {}, {"seed": 0}).levels()
     assert levels.sigma_min == pytest.approx(0.01, abs=1e-3) and levels.sigma_max == 80.0
+
+
+def test_a_sampler_is_halved_after_its_guidance_was_learnt(tmp_path: Path) -> None:
+    """Two calls for four; a teacher of guidance 0 forgets the classes, and its student never knew them."""
+    found = {}
+    for guidance in (None, 0.0):
+        method = {"name": "progressive", "start": 4, "end": 2}
+        changes = {
+            "data": "class-ring",
+            "teacher": TINY | {"steps": 300, "width": 32},
+            "method": method,
+            "updates": 150,
+        }
+        out = tmp_path / str(guidance)
+        settings = recipe(tmp_path, **changes, guidance=guidance, judge_count=500) | {"out": str(out)}
+        done = run_recipe(settings, progress=False)
+        found[guidance] = done.judged.rows[-1].values["class_accuracy"], done.progress["training 1"]
+        assert (out / "guided").exists() is (guidance is not None) and (out / "steps-2" / "runs.jsonl").exists()
+    assert 0.1 < found[0.0][0] < 0.45 < found[None][0]
+    assert list(found[None][1]) == [150]
+
+
+def test_a_slider_is_learnt_on_a_teacher_and_carried_to_its_student(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"data": "class-ring", "teacher": TINY | {"steps": 400, "width": 32}, "updates": 4}
+    student = run_recipe(recipe(tmp_path, **changes), progress=False).student
+    changes |= {"teacher": str(tmp_path / "out" / "teacher"), "updates": 200, "lr": 5e-3, "judge_count": 400}
+    found = {}
+    for strength in (-1, 0, 1):
+        method = {"name": "slider", "more": 1, "less": 3, "strength": strength, "to": student}
+        settings = recipe(tmp_path, **changes) | {"method": method, "out": str(tmp_path / f"at {strength}")}
+        made = sample_folder(Path(run_recipe(settings, progress=False).student), 400)
+        found[strength] = made.made.x.mean(0)
+        assert made.made.calls == 1
+    assert torch.equal(found[0], sample_folder(Path(student), 400).made.x.mean(0))
+    toward = mixture("class_ring").means[2:4].mean(0) - mixture("class_ring").means[6:8].mean(0)
+    moved = {strength: float((x - found[0]) @ toward.float()) for strength, x in found.items()}
+    assert moved[1] > 0.1 > -0.1 > moved[-1]
 
 
 def test_a_smaller_student_first_learns_what_the_teacher_says(teacher: str, tmp_path: Path) -> None:
@@ -158,6 +205,13 @@ def test_shipped_recipes_are_short_and_read(path: Path) -> None:
         ({"guidance": 2}, "guidance 2 needs classes, and the data tells none"),
         ({"batch": 10**8}, "less than or equal to 65536"),
         ({"method": {"name": "rcm", "lam": -1.0}}, '"lam" of rcm.*greater than or equal to 0'),
+        ({"method": "pg-sb"}, "pg-sb draws its guidance between low and high, for classes"),
+        ({"data": "class-ring", "method": {"name": "pg-sb", "low": 3, "high": 2}}, "low must not be above high"),
+        ({"data": "class-ring", "guidance": 2, "method": "pg-sb"}, "leave guidance out"),
+        ({"method": {"name": "progressive", "start": 12}}, "halving does not lead from 12 steps to 1"),
+        ({"data": "class-ring", "method": {"name": "slider", "more": 4}}, r"two classes, 0 to 3; got 0 and 4"),
+        ({"data": "class-ring", "method": {"name": "slider", "to": "nowhere"}}, "nowhere"),
+        ({"method": {"name": "slider", "strength": float("inf")}}, "finite"),
         ({"student": {"sigmas": [1, 2]}}, r"must fall and be positive, got \[1.0, 2.0\]"),
         ({"teacher": "nowhere"}, "nowhere"),
         ({"teacher": {"widht": 3}}, 'unknown key "widht" in teacher. Did you mean "width"'),

@@ -11,6 +11,9 @@
 | `multi-student` | matching and a critic, one student for each group of classes | Song et al. 2024 |
 | `consistency` | the ODE of the teacher, or of data alone, by a rule of pairs or by tangents | Song et al. 2023 |
 | `rcm` | consistency by tangents on data, and distribution matching on its own pictures | Zheng et al. 2025 |
+| `pg-sb` | distribution matching at a scale of guidance drawn for each picture | Nguyen et al. 2024 |
+| `progressive` | two steps of a sampler at a time, until few are left | Salimans, Ho 2022 |
+| `slider` | an adapter from one class to another, turned up, perhaps carried to a student | Gandikota, Bau 2025 |
 | `scale-distillation` | the model of an easier magnification (super-resolution) | Noroozi et al. 2024 |
 """
 
@@ -20,6 +23,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
+from time import perf_counter
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
@@ -31,24 +35,32 @@ from limbeck.diffusion.continuous import Tangent
 from limbeck.diffusion.decoupled import Decoupled, Windows
 from limbeck.diffusion.denoisers import Denoiser, Preconditioned, guided
 from limbeck.diffusion.disback import Storage, backtrack, record_degradation
+from limbeck.diffusion.folders import load_model
 from limbeck.diffusion.game import Matching, make_pairs
 from limbeck.diffusion.gdd import Alternating, ProjectedCritic, distill_gdd, freeze_trunk, innate
 from limbeck.diffusion.matching import Levels
 from limbeck.diffusion.multi_student import distill_students, partition
 from limbeck.diffusion.phased import distill_phases, experts
+from limbeck.diffusion.progressive import distil_progressively
+from limbeck.diffusion.random_guidance import RandomGuidance, noise_loss
 from limbeck.diffusion.rcm import distil_rcm
 from limbeck.diffusion.samplers import karras
 from limbeck.diffusion.schedules import reach
+from limbeck.diffusion.sliders import slider_rule, train_slider, transfer
 from limbeck.diffusion.sources import Draws, Source
 from limbeck.diffusion.students import Student, one_network
 from limbeck.diffusion.super_resolution import SCALING, distill_scales
+from limbeck.diffusion.teachers import Pretraining, train_teacher
 from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.diffusion.trigflow import few_levels
-from limbeck.errors import nearest
+from limbeck.errors import ConfigError, nearest
 from limbeck.settings import Count, Number, Settings
 
 Critic = Literal["values", "features"]
 """What a critic looks at: pictures or points themselves, or what a denoiser sees in them."""
+Finite = Annotated[Number, Field(allow_inf_nan=False)]
+Weight = Annotated[Finite, Field(ge=0)]
+Rank = Annotated[Count, Field(gt=0)]
 Trained = tuple[nn.Module, list[Distilled]]
 """The generator, and the trainings that gave it."""
 
@@ -95,6 +107,17 @@ class Job:
     def regime(self, regime: Regime | None = None) -> Regime:
         """A method's regime with what the user chose."""
         return replace(regime or Regime(), **self.given)
+
+    def learning(self, network: nn.Module) -> tuple[Preconditioned, Pretraining]:
+        """A network that learns from another by denoising, and how, by what the user chose of the student's regime.
+
+        Raises:
+            ConfigError: a network of another schedule than EDM's.
+        """
+        if not isinstance(network, Preconditioned):
+            raise ConfigError("this method trains networks as limbeck makes them: leave out the teacher's path")
+        names = {"updates": "steps", "batch": "batch", "lr": "lr", "average": "average"}
+        return network, Pretraining(**{names[key]: one for key, one in self.given.items() if key in names})
 
     def levels(self, low: float = 0.0, high: float = 1.0) -> Levels:
         """Noise levels that the teacher knows, 0.002 to 80 at most, or a window of them."""
@@ -217,7 +240,7 @@ def consistency(
     return done.student, [done]
 
 
-def rcm(job: Job, *, lam: Annotated[Number, Field(ge=0, allow_inf_nan=False)] = 0.1, steps: Count = 2) -> Trained:
+def rcm(job: Job, *, lam: Weight = 0.1, steps: Count = 2) -> Trained:
     """Consistency by tangents, and matching of weight lam, asked in 1 to 4 steps; wants the clock "angle"."""
     student = one_network(job.first, few_levels(steps, job.source.data_std))
     how: dict[str, Any] = {"lam": lam, "fake": job.fake(), "regime": job.regime(), **job.how}
@@ -233,10 +256,56 @@ def scale_distillation(job: Job, *, factors: tuple[Count, ...] = (2, 4), longer:
     return done[factors[-1]].student, list(done.values())
 
 
+def pg_sb(job: Job, *, low: Weight = 0.5, high: Weight = 4.0) -> Trained:
+    """Matching at a scale of guidance from low to high, drawn for each picture, the same for teacher and fake score."""
+    if job.guidance is not None or not job.source.classes:
+        raise ConfigError(
+            "pg-sb draws its guidance between low and high, for classes: leave guidance out, tell classes"
+        )
+    push = RandomGuidance(job.source.classes, low, high, job.levels(0.02, 0.98))
+    return job.distill(job.network, push=push, denoising=noise_loss)
+
+
+def progressive(job: Job, *, start: Count = 16, end: Count = 1, truncated: bool = True) -> Trained:
+    """A sampler of `start` steps halved until `end` are left; `updates` are those of one halving, after guidance."""
+    teacher, how = job.learning(job.first)
+    began, common = perf_counter(), {name: job.how[name] for name in ("seed", "progress")}
+    if job.guidance is not None:
+        how, out = replace(how, label_dropout=0.0), job.how["out"] / "guided"
+        begin, target = deepcopy(teacher).requires_grad_(True), job.guide(teacher)
+        teacher = train_teacher(begin, job.source, how, target=target, out=out, **common).denoiser
+    done = distil_progressively(
+        teacher, job.source, how, start=start, end=end, truncated=truncated, out=job.how["out"], **common
+    )
+    judged = {k * how.steps: dict(job.how["judge"](one)) for k, one in enumerate(done.values(), 1)}
+    return done[end], [Distilled(done[end], None, len(done) * how.steps, 1.0, perf_counter() - began, judged, {})]
+
+
+def slider(
+    job: Job,
+    *,
+    more: Count = 1,
+    less: Count = 0,
+    eta: Weight = 1.0,
+    strength: Finite = 1.0,
+    rank: Rank = 4,
+    to: str = "",
+) -> Trained:
+    """An adapter to the class `more` from `less`, learnt on the teacher; worn by it, or by the student in `to`."""
+    if not 0 <= min(more, less) <= max(more, less) < job.source.classes:
+        raise ConfigError(f"a slider goes between two classes, 0 to {job.source.classes - 1}; got {less} and {more}")
+    teacher, how = job.learning(job.network)
+    began, model = perf_counter(), load_model(to).model if to else teacher
+    rule, common = slider_rule(teacher, more, less, eta), {name: job.how[name] for name in ("seed", "out", "progress")}
+    learnt = train_slider(teacher, job.source, how, rank=rank, target=rule, **common)
+    edited: Any = transfer(learnt, model, strength)
+    return edited, [Distilled(edited, None, how.steps, 1.0, perf_counter() - began, {}, {})]
+
+
 METHODS: dict[str, Callable[..., Trained]] = {
     "dmd": dmd, "dmd2": dmd2, "decoupled": decoupled, "disback": disback, "gdd": gdd, "gdd-i": gdd_i,
     "phased": phased, "multi-student": multi_student, "consistency": consistency, "rcm": rcm,
-    "scale-distillation": scale_distillation,
+    "pg-sb": pg_sb, "progressive": progressive, "slider": slider, "scale-distillation": scale_distillation,
 }  # fmt: skip
 
 
