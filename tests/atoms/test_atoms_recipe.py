@@ -7,9 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from limbeck.atoms import Sizes, build, load_potential, read_frames, save_potential
-from limbeck.atoms.recipe import read_atoms_recipe, run_recipe
+from limbeck.atoms.recipe import AtomsRecipe, params_of_student, read_atoms_recipe, run_recipe
 from limbeck.cli.app import app
 from limbeck.errors import ConfigError
+from limbeck.settings import check_settings
 
 TINY = {"layers": 1, "nodes": 6, "edges": 4, "angles": 0, "hidden": [6]}
 GEOMETRY = {"cutoff": 3.5, "smooth": 3.0, "angle_cutoff": 3.0, "angle_smooth": 2.5}
@@ -36,6 +37,7 @@ def test_a_student_learns_from_its_teachers_dynamics_and_is_judged_by_true_label
     true = read_frames("emt:CuAl", 5)  # what it is judged by is the truth, not the teacher
     held = read_frames(out / "held-out.extxyz")
     assert any(abs(held[0].get_potential_energy() - one.get_potential_energy()) < 1e-6 for one in true)
+    assert params_of_student(check_settings(AtomsRecipe, recipe)) == done.trained.potential.params
     again = run_recipe(recipe, progress=False)  # a finished training returns at once
     assert again.trained.judged == done.trained.judged
     said = CliRunner().invoke(

@@ -216,8 +216,7 @@ def run_recipe(recipe: AtomsRecipe | Mapping[str, Any], *, progress: bool = True
 
 def _run(recipe: AtomsRecipe, progress: bool) -> AtomsResult:
     learn, test = _data(recipe)
-    out, several = recipe.out, len(recipe.sources)
-    elements = tuple(sorted({symbol for one in [*learn, *test] for symbol in one.symbols}))
+    out, several, elements = recipe.out, len(recipe.sources), _elements([*learn, *test])
     notes: list[str] = []
     teacher, visits, held = None, list[Any](), test
     if recipe.teacher is not None:
@@ -250,6 +249,17 @@ def _run(recipe: AtomsRecipe, progress: bool) -> AtomsResult:
     done = AtomsResult(str(folder), trained, judged, (len(learn) - len(visits), len(visits)), tuple(notes))
     write_json(out / "result.json", done.to_dict())
     return done
+
+
+def params_of_student(recipe: AtomsRecipe) -> int:
+    """Size of the student of a recipe, before anything is trained."""
+    learn, test = _data(recipe)
+    several = 1 if recipe.teacher else len(recipe.sources)
+    return _potential(recipe.student, recipe, _elements([*learn, *test]), several, recipe.seed).params
+
+
+def _elements(frames: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(sorted({symbol for one in frames for symbol in one.symbols}))
 
 
 def _data(recipe: AtomsRecipe) -> tuple[list[Any], list[Any]]:

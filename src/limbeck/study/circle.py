@@ -61,7 +61,7 @@ class StudySettings(Settings):
         out: folder of everything.
     """
 
-    room: Literal["lm", "vision", "diffusion"]
+    room: Literal["lm", "vision", "diffusion", "atoms"]
     recipe: Mapping[str, Any]
     ladder: Choices
     plan: Choices

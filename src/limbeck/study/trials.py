@@ -74,6 +74,12 @@ def _generator(recipe: Any) -> dict[str, float]:
     return {"params": params_of_student(recipe), "tokens": recipe.updates * (recipe.batch or Regime().batch)}
 
 
+def _potential(recipe: Any) -> dict[str, float]:
+    from limbeck.atoms.recipe import params_of_student
+
+    return {"params": params_of_student(recipe), "tokens": recipe.steps * recipe.batch}
+
+
 ROOMS = {
     "lm": Room("limbeck.lm.recipe:DistillRecipe", "distill", _language, lambda found: found.student_loss, "nats/token"),
     "vision": Room(
@@ -83,6 +89,10 @@ ROOMS = {
     "diffusion": Room(
         "limbeck.diffusion.recipe:DiffusionRecipe", "run_recipe", _generator,
         lambda found: found.judged.value(found.judged.rows[-1]), "distance", "teacher",
+    ),
+    "atoms": Room(
+        "limbeck.atoms.recipe:AtomsRecipe", "run_recipe", _potential,
+        lambda found: found.trained.judged.force_mae, "meV/Å", "teacher",
     ),
 }  # fmt: skip
 """Rooms whose recipes a study can vary."""
