@@ -163,11 +163,11 @@ def test_a_wide_window_or_a_dilation_of_one_is_dense(sizes):
 @pytest.mark.parametrize("dense_offer", [False, True])
 @pytest.mark.parametrize("align", ["all", "events", "causal"])
 def test_gathered_keys_give_what_a_mask_gives(align, dense_offer):
-    sparse = made(align=align, window=2, dilation=3, dense_offer=dense_offer)
+    sparse = made(align=align, window=4, dilation=3, dense_offer=dense_offer)
     masked, batch = made(align=align), full()
     far = torch.arange(LENGTH)[:, None] - torch.arange(LENGTH)
-    hidden = ~((far < 2) | (far % 3 == 0))
-    hidden_offer = torch.tensor([not (o < 2 or o % 3 == 0) for o in range(LENGTH, 0, -1)]) & (not dense_offer)
+    hidden = ~((far < 4) | (far % 3 == 0))
+    hidden_offer = torch.tensor([not (o < 4 or o % 3 == 0) for o in range(LENGTH, 0, -1)]) & (not dense_offer)
     found = masked.distance.forward
 
     def with_mask(*given):
