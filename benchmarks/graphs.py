@@ -138,7 +138,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     cases = dict(list(CASES.items())[:1]) if options.quick else CASES
-    found = {name: measure(name, theta, 1 if options.quick else 5) for name, theta in cases.items()}
+    found = {name: measure(name, theta, 1 if options.quick else 3) for name, theta in cases.items()}
     table = Table("graphs", "way", "seconds", "ratio", box=None)
     for name, one in found.items():
         for way, value in one["seconds"].items():

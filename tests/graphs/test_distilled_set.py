@@ -40,7 +40,8 @@ def test_a_round_trip_gives_the_same_forests_and_bytes(tmp_path: Path) -> None:
     numbers = sum(2 + 2 * len(children) for level in content["trees"]["levels"] for _, children in level)
     numbers += sum(3 + len(one[0]) for one in content["patterns"])
     assert found.stored_bytes == 8 * numbers < found.bytes
-    assert "times smaller" in found.summary()
+    assert f"{found.source_bytes / found.bytes:.1f} times smaller" in found.summary()
+    assert "LARGER (raise theta" in condense(molecules(), depth=3, theta=1).summary()
 
 
 @pytest.mark.parametrize(

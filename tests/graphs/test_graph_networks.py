@@ -52,6 +52,13 @@ def test_a_normalisation_by_both_ends_sees_more_than_the_tree() -> None:
     assert all(apart("gcn", depth) > 1e-3 for depth in (1, 2, 3))
 
 
+def test_a_mean_forgets_how_many_neighbours_are_alike_and_a_sum_does_not() -> None:
+    stars = [undirected([1] + [8] * count, [(0, k + 1, 0) for k in range(count)]) for count in (2, 4)]
+    for kind, alike in (("sage", True), ("gat", False), ("gin", False)):
+        two, four = (embedded(network(kind, 1), star)[0] for star in stars)
+        assert torch.allclose(two, four, rtol=0, atol=1e-12) == alike
+
+
 def test_trees_that_are_too_short_are_not_enough() -> None:
     model, graph = network("gin", 3), some_graph(0)
     trees, (ids,) = computation_trees([graph], 2)

@@ -6,7 +6,7 @@ import pytest
 from mlxtend.frequent_patterns import fpgrowth
 
 from limbeck.errors import ConfigError
-from limbeck.graphs.mining import bit_masks, frequent_sets, threshold
+from limbeck.graphs.mining import _closed, bit_masks, frequent_sets, threshold
 
 
 def transactions(seed: int, items: int = 8, count: int = 12) -> list[set[int]]:
@@ -33,6 +33,8 @@ def test_itemsets_are_those_of_brute_force(theta: int) -> None:
             one: support for one, support in expected.items()
             if not any(set(one) < set(other) and support == its for other, its in expected.items())
         }  # fmt: skip
+        often = {item: mask for item, mask in bit_masks(rows).items() if mask.bit_count() >= theta}
+        assert sorted(_closed(often, theta)) == sorted(closed)  # each is reached once
 
 
 def test_a_support_of_one_returns_every_subset() -> None:

@@ -75,8 +75,12 @@ class GraphRecipe(TrainingSettings):
     def _consistent(self) -> GraphRecipe:
         amounts = {"theta", "budget", "closed_only", "exclusive", "cap", "weighting", "counts"}
         uses = {"mirage": amounts, "random": {"budget"}, "full": set[str]()}[self.method]
-        if unused := (amounts - uses) & self.model_fields_set:
-            raise ValueError(f"method {self.method} makes no use of {' and '.join(sorted(unused))}: leave it out")
+        taught = {"loss", "temperature", "ce_weight"} if self.teacher is None else set[str]()
+        if unused := (amounts - uses | taught) & self.model_fields_set:
+            alone = "" if self.teacher else " without a teacher"
+            raise ValueError(
+                f"method {self.method}{alone} makes no use of {' and '.join(sorted(unused))}: leave it out"
+            )
         if uses and (self.theta is None) == (self.budget is None):
             either = "theta: 0.5 or budget: 20000, not both" if self.method == "mirage" else "budget: 20000"
             raise ValueError(f"method {self.method} needs {either}")

@@ -92,11 +92,13 @@ class Summary:
 
     def summary(self) -> str:
         """One line."""
+        ratio = self.source_bytes / self.bytes
+        size = f"{ratio:.1f} times smaller" if ratio > 1 else f"{1 / ratio:.1f} times LARGER (raise theta)"
         each = np.bincount([one.label for one in self.patterns], minlength=len(self.classes)).tolist()
         return (
             f"{' + '.join(map(str, each))} patterns of {len(self.trees)} trees of depth {self.trees.depth}, "
             f"{self.bytes:,} bytes ({self.stored_bytes:,} stored) for {self.source_graphs} graphs of "
-            f"{self.source_bytes:,}: {self.source_bytes / self.bytes:.1f} times smaller, in {self.seconds:.2f} s"
+            f"{self.source_bytes:,}: {size}, in {self.seconds:.2f} s"
         )
 
     def save(self, path: Path | str) -> Path:
@@ -194,7 +196,7 @@ def condense(
         if count > top:
             raise ConfigError(
                 f'nothing in class "{name}" is in {count} of its {len(own)} graphs: the largest usable theta is {top} '
-                f"({top / len(own):.2f})"
+                f"({np.floor(1000 * top / len(own)) / 1000:.3f})"
             )
         least.append(count)
         found.append(mine(count))
