@@ -116,6 +116,8 @@ def test_classes_left_out_one_coin_a_picture() -> None:
     assert here.cond is not None
     assert torch.equal(told[~gone], here.cond[~gone])
     assert torch.equal(RandomGuidance(NULL, dropout=0.0).told(here), here.cond)
+    sets = RandomGuidance(NULL).told(replace(here, cond=torch.stack([here.cond, 1 - here.cond], 1)))
+    assert torch.equal(sets[:, 0], told) and torch.equal((sets == NULL).all(1), gone)  # a set is left out whole
 
 
 class Spy(nn.Module):

@@ -98,7 +98,8 @@ class RandomGuidance:
     def told(self, scene: Scene) -> Tensor:
         """Return the classes that the fake score is told while it learns, one coin for each picture."""
         assert scene.cond is not None
-        return torch.where(scene.draws.uniform("dropped", len(scene.x)) < self.dropout, self.null, scene.cond)
+        dropped = scene.draws.uniform("dropped", len(scene.x)) < self.dropout
+        return torch.where(spread(dropped, scene.cond) > 0, self.null, scene.cond)
 
 
 def noise_loss(answer: Tensor, there: Noised) -> Tensor:

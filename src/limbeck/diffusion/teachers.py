@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.diffusion.averages import Average, ramped
-from limbeck.diffusion.denoisers import Denoiser, Preconditioned
+from limbeck.diffusion.denoisers import Denoiser, Preconditioned, spread
 from limbeck.diffusion.loop import run
 from limbeck.diffusion.matching import Noised, fake_loss, noised
 from limbeck.diffusion.sources import Draws, Source
@@ -112,7 +112,7 @@ def train_teacher(
         sigma = normal(draws, how.batch)
         if cond is not None:
             dropped = draws.uniform("dropped", how.batch) < how.label_dropout
-            cond = torch.where(dropped.reshape(-1, *[1] * (cond.ndim - 1)), source.classes, cond)
+            cond = torch.where(spread(dropped, cond) > 0, source.classes, cond)
         there = noised(x, sigma, draws.normal("eps", *x.shape), denoiser.data_std)
         if target is not None:
             with torch.no_grad():
