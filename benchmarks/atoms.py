@@ -40,8 +40,9 @@ from deepmd.dpmodel.descriptor.dpa3 import DescrptDPA3, RepFlowArgs
 given = np.load(sys.argv[1]); rounds = int(sys.argv[2]); coord, nlist = given["coord"], given["nlist"]
 flow = RepFlowArgs(
     n_dim=128, e_dim=64, a_dim=32, nlayers=3, e_rcut=6.0, e_rcut_smth=5.3, e_sel=nlist.shape[1], a_rcut=4.0,
-    a_rcut_smth=3.5, a_sel=int(given["angles"]), a_compress_rate=1, a_compress_e_rate=2, a_compress_use_split=True, axis_neuron=4,
-    smooth_edge_update=True, edge_init_use_dist=True, use_exp_switch=True, use_dynamic_sel=True, sel_reduce_factor=1.0,
+    a_rcut_smth=3.5, a_sel=int(given["angles"]), a_compress_rate=1, a_compress_e_rate=2, a_compress_use_split=True,
+    axis_neuron=4, smooth_edge_update=True, edge_init_use_dist=True, use_exp_switch=True, use_dynamic_sel=True,
+    sel_reduce_factor=1.0,
 )
 model = DescrptDPA3(1, flow, activation_function="silut:3.0", precision="float64", use_loc_mapping=False, seed=0)
 seconds = []
