@@ -203,6 +203,8 @@ def test_frames_of_files(frames: list[Any], tmp_path: Path) -> None:
     (tmp_path / "words.extxyz").write_text("not a structure")
     with pytest.raises(ConfigError, match="no file of structures"):
         read_frames(tmp_path / "words.extxyz")
+    with pytest.raises(ConfigError, match=r'no calculator is called "emd". Did you mean "emt"'):
+        calculator("emd")
     for name, said in (
         ("emt:cu", "write elements"),
         ("emt:Zz", "EMT knows"),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from limbeck.atoms.geometry import Graph, joined
 from limbeck.atoms.model import Potential
-from limbeck.errors import ConfigError, MissingExtraError, nearest
+from limbeck.errors import ConfigError, nearest
 
 LATTICE = {"Cu": 3.61, "Al": 4.05, "Ni": 3.52, "Ag": 4.09, "Au": 4.08, "Pd": 3.89, "Pt": 3.92}
 """Cubic lattice constants (Å) of what EMT knows."""
@@ -27,15 +27,14 @@ def calculator(name: str) -> Any:
     """A calculator of true labels: `emt` (metals), `lj` (Lennard-Jones) or `xtb` (GFN2-xTB of tblite).
 
     Raises:
-        ConfigError: another name.
-        MissingExtraError: ase or tblite is not installed.
+        ConfigError: another name, or tblite is not installed.
     """
 
     def xtb() -> Any:
         try:
             from tblite.ase import TBLite  # type: ignore[import-not-found,unused-ignore]
         except ImportError as error:
-            raise MissingExtraError("tblite", "atoms") from error
+            raise ConfigError("xtb needs tblite, which no extra brings. Install it with: pip install tblite") from error
         return TBLite(method="GFN2-xTB", verbosity=0)
 
     def emt() -> Any:
