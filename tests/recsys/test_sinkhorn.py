@@ -46,6 +46,8 @@ def test_cold_is_a_permutation_and_hot_a_mean() -> None:
     torch.testing.assert_close(cold, best, atol=1e-12, rtol=0)
     assert torch.equal(rounded(cold), best)
     torch.testing.assert_close(sinkhorn(weight, 1e9), torch.full((6, 6), 1 / 6, dtype=torch.float64))
+    half = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.6, 0.4], [0.0, 0.4, 0.6]])
+    assert rounded(half) is None and torch.equal(rounded(half, above=0.5), torch.eye(3))
     assert rounded(sinkhorn(weight, 1.0)) is None and rounded(torch.tensor([[1.0, 0.0], [1.0, 0.0]])) is None
 
 

@@ -17,8 +17,9 @@ from limbeck.recsys.clicks import synthetic
 from limbeck.recsys.evaluation import scores
 from limbeck.recsys.mixers import Fixed
 from limbeck.recsys.networks import load_network, save_network, sizes_of
+from limbeck.recsys.token_blocks import Change, FeedForward, PerToken, SiameseNorm
 from limbeck.recsys.training import train_clicks
-from limbeck.recsys.unimixer import Change, FeedForward, MixerNetwork, PerToken, SiameseNorm, UniMixer, rounding
+from limbeck.recsys.unimixer import MixerNetwork, UniMixer, rounding
 
 LOG = synthetic(users=40, events=25, items=60)
 FAMILIES = ("unimixing", "lite", "free", "permutation", "attention", "fm", "none", "fixed")
@@ -77,13 +78,13 @@ def test_a_block_adds_and_normalises_twice() -> None:
     s = nn.functional.rms_norm(2 * x, [8], eps=1e-6)
     torch.testing.assert_close(block(x), nn.functional.rms_norm(block.feed(s) + s, [8], eps=1e-6))
     ranked = replace(SMALL, mixing="permutation", feed="gelu").build(LOG.schema, 0).body[0]
-    assert isinstance(ranked.inner, nn.LayerNorm) and ranked(x).mean(-1).abs().max() < 1e-5
+    assert isinstance(ranked.norm, nn.LayerNorm) and ranked(x).mean(-1).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_siamese_norm_without_blocks_gives_twice_the_norm(blocks: int) -> None:
     sizes, x = replace(SMALL, blocks=blocks), torch.randn(2, 4, 8)
-    changes = [Change(sizes) for _ in range(blocks)]
+    changes = [Change(*sizes.parts()) for _ in range(blocks)]
     for one in changes:
         nn.init.zeros_(one.feed.down.weight)
     norms = [sizes.norm() for _ in range(2 * blocks + 1)]
@@ -186,6 +187,8 @@ def test_rounding_says_what_it_costs() -> None:
     ready = trained(replace(SMALL, width=8, block=2, start="permutation"))
     found = rounding(ready, LOG)
     assert found.rounded == found.blocks == 2 and abs(found.change) < 1e-3 and found.residual < 1e-4
+    whole = ready.fixed(0.95).body[0].mixing.weights
+    assert whole.unique().tolist() == [0.0, 1.0] and (whole.sum(0) == 1).all()
     warm = rounding(trained(replace(SMALL, warm=1.0, cold=1.0)), LOG)
     assert warm.rounded == 0 and warm.change == 0.0
     with pytest.raises(ConfigError, match="no learned factors"):

@@ -23,8 +23,8 @@ from limbeck.recsys.unimixer import MixerNetwork, Rounding, UniMixer, rounding
 __all__ = [
     "ClickBatch", "ClickComparison", "ClickJudgement", "ClickRecipe", "ClickResult", "Clicks", "Cost", "Embeddings",
     "Ladder", "Lesson", "MixerNetwork", "Rounding", "Rung", "Schema", "Sizes", "Suan", "Temperature", "TrainedClicks",
-    "UniMixer", "auc", "batch_of", "calibrated",
-    "clicks_of", "climb", "evaluate_folder", "group_auc", "judge", "judge_logits", "load_network", "one_epoch",
-    "rank", "read_click_recipe", "read_clicks", "reading", "rounding", "run_recipe", "save_network", "scores", "share_tables",
-    "sinkhorn", "sizes_of", "soft_clicks", "synthetic", "train_clicks",
+    "UniMixer", "auc", "batch_of", "calibrated", "clicks_of", "climb", "evaluate_folder", "group_auc", "judge",
+    "judge_logits", "load_network", "one_epoch", "rank", "read_click_recipe", "read_clicks", "reading", "rounding",
+    "run_recipe", "save_network", "scores", "share_tables", "sinkhorn", "sizes_of", "soft_clicks", "synthetic",
+    "train_clicks",
 ]

@@ -1,19 +1,18 @@
 """UniMixer: a click network of tokens that are mixed by one of several families, and of one feed-forward part a token.
 
 Source: Ha et al., UniMixer: A Unified Architecture for Scaling Laws in Recommendation Systems (2026), arXiv
-2604.00590. Reconstructed: the buckets of numbers, what weights start from, and where norms stand inside SiameseNorm.
+2604.00590. Reconstructed: the buckets of numbers and what weights start from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad, silu
+from torch.nn.functional import pad
 
 from limbeck.errors import ConfigError
 from limbeck.fitting.plain import Plain
@@ -31,6 +30,7 @@ from limbeck.recsys.mixers import (
 )
 from limbeck.recsys.networks import Embeddings, Sizes
 from limbeck.recsys.sinkhorn import Temperature, rounded, row_residual
+from limbeck.recsys.token_blocks import Change, FeedForward, PerToken, PostNorm, SiameseNorm
 
 Family = Literal["unimixing", "lite", "free", "permutation", "attention", "fm", "none", "fixed"]
 GRAIN, BUCKETS = 4, 33
@@ -110,134 +110,33 @@ class UniMixer(Sizes):
     def mixer(self) -> nn.Module:
         """Return the mixing of one block."""
         n, b = self.tokens * self.width // self.block, self.block
-        how = {"iterations": self.iterations, "symmetric": self.symmetric}
-        if self.mixing == "unimixing":
-            there = self.start == "permutation"
-            start = permutation(self.tokens, self.width, self.tokens, b) if there else None
-            return UniMixing(n, b, start=start, **how)  # type: ignore[arg-type]
-        if self.mixing == "lite":
-            return UniMixingLite(n, b, rank=self.rank, bases=self.bases, softmax=self.softmax, **how)  # type: ignore[arg-type]
-        if self.mixing == "free":
-            return UniMixing(n, b, start=torch.eye(n), constrained=False)
-        if self.mixing == "permutation":
-            return Permutation(self.tokens)
-        if self.mixing == "attention":
-            return Attention(self.width)
-        if self.mixing == "fm":
-            return FactorisationMachine(self.tokens, self.width)
+        how: dict[str, Any] = {"iterations": self.iterations, "symmetric": self.symmetric}
+        match self.mixing:
+            case "unimixing":
+                there = self.start == "permutation"
+                return UniMixing(
+                    n, b, start=permutation(self.tokens, self.width, self.tokens, b) if there else None, **how
+                )
+            case "lite":
+                return UniMixingLite(n, b, rank=self.rank, bases=self.bases, softmax=self.softmax, **how)
+            case "free":
+                return UniMixing(n, b, start=torch.eye(n), constrained=False)
+            case "permutation":
+                return Permutation(self.tokens)
+            case "attention":
+                return Attention(self.width)
+            case "fm":
+                return FactorisationMachine(self.tokens, self.width)
         return nn.Identity() if self.mixing == "none" else Fixed(n, b)
 
-    def feeder(self) -> nn.Module:
-        """Return the feed-forward part of one block."""
-        return FeedForward(self.tokens, self.width, self.hidden * self.width, gated=self.feed == "swiglu")
+    def parts(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """Return mixing, norm and feed-forward part of one block."""
+        mixing, hidden = self.mixer(), self.hidden * self.width
+        return mixing, self.norm(), FeedForward(self.tokens, self.width, hidden, gated=self.feed == "swiglu")
 
     def norm(self) -> nn.Module:
         """Return one norm."""
         return nn.RMSNorm(self.width, eps=1e-6) if self.feed == "swiglu" else nn.LayerNorm(self.width)
-
-
-class PerToken(nn.Module):
-    """An affine map of its own for every token.
-
-    Args:
-        tokens: T.
-        inside, outside: widths.
-        bias: without it the map is linear.
-    """
-
-    def __init__(self, tokens: int, inside: int, outside: int, bias: bool = True) -> None:
-        super().__init__()
-        bound = inside**-0.5
-        self.weight = nn.Parameter(torch.empty(tokens, inside, outside).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(tokens, outside).uniform_(-bound, bound)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [n, T, inside] to [n, T, outside]."""
-        y = torch.einsum("ntd,tdk->ntk", x, self.weight)
-        return y if self.bias is None else y + self.bias
-
-
-class FeedForward(nn.Module):
-    """What every token does by itself: `W_d (silu(W_g x) * (W_u x))`, 3 T D H parameters; or `W_d gelu(W_u x + b) + c`.
-
-    Args:
-        tokens, width: T and D.
-        hidden: H.
-        gated: which of the two.
-
-    Example:
-        >>> sum(one.numel() for one in FeedForward(8, 16, 32).parameters())
-        12288
-    """
-
-    def __init__(self, tokens: int, width: int, hidden: int, gated: bool = True) -> None:
-        super().__init__()
-        self.up = PerToken(tokens, width, hidden, bias=not gated)
-        self.gate = PerToken(tokens, width, hidden, bias=False) if gated else None
-        self.down = PerToken(tokens, hidden, width, bias=not gated)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [n, T, D] to [n, T, D]."""
-        y = self.up(x)
-        return self.down(gelu(y) if self.gate is None else silu(self.gate(x)) * y)  # type: ignore[no-any-return]
-
-
-class PostNorm(nn.Module):
-    """One block: `S = norm(mix(x) + x)`, then `norm(feed(S) + S)`."""
-
-    def __init__(self, sizes: UniMixer) -> None:
-        super().__init__()
-        self.mixing, self.feed = sizes.mixer(), sizes.feeder()
-        self.inner, self.outer = sizes.norm(), sizes.norm()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [n, T, D] to [n, T, D]."""
-        s = self.inner(self.mixing(x) + x)
-        return self.outer(self.feed(s) + s)  # type: ignore[no-any-return]
-
-
-class SiameseNorm(nn.Module):
-    """Two coupled streams, one normalised after every block and one that only adds, both from x.
-
-    `o = block(a + norm(b))`, `a <- norm(a + o)`, `b <- b + o`; after the last block `a + norm(b)`.
-
-    Args:
-        blocks: any modules of [n, T, D].
-        norms: two for every block, before it and after it, and one for the end.
-
-    Example:
-        >>> zero = [nn.Linear(4, 4), nn.Linear(4, 4)]
-        >>> for one in zero:
-        ...     _ = one.requires_grad_(False).weight.zero_(), one.bias.zero_()
-        >>> x = torch.randn(1, 3, 4)
-        >>> norm = nn.RMSNorm(4)
-        >>> torch.allclose(SiameseNorm(zero, [nn.RMSNorm(4) for _ in range(5)])(x), 2 * norm(x), atol=1e-5)
-        True
-    """
-
-    def __init__(self, blocks: Sequence[nn.Module], norms: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.blocks, self.norms = nn.ModuleList(blocks), nn.ModuleList(norms)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [n, T, D] to [n, T, D]."""
-        a = b = x
-        for k, block in enumerate(self.blocks):
-            o = block(a + self.norms[2 * k](b))
-            a, b = self.norms[2 * k + 1](a + o), b + o
-        return a + self.norms[-1](b)  # type: ignore[no-any-return]
-
-
-class Change(nn.Module):
-    """What a block adds under SiameseNorm: `feed(norm(mix(x) + x))`."""
-
-    def __init__(self, sizes: UniMixer) -> None:
-        super().__init__()
-        self.mixing, self.norm, self.feed = sizes.mixer(), sizes.norm(), sizes.feeder()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [n, T, D] to [n, T, D]."""
-        return self.feed(self.norm(self.mixing(x) + x))  # type: ignore[no-any-return]
 
 
 class MixerNetwork(nn.Module):
@@ -259,10 +158,10 @@ class MixerNetwork(nn.Module):
         self.segment = -(-len(fields) * sizes.width // sizes.tokens)
         self.project = PerToken(sizes.tokens, self.segment, sizes.width)
         if sizes.siamese:
-            changes = [Change(sizes) for _ in range(sizes.blocks)]
+            changes = [Change(*sizes.parts()) for _ in range(sizes.blocks)]
             self.body: nn.Module = SiameseNorm(changes, [sizes.norm() for _ in range(2 * sizes.blocks + 1)])
         else:
-            self.body = nn.Sequential(*(PostNorm(sizes) for _ in range(sizes.blocks)))
+            self.body = nn.Sequential(*(PostNorm(*sizes.parts(), sizes.norm()) for _ in range(sizes.blocks)))
         self.head = nn.Linear(sizes.width, 1)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
