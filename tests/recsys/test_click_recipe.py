@@ -102,6 +102,8 @@ def test_a_ladder_is_climbed_and_planned_from(tmp_path, log, monkeypatch, capsys
         ("student: {}\nteacher: {}\nmethod: ce\n", "method ce takes no teacher"),
         ("student: {}\nteacher: somewhere\n", "a teacher in a folder has learnt already"),
         ("method: ce\n", "give a student, or a ladder"),
+        ("ladder: {grades: {}}\n", "give a student, or a ladder"),
+        ("student: {}\nteacher: 5\n", "line 5: a network is a folder, or sizes as in {blocks: 1, width: 4}, got 5"),
         ("student: {}\nteacher: {}\ntemprature: 3\n", 'unknown key "temprature". Did you mean "temperature"'),
         ("student: {}\nmethod: ce\nbatch: 5000\nlr: fast\n", '"lr" must be a valid number'),
     ],

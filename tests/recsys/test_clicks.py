@@ -37,8 +37,8 @@ def test_events_stand_by_user_and_time():
 
 
 def test_the_first_four_fifths_of_each_user_are_learnt_from():
-    log = synthetic(users=7, events=13)
-    assert len(log.train) == 7 * 10
+    log = synthetic(users=7, events=12)
+    assert len(log.train) == 7 * 9
     assert len(log.test) == 7 * 3
     for user in range(7):
         own = log.user == user

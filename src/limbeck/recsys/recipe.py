@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch.nn import functional as F  # noqa: N812
 
 from limbeck.distill import TrainingSettings, cpu_threads
@@ -31,13 +31,20 @@ from limbeck.recsys.networks import load_network, save_network, sizes_of
 from limbeck.recsys.training import Lesson, TrainedClicks, Way, one_epoch, train_clicks
 from limbeck.settings import Count, FilePath, Number, Settings, check_settings, read_settings
 
-Group = FilePath | dict[str, Any]
+
+def _folder_or_sizes(value: Any) -> Any:
+    if not isinstance(value, str | Path | dict):
+        raise ValueError(f"a network is a folder, or sizes as in {{blocks: 1, width: 4}}, got {value!r}")
+    return value
+
+
+Group = Annotated[FilePath | dict[str, Any], BeforeValidator(_folder_or_sizes)]
 
 
 class LadderSettings(Settings):
     """The group `ladder`: see `climb`."""
 
-    grades: dict[str, dict[str, Any]] = Field(min_length=1)
+    grades: dict[str, dict[str, Any]]
     shares: tuple[Number, ...] = (1.0,)
     seeds: Count = Field(default=3, gt=0)
 
@@ -83,7 +90,7 @@ class ClickRecipe(TrainingSettings):
                     sizes_of(one)
         except ConfigError as error:
             raise ValueError(str(error)) from error
-        if (self.student is None) == (self.ladder is None):
+        if (self.student is None) != bool(self.ladder and self.ladder.grades):
             raise ValueError("give a student, or a ladder of grades")
         if self.student is not None and (self.teacher is None) != (self.method == "ce"):
             raise ValueError(f"method {self.method} {'takes no' if self.method == 'ce' else 'needs a'} teacher")
