@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from limbeck.cli.app import app
 from limbeck.errors import ConfigError
-from limbeck.graphs import Summary, judge, load_network, logits_of, read_graphs, save_graphs
+from limbeck.graphs import Summary, judge, load_network, logits_of, read_graphs, save_graphs, train
 from limbeck.graphs.recipe import evaluate_folder, read_graph_recipe, run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "graphs").glob("*.yaml"))
@@ -99,3 +99,16 @@ def test_mistakes_are_told_with_their_line(tmp_path: Path) -> None:
     path.write_text("room: graphs\ndata: mutag\ntheta: 0.5\nnetwork: {depth: 0}\nout: out\n")
     with pytest.raises(ConfigError, match=r"line 4: .depth. in network must be greater than 0"):
         read_graph_recipe(path, ["seed=1"])
+
+
+def test_what_is_held_out_chooses_nothing_and_teaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def watched(network, graphs, **how):
+        seen.append((len(graphs), len(how["choose"])))
+        assert not {id(one.edges) for one in graphs} & {id(one.edges) for one in how["choose"]}
+        return train(network, graphs, **how)
+
+    monkeypatch.setattr("limbeck.graphs.recipe.train", watched)
+    run_recipe(recipe(tmp_path, method="full", test=0.2, validation=0.1), progress=False)
+    assert seen == [(42, 6)] and len(read_graphs(tmp_path / "out" / "held-out.json")) == 12
