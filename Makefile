@@ -52,6 +52,10 @@ bench: env $(PEERS)/.installed  ## limbeck beside its peers, as ratios (writes b
 	$(BIN)/python benchmarks/embeddings.py
 	$(BIN)/python benchmarks/diffusion.py
 	$(BIN)/python benchmarks/jvp.py
+	$(BIN)/python benchmarks/recsys.py
+	$(BIN)/python benchmarks/graphs.py
+	$(BIN)/python benchmarks/atoms.py
+	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/demo.py bench-demo
 	$(PEERS)/bin/python benchmarks/lm_loss.py
 	$(PEERS)/bin/python benchmarks/lm_step.py
