@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from limbeck.atoms import Sizes, build, load_potential, read_frames, save_potential
-from limbeck.atoms.recipe import AtomsRecipe, params_of_student, read_atoms_recipe, run_recipe
+from limbeck.atoms.recipe import AtomsRecipe, evaluate_folder, params_of_student, read_atoms_recipe, run_recipe
 from limbeck.cli.app import app
 from limbeck.errors import ConfigError
 from limbeck.settings import check_settings
@@ -72,6 +72,11 @@ def test_several_data_sets_have_their_own_levels_and_codes(tmp_path: Path) -> No
     )
     assert taught.frames == (3, 0) and load_potential(taught.student).sizes.datasets == 1
     assert float(load_potential(taught.student).bias.mean()) < -90
+    held = tmp_path / "taught" / "held-out.extxyz"
+    assert read_frames(held)[0].info["dataset"] == 1
+    judged = evaluate_folder(Path(taught.student), Path(done.student), held)
+    assert judged.student.frames == 1 and judged.student.energy_mae < 5e3 and judged.teacher.energy_mae < 5e3
+    assert judged.teacher.force_mae == pytest.approx(taught.teacher.force_mae, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ class Potentials(Calculator):
 
     Args:
         potential: or a folder that `save_potential` wrote.
-        dataset: whose reference level is meant, where the potential knows several.
+        dataset: whose reference level is meant, where the potential knows several; None: what `info["dataset"]` of the
+            structure says, the first if nothing.
 
     Example:
         >>> from ase.build import bulk
@@ -34,7 +35,7 @@ class Potentials(Calculator):
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
 
-    def __init__(self, potential: Potential | Path | str, dataset: int = 0) -> None:
+    def __init__(self, potential: Potential | Path | str, dataset: int | None = None) -> None:
         super().__init__()
         self.potential = potential if isinstance(potential, Potential) else load_potential(potential)
         self.dataset = dataset
@@ -45,7 +46,8 @@ class Potentials(Calculator):
         """Fill `results`."""
         super().calculate(atoms, properties, system_changes)
         now = self.atoms
-        graph = self.potential.graph(now.positions, list(now.symbols), now.cell.array, now.pbc, self.dataset)
+        dataset = int(now.info.get("dataset", 0)) if self.dataset is None else self.dataset
+        graph = self.potential.graph(now.positions, list(now.symbols), now.cell.array, now.pbc, dataset)
         with evaluating(self.potential):
             said = self.potential(graph)
         energy = float(said.energy)

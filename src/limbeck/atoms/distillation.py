@@ -81,12 +81,12 @@ def _unknown(atoms: Any) -> bool:
     return bool(abs(atoms.get_forces()).max() > LARGEST_FORCE)
 
 
-def told(teacher: Potential, frames: Sequence[Any], dataset: int = 0) -> list[Any]:
+def told(teacher: Potential, frames: Sequence[Any], dataset: int | None = None) -> list[Any]:
     """The same structures with the teacher's labels.
 
     Args:
         teacher: labels.
         frames: structures.
-        dataset: whose reference level it is asked for.
+        dataset: whose reference level it is asked for; None: each structure's own, `info["dataset"]`.
     """
     return labelled(frames, Potentials(teacher, dataset))

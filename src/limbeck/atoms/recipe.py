@@ -242,8 +242,8 @@ def _run(recipe: AtomsRecipe, progress: bool) -> AtomsResult:
     )  # fmt: skip
     judged = None
     if teacher is not None:
-        at = with_dataset(held, recipe.dataset if teacher.sizes.datasets > 1 else 0)
-        judged = judge(teacher, [example_of(teacher, one) for one in at])
+        held = with_dataset(held, recipe.dataset)
+        judged = judge(teacher, [example_of(teacher, one) for one in held])
     write(out / "held-out.extxyz", held)
     folder = save_potential(student, out / "student")
     done = AtomsResult(str(folder), trained, judged, (len(learn) - len(visits), len(visits)), tuple(notes))
@@ -342,13 +342,18 @@ def evaluate_folder(student: Path, against: Path, data: Path | str, limit: int |
         data: frames, see `read_frames`.
         limit: so many of them.
     """
-    frames = with_dataset(read_frames(data, limit), 0)
-    small, large = load_potential(student), load_potential(against)
+    small, large, frames = load_potential(student), load_potential(against), read_frames(data, limit)
+
+    def seen(by: Potential, frames: Sequence[Any]) -> list[Example]:
+        own = frames if by.sizes.datasets > 1 else with_dataset(frames, 0)
+        return [example_of(by, one) for one in own]
+
     seconds, judged = [], []
     for one in (small, large):
-        examples: list[Example] = [example_of(one, frame) for frame in frames]
+        examples = seen(one, frames)
         began = process_time()
         judged.append(judge(one, examples, batch=1))
         seconds.append(1e3 * (process_time() - began) / len(frames))
-    apart = judge(small, [example_of(small, one) for one in told(large, frames)])
+    asked = frames if large.sizes.datasets > 1 else with_dataset(frames, 0)
+    apart = judge(small, seen(small, told(large, asked)))
     return Compared(judged[0], judged[1], apart, (seconds[0], seconds[1]))
