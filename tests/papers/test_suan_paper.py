@@ -40,6 +40,6 @@ def test_the_verdict_on_click_networks_follows_from_the_numbers() -> None:
 def test_without_its_wheel_a_small_run_takes_a_made_up_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMBECK_WHEELS", str(tmp_path))
     found = get("suan-ctr").measure(0, quick=True)
-    assert found["log"] == "synthetic" and found["events"] == [150, 600, 2400]
+    assert found["log"] == "synthetic" and found["events"] == [100, 400, 1600]
     assert len(found["auc"]) == 5 and all(0.45 < value < 0.9 for value in found["auc"])
     assert found["rates"] > 0.55 and found["parts"][-1] == found["auc"][1]

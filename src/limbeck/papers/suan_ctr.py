@@ -43,7 +43,7 @@ class SuanCtr(Paper):
         from limbeck.recsys import Suan, judge_logits, one_epoch, read_clicks, synthetic, train_clicks
 
         try:
-            log = synthetic(users=60, events=50) if quick else read_clicks("movielens")
+            log = synthetic(users=40, events=50) if quick else read_clicks("movielens")
         except LimbeckError:
             log = synthetic(users=1000)
 
