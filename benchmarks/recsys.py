@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two rounds, up to 200 events; writes nothing")
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
-    log, rounds = synthetic(users=2, events=1500), 2 if quick else 5
+    log, rounds = synthetic(users=2, events=1500), 2 if quick else 3
     result: dict[str, Any] = {"machine": machine(), "torch": torch.__version__}
     lengths = (50, 200, 1000)[: 2 if quick else None]
     result["requests"] = [request(log, length, rounds) for length in lengths]
