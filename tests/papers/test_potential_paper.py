@@ -27,7 +27,7 @@ def test_the_verdict_on_potentials_follows_from_the_numbers() -> None:
     assert [bool(passed) for passed in found.checks.values()] == [True] * 4
     assert found.details["force error (meV/Å)"][NAMES[1]] == 81.0
     assert "Three layers have 27% of the force error of one; angles take 33% off two" in found.figure.title
-    assert "+5.0 ± 0.0 meV/Å" in found.notes[0]
+    assert "difference -5.0 ± 0.0;" in found.notes[0]
 
 
 @pytest.mark.parametrize(
