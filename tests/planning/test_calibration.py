@@ -23,7 +23,7 @@ def test_intervals_of_the_true_law_hold_what_they_should() -> None:
     found = calibrate(table, "power-floor:tokens", by="team", cuts=[0.7])
     covers = np.mean([one.coverage[0.8] for one in found.held])
     assert len(found.held) == 80 and abs(covers - 0.8) < 0.08
-    assert np.median([one.error for one in found.held]) == pytest.approx(0.0108, abs=0.0015)  # noise of 0.008 and the law
+    assert np.median([one.error for one in found.held]) == pytest.approx(0.0108, abs=0.0015)  # noise 0.008, and the law
     assert all(one.error < one.baseline for one in found.held)
 
 
