@@ -41,7 +41,7 @@ class Dpa3(Paper):
         from limbeck.atoms import Dynamics, Prefactors, Sizes, build, read_frames, told, train_potential, visited
         from limbeck.distill import Regime
 
-        count, held, steps = (24, 8, 25) if quick else (256, 64, 600)
+        count, held, steps = (16, 8, 12) if quick else (256, 64, 600)
         frames = read_frames("emt:CuAl", count + held, seed=seed)
         learn, test = frames[:count], frames[count:]
         regime = Regime(steps, 4, 1e-2, "adamw", 1e-3, clip=5.0)
@@ -53,7 +53,7 @@ class Dpa3(Paper):
 
         found = [trained(layers, 8 if layers > 1 else 0, learn) for layers in LAYERS]
         teacher, moves = found[-1].potential, Dynamics(starts=2 if quick else 8, temperatures=(300, 600), steps=100)
-        if not quick:  # in 25 steps a teacher learns no dynamics
+        if not quick:  # in so few steps a teacher learns no dynamics
             learn_too = [*told(teacher, learn), *visited(teacher, learn, moves, seed=seed)]
         else:
             learn_too = told(teacher, learn)
@@ -90,7 +90,7 @@ class Dpa3(Paper):
                 "params": dict(zip(NAMES, params, strict=True)), "frames visited": seen.mean(),
             },
             notes=[
-                f"taught by three layers with angles, two without have a force error of {f[4]:.0f} meV/Å, of true labels "
+                f"taught by three layers with angles, two without err by {f[4]:.0f} meV/Å, by true labels "
                 f"{f[3]:.0f} (difference {change.mean():+.1f} ± {error:.1f}; more than 0: distilling costs here)"
             ],
             figure=Figure(
