@@ -213,3 +213,20 @@ def test_frames_of_files(frames: list[Any], tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             read_frames(name)
+
+
+def test_labels_by_xtb_are_forces_of_their_energy() -> None:
+    """GFN2-xTB of ethanol in the geometry of the G2 set: energy in eV, and minus the slope along one coordinate."""
+    from ase.build import molecule
+
+    ethanol = molecule("CH3CH2OH")
+    ethanol.calc = calculator("xtb")
+    energy, force = ethanol.get_potential_energy(), ethanol.get_forces()[2, 0]
+    ends = []
+    for step in (1e-3, -1e-3):
+        moved = ethanol.copy()
+        moved.positions[2, 0] += step
+        moved.calc = calculator("xtb")
+        ends.append(moved.get_potential_energy())
+    assert energy == pytest.approx(-309.9765, abs=2e-3)
+    assert force == pytest.approx((ends[1] - ends[0]) / 2e-3, abs=1e-3)

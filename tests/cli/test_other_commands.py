@@ -105,3 +105,19 @@ def test_help_teaches_by_example(command):
 
     said = CliRunner().invoke(app, [*command, "--help"])
     assert said.exit_code == 0 and f"Example: limbeck {' '.join(command)}" in said.output
+
+
+def test_the_doctor_knows_the_extras_as_they_are():
+    """Every package that the doctor looks for is brought by the extra that it names."""
+    import tomllib
+    from pathlib import Path
+
+    from limbeck.cli.machine import MEMBERS, extra_of
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    brought = {"core": project["dependencies"], **project["optional-dependencies"]}
+    for extra, packages in MEMBERS.items():
+        names = {one.partition(">")[0] for one in brought[extra]}
+        assert set(packages) <= names, extra
+    found = [extra_of(name) for name in ("vesin", "torch_geometric.nn", "ray", "mlflow", "diffusers", "unheard")]
+    assert found == ["atoms", "graphs", "cluster", "tracking", "diffusion", None]

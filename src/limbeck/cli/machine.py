@@ -16,6 +16,11 @@ MEMBERS = {
     "lm": ("transformers", "tokenizers", "datasets", "peft", "rapidfuzz"),
     "endpoint": ("openai",),
     "vision": ("scikit-learn", "pillow", "onnxruntime"),
+    "diffusion": ("diffusers", "onnxscript"),
+    "graphs": ("torch_geometric", "mlxtend"),
+    "atoms": ("ase", "vesin", "tblite"),
+    "tracking": ("mlflow-skinny", "tensorboard"),
+    "cluster": ("ray",),
     "fast": ("numba",),
 }
 """Packages of each extra that this version uses."""
@@ -44,7 +49,7 @@ def doctor(as_json: JsonOption = False) -> None:
     lines = [f"limbeck {__version__} · Python {version} · {cores} cores · device: {device}", ""]
     for extra, found in extras.items():
         state = "complete" if extra not in missing else f"pip install 'limbeck[{extra}]'"
-        lines.append(f"  {extra:8} {state}")
+        lines.append(f"  {extra:9} {state}")
         lines += [f"    {package:14} {version or 'missing'}" for package, version in found.items()]
     emit(as_json, record, "\n".join(lines))
 
@@ -56,7 +61,9 @@ def extra_of(module: str) -> str | None:
         >>> extra_of("sklearn.datasets"), extra_of("torch"), extra_of("limbeck.missing")
         ('vision', 'distill', None)
     """
-    package = {"sklearn": "scikit-learn", "PIL": "pillow"}.get(module.split(".")[0], module.split(".")[0])
+    package = {"sklearn": "scikit-learn", "PIL": "pillow", "mlflow": "mlflow-skinny"}.get(
+        module.split(".")[0], module.split(".")[0]
+    )
     return next((extra for extra, packages in MEMBERS.items() if package in packages and extra != "core"), None)
 
 

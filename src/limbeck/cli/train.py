@@ -109,7 +109,7 @@ def study(
     Example: limbeck study study.yaml --workers 4
 
     \b
-    room: vision                                             # or lm, diffusion
+    room: vision                                             # or lm, diffusion, atoms
     recipe: {data: digits, teacher: {hidden: [128, 128]}, method: kd, lr: 0.003}
     ladder: {student.hidden: [[4], [8], [16]], steps: [100, 200, 400]}   # every combination is run
     seeds: [0, 1]
