@@ -64,6 +64,7 @@ def sample(
     chosen: Annotated[str | None, option("This class alone, by name.", "--class")] = None,
     base: Annotated[Path | None, option("Teacher that takes the first steps of a student.")] = None,
     base_steps: Annotated[int, option("How many.")] = 1,
+    data: Annotated[Path | None, option("Of super-resolution: pictures to make small, and large again.")] = None,
     dt: Annotated[Path | None, option("What is believed at each step of a student, PNG.")] = None,
     seed: SeedOption = 0,
 ) -> Any:
@@ -74,7 +75,8 @@ def sample(
     from limbeck.diffusion.sampling import sample_folder
 
     how: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance, "chosen": chosen, "seed": seed}
-    made = sample_folder(model, count, base=None if base is None else (base, base_steps), believed=dt, **how)
+    how |= {"base": None if base is None else (base, base_steps), "believed": dt, "data": data}
+    made = sample_folder(model, count, **how)
     made.save(out, grid)
     return made
 

@@ -35,8 +35,8 @@ class Normalised:
 
         Z = Z+ + phi (Z+ - Z-);  Z <- Z min(1, tau |Z+| / |Z|);  blend Z + (1 - blend) Z+,  |.| a position's L1 norm
 
-    Both defaults are those of the attention layers in the authors' code, which calls phi + 1 the scale; its pipelines
-    blend by 0.25 to 0.5.
+    Both defaults are those of common ports, which call phi + 1 the scale (reconstructed: no text of the authors that
+    states them was read).
 
     Args:
         tau: largest growth of the norm.
