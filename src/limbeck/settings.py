@@ -57,17 +57,28 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def named(value: Any) -> dict[str, Any]:
+    """The choices of a group that may be a name alone.
+
+    Raises:
+        ValueError: neither a name nor a group of keys.
+    """
+    if not isinstance(value, str | Mapping | BaseModel):
+        raise ValueError(f"write a name, or a group of keys with a name, got {value!r}")
+    return {"name": value} if isinstance(value, str) else dict(value)
+
+
 def filled(value: Any, presets: Mapping[str, Mapping[str, Any]], default: str) -> dict[str, Any]:
     """The choices of a group that has presets: a name alone stands for them, what is given beside it replaces them.
 
     Raises:
-        ValueError: no preset has that name.
+        ValueError: no preset has that name; neither a name nor a group of keys.
 
     Example:
         >>> filled({"name": "slow", "steps": 9}, {"slow": {"steps": 5, "rate": 1}}, "slow")
         {'steps': 9, 'rate': 1, 'name': 'slow'}
     """
-    given = {"name": value} if isinstance(value, str) else dict(value)
+    given = named(value)
     name = str(given.get("name", default))
     if name not in presets:
         raise ValueError(f'no method is called "{name}"{nearest(name, presets)} Known: {", ".join(presets)}')
@@ -153,13 +164,15 @@ def _sentence(kind: type[BaseModel], problem: Any) -> str:
     *groups, key = problem["loc"] or ("",)
     inside = f" in {'.'.join(map(str, groups))}" if groups else ""
     if problem["type"] == "extra_forbidden":
-        choices = list(_model_at(kind, groups).model_fields)
-        near = nearest(str(key), choices) or f" Known: {', '.join(choices)}."
+        model = _model_at(kind, groups)
+        choices = list(model.model_fields) if model else []
+        near = nearest(str(key), choices) or (f" Known: {', '.join(choices)}." if choices else "")
         return f'unknown key "{key}"{inside}.{near}'
     if problem["type"] == "missing":
         return f'"{key}"{inside} is missing'
-    if problem["type"] == "literal_error" and not str(key).startswith("literal["):
-        choices = list(map(str, get_args(_model_at(kind, groups).model_fields[str(key)].annotation)))
+    model = _model_at(kind, groups)
+    if problem["type"] == "literal_error" and model and str(key) in model.model_fields:
+        choices = list(map(str, get_args(model.model_fields[str(key)].annotation)))
         given = str(problem["input"])
         return f'unknown {key} "{given}"{inside}.{nearest(given, choices)} Known: {", ".join(choices)}.'
     if problem["type"] == "value_error":
@@ -168,14 +181,22 @@ def _sentence(kind: type[BaseModel], problem: Any) -> str:
     return f'"{key}"{inside} must be {expected}, got {problem["input"]!r}'
 
 
-def _model_at(kind: type[BaseModel], groups: Sequence[str | int]) -> type[BaseModel]:
-    """The model that holds the keys of a group."""
+def _model_at(kind: type[BaseModel], groups: Sequence[str | int]) -> type[BaseModel] | None:
+    """The model that holds the keys of a group; where there are several kinds of group, pydantic names its kind."""
+    known = [kind]
     for group in groups:
-        annotation = kind.model_fields[str(group)].annotation
-        kind = next(
-            one for one in (annotation, *get_args(annotation)) if isinstance(one, type) and issubclass(one, BaseModel)
-        )
-    return kind
+        named = [one for one in known if one.__name__ == group]
+        inside = [one.model_fields[str(group)].annotation for one in known if str(group) in one.model_fields]
+        within = [model for one in inside for model in _models(one)]
+        known = named or within or (known if isinstance(group, int) else [])
+    return known[0] if known else None
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for one in get_args(annotation) for model in _models(one)]
 
 
 def _lines(node: yaml.Node | None, keys: Keys = ()) -> Iterator[tuple[Keys, int]]:

@@ -54,7 +54,7 @@ from limbeck.diffusion.teachers import Pretraining, train_teacher
 from limbeck.diffusion.training import Distilled, Regime, distill
 from limbeck.diffusion.trigflow import few_levels
 from limbeck.errors import ConfigError, nearest
-from limbeck.settings import Count, Number, Settings
+from limbeck.settings import Count, Number, Settings, named
 
 Critic = Literal["values", "features"]
 """What a critic looks at: pictures or points themselves, or what a denoiser sees in them."""
@@ -323,7 +323,7 @@ class Method(Settings):
     @model_validator(mode="before")
     @classmethod
     def _checked(cls, value: Any) -> Any:
-        given = {"name": value} if isinstance(value, str) else dict(value)
+        given = named(value)
         name = str(given.pop("name", "dmd2"))
         if name not in METHODS:
             raise ValueError(f'no method is called "{name}".{nearest(name, METHODS)} Known: {", ".join(METHODS)}')
