@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from machine import machine
+from machine import least, machine
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -41,17 +40,6 @@ NETWORKS = {
     "U-Net 64, 3 levels": (Sizes(64, 2, 3, "angle"), [3, 32, 32], 4),
 }
 LENGTHS = (256, 512, 1024, 2048, 4096)
-
-
-def least(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Milliseconds of each way, in turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds + 1):  # the first warms up
-        for name, way in ways.items():
-            begin = time.process_time()
-            way()
-            seconds[name].append(time.process_time() - begin)
-    return {name: 1e3 * min(times[1:]) for name, times in seconds.items()}
 
 
 def peak(call: Callable[[], Any]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +31,14 @@ def machine() -> dict[str, Any]:
         "scipy": scipy.__version__,
         "simd": [k for k in ("AVX2", "AVX512F", "AVX512_SKX") if np._core._multiarray_umath.__cpu_features__.get(k)],  # type: ignore[attr-defined]
     }
+
+
+def least(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Milliseconds of each way, in turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):  # the first warms up
+        for name, way in ways.items():
+            begin = time.process_time()
+            way()
+            seconds[name].append(time.process_time() - begin)
+    return {name: 1e3 * min(times[1:]) for name, times in seconds.items()}

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from machine import machine
+from machine import least, machine
 from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -35,17 +33,6 @@ RESULTS = Path(__file__).parent / "results" / "recsys.json"
 ITEMS, AT_LEAST = 200, 20
 SIZES = Suan(blocks=2, width=8, align="events")
 SPARSE = {"window": 16, "dilation": 16}
-
-
-def least(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Milliseconds of each way, in turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds + 1):  # the first warms up
-        for name, way in ways.items():
-            begin = time.process_time()
-            way()
-            seconds[name].append(time.process_time() - begin)
-    return {name: 1e3 * min(times[1:]) for name, times in seconds.items()}
 
 
 def request(log: Any, length: int, rounds: int) -> dict[str, Any]:

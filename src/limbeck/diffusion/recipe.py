@@ -41,6 +41,7 @@ from limbeck.diffusion.students import Student, generate, noise_for, one_network
 from limbeck.diffusion.teachers import Pretraining, train_teacher
 from limbeck.diffusion.training import Regime, updates_at
 from limbeck.distill.examples import SHIPPED, read_data
+from limbeck.distill.regime import cpu_threads
 from limbeck.errors import ConfigError, nearest
 from limbeck.files import write_json, write_text
 from limbeck.fitting.plain import Plain
@@ -223,12 +224,8 @@ def run_recipe(recipe: DiffusionRecipe | Mapping[str, Any], *, progress: bool = 
         judged = known["judged"] | {"rows": [Row(**row) for row in known["judged"]["rows"]]}
         names = {field.name for field in fields(DiffusionResult)} & set(known)
         return DiffusionResult(**{name: known[name] for name in names} | {"judged": Judged(**judged), "again": True})
-    threads = torch.get_num_threads()
-    torch.set_num_threads(recipe.threads)
-    try:
+    with cpu_threads(recipe.threads):
         done = _run(recipe, progress)
-    finally:
-        torch.set_num_threads(threads)
     write_json(result, {"recipe": asked, "summary": done.summary(), **done.to_dict()})
     return done
 

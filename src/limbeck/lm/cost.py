@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from limbeck.distill.processes import accelerator
+from limbeck.distill.regime import cpu_threads
 from limbeck.errors import ConfigError
 from limbeck.fitting.plain import Plain
 from limbeck.lm.distillation import prepare
@@ -16,7 +17,7 @@ from limbeck.lm.endpoint import EndpointSettings
 from limbeck.lm.models import non_embedding_params, prepared
 from limbeck.lm.recipe import DistillRecipe, job_of
 from limbeck.lm.slots import joint_loss
-from limbeck.lm.training import optimizer, threads
+from limbeck.lm.training import optimizer
 from limbeck.runs.quantities import scientific
 
 PROBED = 2  # steps after a first one that warms up
@@ -68,7 +69,7 @@ def preview(recipe: DistillRecipe) -> CostPreview:
     """
     if isinstance(recipe.teacher, EndpointSettings):
         raise ConfigError("what an endpoint costs nobody here can say: have it write answers first (limbeck answer)")
-    with tempfile.TemporaryDirectory() as folder, threads(recipe.threads):
+    with tempfile.TemporaryDirectory() as folder, cpu_threads(recipe.threads):
         job = job_of(recipe.model_copy(update={"out": Path(folder)}))
         ready = prepare(job)
         launch = accelerator(job.regime.precision)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from limbeck.distill.processes import processes
+from limbeck.distill.regime import cpu_threads
 from limbeck.errors import ConfigError
 from limbeck.files import write_json
 from limbeck.lm.conversations import Example, collate
@@ -24,7 +25,7 @@ from limbeck.lm.teacher_cache import CachedTeaching, TeacherCache, cache_answers
 from limbeck.lm.teacher_hacking import HackingMonitor, report_of
 from limbeck.lm.teaching import Divergence, Teaching, require_vocabulary
 from limbeck.lm.tokenizers import load_tokenizer, separator_token, tokenize, tokenizer_name
-from limbeck.lm.training import threads, train_student
+from limbeck.lm.training import train_student
 from limbeck.lm.windows import Windows
 
 WATCHED = 64  # held-out prompts on which the distance to the teacher is measured
@@ -48,7 +49,7 @@ def distil(job: DistilJob, progress: bool = False) -> list[dict[str, Any]]:
         claim(job.out, _identity(job))
     if rows := records(job.out, [job.regime.steps(budget) for budget in job.budgets]):
         return rows
-    with threads(job.threads):
+    with cpu_threads(job.threads):
         ready = prepare(job)
         method, cast, read, signal = ready.method, ready.cast, ready.read, ready.signal
         student, tokenizer = ready.make_student(), cast.tokenizer

@@ -6,12 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from limbeck.distill.regime import cpu_threads
 from limbeck.lm.corpus import load_corpus
 from limbeck.lm.folders import claim, corpus_hash, records
 from limbeck.lm.jobs import PretrainJob
 from limbeck.lm.models import tiny_llama
 from limbeck.lm.tokenizers import corpus_tokenizer, tokenize
-from limbeck.lm.training import setup_columns, threads, train_text
+from limbeck.lm.training import setup_columns, train_text
 
 
 def pretrain(job: PretrainJob, progress: bool = False) -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def pretrain(job: PretrainJob, progress: bool = False) -> list[dict[str, Any]]:
             seed=job.seed,
         )
 
-    with threads(1):
+    with cpu_threads(1):
         return train_text(
             make,
             tokenize(corpus, tokenizer),

@@ -216,14 +216,3 @@ def _own_randomness(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with a number of CPU threads inside; tiny models are fastest with one per process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
